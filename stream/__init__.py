@@ -1,0 +1,1 @@
+"""The edge: files, Kafka, HTTP, settings, metrics, words. Imports `models`, never the other way round."""
