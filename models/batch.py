@@ -1,0 +1,98 @@
+"""The columns of a batch of events, and what scoring gives back: the values that cross from `stream` to the compiled loop."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from models.signals import KINDS, N_AMOUNTS, N_FACTS, N_SIGNALS
+from models.state import WINDOW_SUMS
+from models.table import Array
+
+NONE = 0  # the hash of the empty text: the field was absent
+LATE, SKEWED, REPEATED, WARMING, NOTABLE = 1, 2, 4, 8, 16  # marks of an event
+
+
+class Text(NamedTuple):
+    """A column of names: their hashes, and where each stands in the buffer."""
+
+    hash: Array
+    low: Array
+    high: Array
+    buffer: Array
+
+
+class Batch(NamedTuple):
+    """Columns of n events. Hashes are uint64 with 0 for absent, rungs of the ladder int8 with -1 for absent or unknown,
+    amounts float64 with NaN for absent, times seconds since the epoch. `*_at[i]:*_at[i + 1]` are event i's entries."""
+
+    time: Array
+    event: Array
+    agent: Text
+    cohort: Array
+    principal: Text
+    home: Array  # the principal's domain
+    session: Array
+    tool: Text
+    resource: Text
+    root: Array
+    root_high: Array
+    branch: Array
+    branch_high: Array
+    in_path: Array  # the path names the principal
+    classification: Text
+    rung: Array
+    outcome: Array
+    denied: Array
+    bytes: Array
+    records: Array
+    scope_at: Array
+    scope: Text
+    recipient_at: Array
+    recipient: Text
+    domain: Text
+    kind: Array
+    clearance: Array
+    size: Array
+
+
+class Scores(NamedTuple):
+    """What the loop says of n events. `bits` are beyond the usual, before weights; `paid` after them."""
+
+    score: Array  # (n,) the episode's evidence as seen from this event
+    own: Array  # (n,) this event's alone
+    parts: Array  # (n, kinds)
+    bits: Array  # (n, signals)
+    paid: Array  # (n, signals), of the winner of each group, else 0
+    threshold: Array  # (n,) from which an alert opens
+    weight: Array  # (n,) share learned
+    marks: Array  # (n,)
+    fact: Array  # (n, facts, 6): agent's count and total, cohort's and fleet's count, distinct values, entry in the batch's list
+    amount: Array  # (n, amounts, 5): value, mean, spread, cohort's mean, z
+    session: Array  # (n, 4): rung of the highest class read before, records read at it, events, relation of the owner
+    window: Array  # (n or 0, sums) decayed over an hour: calls, bytes, records, recipients, denied, novelty
+    turned: Array  # (2n,) keys of levels whose day ended
+    turned_at: Array  # (2n,) at which event
+    turns: Array  # (1,) how many
+
+
+def blank(n: int, *, window: bool) -> Scores:
+    """Room for the scores of n events."""
+    return Scores(
+        np.zeros(n),
+        np.zeros(n),
+        np.zeros((n, len(KINDS))),
+        np.zeros((n, N_SIGNALS), np.float32),
+        np.zeros((n, N_SIGNALS), np.float32),
+        np.zeros(n),
+        np.zeros(n, np.float32),
+        np.zeros(n, np.uint8),
+        np.zeros((n, N_FACTS, 6), np.float32),
+        np.zeros((n, N_AMOUNTS, 5), np.float32),
+        np.zeros((n, 4), np.float32),
+        np.zeros((n if window else 0, WINDOW_SUMS)),
+        np.zeros(2 * n, np.uint64),
+        np.zeros(2 * n, np.int64),
+        np.zeros(1, np.int64),
+    )

@@ -1,0 +1,45 @@
+"""One number, the alerts a day that analysts can read, becomes the score from which an alert opens.
+
+An alert covers an agent's hour, so what is counted is the largest score of each agent and hour, in half-bit steps with
+forward decay. The threshold is the lowest step that agent-hours have reached no more than that often a day. Days without
+events count as at most one each. During the first day, one day is assumed to have passed: a new installation may spend
+one day's budget on its first hours, not more.
+
+What it misses: it knows what was loud, not what was right. A week of incidents raises it; the analysts' budget is for both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.compiled import njit
+from models.state import ALL_BUDGET, SCORE_BINS
+from models.table import Array
+
+LOWEST = 12  # half bits: below 6 bits nothing is worth a person's time, whatever the budget
+START = 40  # half bits: until scores have been seen
+STEP = 2.0  # steps a bit
+
+
+@njit
+def threshold(fleet: Any) -> float:
+    """The score from which an alert opens."""
+    return fleet[0].bin / STEP
+
+
+@njit
+def count(fleet: Any, body: Array, peak: float, score: float, now: float, alerts_per_day: float) -> None:
+    """Count an agent-hour whose largest score rises from `peak` (below 0: a new hour) to `score`, and set the threshold."""
+    low = min(SCORE_BINS - 1, int(STEP * peak)) if peak >= 0 else -1
+    high = min(SCORE_BINS - 1, int(STEP * score))
+    for b in range(low + 1, high + 1):
+        body[ALL_BUDGET + b] += now
+    allowed = alerts_per_day * max(fleet[0].days, now)
+    b = fleet[0].bin
+    while b < SCORE_BINS - 1 and body[ALL_BUDGET + b] > allowed:
+        b += 1
+    while b > LOWEST and body[ALL_BUDGET + b - 1] <= allowed:
+        b -= 1
+    if fleet[0].days < now and b < START:
+        b = START
+    fleet[0].bin = b

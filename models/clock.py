@@ -1,0 +1,53 @@
+"""The stream's clock: event time that only goes forward, and that one broken clock cannot carry away.
+
+An event up to a day ahead moves the clock to itself. One further ahead is *skewed*: it is scored at the present clock, and
+the clock moves only when another agent's event, or a third in a row of the same agent, confirms the time. An event more
+than ten minutes behind is *late*: scored and learned at the present clock, and marked.
+
+Among the first twenty events the clock may also go back: a broken clock must not become the stream's for being first.
+
+What it misses: a clock that creeps ahead by less than a day at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.batch import LATE, SKEWED
+from models.compiled import njit
+
+DAY = 86400.0
+TOLERANCE = 600.0
+CONFIRM = 3
+SETTLE = 20
+
+
+@njit
+def advance(fleet: Any, time: float, agent: int) -> int:
+    """Move the clock for an event; its mark (0, LATE or SKEWED)."""
+    f = fleet[0]
+    if f.events == 0 or (f.events < SETTLE and f.clock - time > DAY):
+        fleet[0].begin = fleet[0].clock = time
+        return 0
+    if time <= f.clock + DAY:
+        fleet[0].ahead = 0.0
+        if time > f.clock:
+            fleet[0].clock = time
+        elif f.clock - time > TOLERANCE:
+            fleet[0].late += 1
+            return LATE
+        return 0
+    if f.ahead > 0 and time >= f.ahead - DAY:
+        fleet[0].times = f.times + 1 if agent == f.doubted else CONFIRM
+        if fleet[0].times >= CONFIRM:
+            if time - f.ahead <= DAY:
+                fleet[0].clock = time
+                fleet[0].ahead = 0.0
+                return 0
+            fleet[0].clock = f.ahead
+    else:
+        fleet[0].times = 1
+    fleet[0].ahead = time
+    fleet[0].doubted = agent
+    fleet[0].skewed += 1
+    return SKEWED

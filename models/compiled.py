@@ -1,0 +1,43 @@
+"""`njit`: numba's compiler with our defaults, and an on-disk cache that is never stale.
+
+numba notices that a function's own file has changed, not that a file it calls into has. So the cache folder is named
+after a digest of every source in `models/` and `stream/columns.py`: a changed model never runs as its old self.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba.core import config
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _cache_folder() -> str:
+    sources = sorted(Path(__file__).parent.glob("*.py")) + [Path(__file__).parent.parent / "stream" / "columns.py"]
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(root / "strayline" / f"compiled-{digest.hexdigest()[:16]}")
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    config.CACHE_DIR = _cache_folder()
+
+
+def njit(function: F) -> F:
+    """Compile on first call, without the interpreter's lock, results cached on disk; IEEE arithmetic, no fast-math."""
+    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    return compiled
+
+
+def inline(function: F) -> F:
+    """The same for a function small enough to be copied into its callers."""
+    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")(function)
+    return compiled

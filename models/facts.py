@@ -1,0 +1,154 @@
+"""What an event says: how improbable is each fact of it, to this agent, its cohort and the fleet.
+
+A fact is (attribute, context, value), such as (tool, -, `crm.export`). At each level from fleet to agent
+
+    p = (c + κ · p_above) / (N + κ),   κ = θ + δ · D
+
+with c the value's decayed count, N the context's total and D how many distinct values it has: something new is judged by
+how often this agent, then its peers, meet new things. Above the fleet, p = 1 / (D + 10). The surprise is −log2 p.
+
+Learning adds a weight at the agent, and to the level above only the share that the level below could not explain, so the
+cohort and the fleet count *how many agents use* a value rather than how often. This is the predictive rule of a
+hierarchical Pitman–Yor process with one table a dish (Teh 2006) made soft and decaying.
+
+What it misses: values that are new to everyone and to which every agent is used to being new (ticket numbers) say nothing
+here; a value used a few times long ago is still half known after 60 days.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from river.base import AnomalyDetector
+
+from models.compiled import inline, njit
+from models.table import Array, claim, find, mix
+
+THETA, DELTA, BEYOND = 1.0, 0.5, 10.0
+LEVELS = 3  # fleet, cohort, agent
+
+
+@inline
+def place(attribute: int, context: int) -> int:
+    """Key of a context, before the entity."""
+    return mix(np.uint64(attribute + 1), np.uint64(context) + np.uint64(1))
+
+
+@njit
+def predict(facts: Array, base: int, value: int, entity: Array, fade: float, keys: Array, counts: Array) -> float:
+    """Probability of a value. Fills `keys` (level, 2: context and value) and `counts` (level, 4: c, N, D, κ·p_above)."""
+    p = 1.0
+    for level in range(LEVELS):
+        context = mix(base, entity[level])
+        known = mix(context, value + np.uint64(7))
+        keys[level, 0] = context
+        keys[level, 1] = known
+        c = total = distinct = 0.0
+        i = find(facts, context)
+        if i >= 0:
+            total = facts[i].w * fade
+            distinct = facts[i].d * fade
+        j = find(facts, known)
+        if j >= 0:
+            c = facts[j].w * fade
+        kappa = THETA + DELTA * distinct
+        if level == 0:
+            p = 1.0 / (distinct + BEYOND)
+        counts[level, 0] = c
+        counts[level, 1] = total
+        counts[level, 2] = distinct
+        counts[level, 3] = kappa * p
+        p = (c + kappa * p) / (total + kappa)
+    return p
+
+
+@njit
+def learn(facts: Array, dirty: Array, tally: Array, keys: Array, counts: Array, now: float, weight: float) -> float:
+    """Add a value that `predict` has just seen; `now` is the present weight of one event. The agent's count before, faded."""
+    for level in range(LEVELS - 1, -1, -1):
+        i, fresh = claim(facts, dirty, tally, keys[level, 1])
+        if fresh:
+            facts[i].w = 0.0
+            facts[i].d = 0.0
+        facts[i].w += weight * now
+        j, first = claim(facts, dirty, tally, keys[level, 0])
+        if first:
+            facts[j].w = 0.0
+            facts[j].d = 0.0
+        facts[j].w += weight * now
+        if fresh:
+            facts[j].d += min(1.0, weight) * now
+        weight *= counts[level, 3] / (counts[level, 0] + counts[level, 3])
+    return counts[LEVELS - 1, 0]
+
+
+@inline
+def bits(p: float) -> float:
+    """Surprise of a probability."""
+    return -math.log2(min(1.0, p))
+
+
+class Novelty(AnomalyDetector):  # type: ignore[misc]
+    """Surprise of one event's facts to one agent, for use on its own: every item of a dict is a fact.
+
+    The score is the largest surprise among the items, in bits: 10 bits means one event in about a thousand. Before the
+    first event it is that of a value never seen, 1 in 10. Numbers are compared by their order of magnitude (their
+    binary exponent), anything else by identity. Constant time and memory: at most `rows` table rows.
+
+    It misses combinations: each item is judged alone.
+
+    Parameters
+    ----------
+    rows
+        Size of its table, a power of two.
+
+    Examples
+    --------
+    >>> from models.facts import Novelty
+    >>> tool = Novelty()
+    >>> for _ in range(30):
+    ...     tool.learn_one({"tool": "search"})
+    >>> round(tool.score_one({"tool": "search"}), 2)
+    0.07
+    >>> round(tool.score_one({"tool": "drop_table"}), 1)
+    9.1
+
+    References
+    ----------
+    Teh, Y. W. (2006). A Hierarchical Bayesian Language Model based on Pitman-Yor Processes. ACL.
+
+    """
+
+    def __init__(self, rows: int = 1 << 10) -> None:
+        self.rows = rows
+        self._head = np.zeros(rows, np.dtype([("key", "u8"), ("w", "f4"), ("d", "f4")]))
+        self._dirty = np.zeros(rows, np.uint8)
+        self._tally = np.zeros(2, np.int64)
+        self._entity = np.array([1, 2, 3], np.uint64)
+        self._keys = np.zeros((LEVELS, 2), np.uint64)
+        self._counts = np.zeros((LEVELS, 4))
+
+    def score_one(self, x: dict[object, object]) -> float:
+        """Largest surprise among the items, in bits."""
+        return max((-math.log2(self._predict(k, v)) for k, v in x.items()), default=0.0)
+
+    def learn_one(self, x: dict[object, object]) -> None:
+        """Count every item."""
+        for k, v in x.items():
+            self._predict(k, v)
+            learn(self._head, self._dirty, self._tally, self._keys, self._counts, 1.0, 1.0)
+
+    def _predict(self, name: object, value: object) -> float:
+        if isinstance(value, float) and math.isfinite(value):
+            value = math.frexp(value)[1]
+        base = np.uint64(_number(str(name)))
+        return float(predict(self._head, base, np.uint64(_number(repr(value))), self._entity, 1.0, self._keys, self._counts))
+
+
+def _number(text: str) -> int:
+    """A stable 64-bit number of a text (FNV-1a)."""
+    out = 0xCBF29CE484222325
+    for byte in text.encode("utf-8", "surrogatepass"):
+        out = (out ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return out

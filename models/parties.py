@@ -1,0 +1,95 @@
+"""Who receives: how close a recipient stands to an agent, and whether it is inside the organisation.
+
+Closeness of a recipient, from near to far: 0 written to before · 1 has written to this agent · 2 they have a contact in common
+(of the last 32 of each) · 3 its cohort writes to it · 4 known in the fleet · 5 only its domain is known · 6 never seen.
+
+What it misses: two parties that became close outside of the watched traffic.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.compiled import njit
+from models.facts import place
+from models.signals import DOMAIN, RECIPIENT
+from models.state import RING
+from models.table import Array, claim, find, mix
+
+HOME = 40  # attribute under which the fleet counts the domains of its principals
+HOME_SHARE = 0.2
+
+
+@njit
+def known(facts: Array, attribute: int, entity: int, value: int) -> bool:
+    """Whether an entity has used a value of an attribute."""
+    return find(facts, mix(mix(place(attribute, 0), entity), value + np.uint64(7))) >= 0
+
+
+@njit
+def closeness(facts: Array, agents: Array, contacts: Array, contacts_body: Array, entity: Array, agent: int, typed: bool, recipient: int, domain: int) -> int:
+    """Step of the scale above. `entity` holds the keys of fleet, cohort and agent."""
+    if known(facts, RECIPIENT, entity[2], recipient):
+        return 0
+    if known(facts, RECIPIENT, agent_entity(recipient), agent):
+        return 1
+    i = find(contacts, agent)
+    j = find(contacts, recipient)
+    if i >= 0 and j >= 0:
+        for x in range(min(RING, contacts[i].n)):
+            for y in range(min(RING, contacts[j].n)):
+                if contacts_body[i, x] == contacts_body[j, y]:
+                    return 2
+    if typed and known(facts, RECIPIENT, entity[1], recipient):
+        return 3
+    if known(facts, RECIPIENT, entity[0], recipient) or find(agents, recipient) >= 0:
+        return 4
+    if domain != np.uint64(0) and known(facts, DOMAIN, entity[0], domain):
+        return 5
+    return 6
+
+
+@njit
+def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: int, other: int, clock: float) -> None:
+    """Remember `other` among the last contacts of `one`."""
+    i, fresh = claim(contacts, dirty, tally, one)
+    if fresh:
+        contacts[i].n = 0
+    contacts[i].w = clock
+    body[i, contacts[i].n % RING] = other
+    contacts[i].n += 1
+
+
+@njit
+def is_home(facts: Array, own: Array, domain: int, home: int, fade: float) -> bool:
+    """Whether a domain is the organisation's: one of its own where they are given, else the principal's, else a common one
+    among principals. No domain is inside."""
+    if domain in (np.uint64(0), home):
+        return True
+    for i in range(len(own)):
+        if own[i] == domain:
+            return True
+    if len(own) > 0:
+        return False
+    context = mix(place(HOME, 0), fleet_entity())
+    i = find(facts, context)
+    j = find(facts, mix(context, domain + np.uint64(7)))
+    return i >= 0 and j >= 0 and facts[i].w * fade >= 20.0 and facts[j].w >= HOME_SHARE * facts[i].w
+
+
+@njit
+def fleet_entity() -> int:
+    """Key of the fleet."""
+    return np.uint64(1)  # type: ignore[return-value]
+
+
+@njit
+def cohort_entity(cohort: int) -> int:
+    """Key of a cohort; agents without a type share one."""
+    return np.uint64(cohort) * np.uint64(2) + np.uint64(2)  # type: ignore[return-value]
+
+
+@njit
+def agent_entity(agent: int) -> int:
+    """Key of an agent."""
+    return mix(np.uint64(3), np.uint64(agent))

@@ -1,0 +1,69 @@
+"""Every signal that a score is made of: one table, read by the compiled loop, the words and the documentation.
+
+A *fact* is something an event says (which tool, which recipient): its surprise is in bits by itself. A *tail* is a number
+(an amount, what has added up, broken policy): its bits are those of its own upper tail. What a signal pays is
+`weight · max(0, bits − dead)`; of a group only the largest counts, since its members say the same thing twice, and the
+groups add up. Weights and dead zones are those of the ablation in the project's notes (recipe A).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+KINDS = ("volume", "scope", "recipient", "sequence", "policy", "rate")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One row: its name, the kind of alert it makes, the group whose largest counts, and what it pays."""
+
+    name: str
+    kind: str
+    group: str
+    weight: float
+    dead: float = 3.0
+
+
+FACTS = (
+    Signal("tool", "scope", "scope", 1.0),
+    Signal("permission", "scope", "scope", 1.0),
+    Signal("root", "scope", "scope", 1.0),
+    Signal("branch", "scope", "scope", 1.0),
+    Signal("resource", "scope", "leaf", 0.4),
+    Signal("classification", "scope", "scope", 1.0),
+    Signal("transition", "sequence", "scope", 1.0),
+    Signal("outcome", "scope", "outcome", 0.4),
+    Signal("hour", "rate", "hour", 0.4),
+    Signal("recipient", "recipient", "party", 1.0),
+    Signal("domain", "recipient", "party", 1.0),
+    Signal("closeness", "recipient", "closeness", 0.4),
+    Signal("flow", "recipient", "flow", 1.0),
+    Signal("owner", "scope", "owner", 1.0),
+)
+TAILS = (
+    Signal("clearance", "policy", "flow", 1.0),
+    Signal("bytes", "volume", "amount", 0.4),
+    Signal("records", "volume", "amount", 0.4),
+    Signal("session_calls", "rate", "count", 0.4),
+    Signal("call_rate", "rate", "count", 0.4),
+    Signal("bytes_sum", "volume", "drift", 1.0, 6.0),
+    Signal("records_sum", "volume", "drift", 1.0, 6.0),
+    Signal("session_calls_sum", "rate", "count", 0.4),
+)
+SIGNALS = FACTS + TAILS
+GROUPS = tuple(dict.fromkeys(s.group for s in SIGNALS))
+
+N_FACTS, N_TAILS, N_SIGNALS, N_GROUPS = len(FACTS), len(TAILS), len(SIGNALS), len(GROUPS)
+INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
+(
+    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, HOUR, RECIPIENT, DOMAIN, CLOSENESS, FLOW, OWNER,
+) = range(N_FACTS)  # fmt: skip
+(CLEARANCE, BYTES, RECORDS, SESSION_CALLS, CALL_RATE, BYTES_SUM, RECORDS_SUM, SESSION_CALLS_SUM) = range(N_TAILS)
+N_AMOUNTS = 4  # bytes, records, session_calls, call_rate: tails 1 to 4; what of them adds up: tails 5 to 7
+
+GROUP_OF = np.array([GROUPS.index(s.group) for s in SIGNALS])
+KIND_OF = np.array([KINDS.index(s.kind) for s in SIGNALS])
+WEIGHT_OF = np.array([s.weight for s in SIGNALS])
+DEAD_OF = np.array([s.dead for s in SIGNALS])

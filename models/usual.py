@@ -1,0 +1,43 @@
+"""What a surprise usually costs: running means per agent, cohort and fleet, compared at the same age.
+
+The fleet's mean surprise of a fact at an age (power of two of the events an agent has seen) has weight 5 on a prior of 2 bits;
+the cohort's weight 5 on the fleet's; the agent's own weight 10 on the cohort's. The age is what lets a newcomer be
+judged by newcomers: everything is new to it, as it was to them. No division by a deviation: both were tried, both were worse.
+
+What it misses: an agent that has been strange from its first day on.
+"""
+
+from __future__ import annotations
+
+from models.compiled import njit
+from models.state import AGES
+from models.table import Array
+
+PRIOR_BITS, YOUNG, OWN = 2.0, 5.0, 10.0
+MEMORY_FLEET, MEMORY_COHORT, MEMORY_OWN = 2000.0, 1000.0, 500.0
+CLIP = 8.0
+
+
+@njit
+def usual(fleet: Array, cohort: Array, own: Array, fact: int, age: int) -> float:
+    """Bits that this fact usually costs this agent. Rows hold (mean, weight) pairs: own by fact, the others by fact and age."""
+    at = 2 * (fact * AGES + age)
+    mean = (fleet[at] * fleet[at + 1] + PRIOR_BITS * 5.0) / (fleet[at + 1] + 5.0)
+    mean = (cohort[at] * cohort[at + 1] + mean * YOUNG) / (cohort[at + 1] + YOUNG)
+    return (own[2 * fact] * own[2 * fact + 1] + mean * OWN) / (own[2 * fact + 1] + OWN)
+
+
+@njit
+def learn(fleet: Array, cohort: Array, own: Array, fact: int, age: int, surprise: float, mean: float, weight: float) -> None:
+    """Move the three means towards a surprise, at most 8 bits beyond the mean it was judged by."""
+    x = min(surprise, mean + CLIP)
+    at = 2 * (fact * AGES + age)
+    _move(fleet, at, x, weight, MEMORY_FLEET)
+    _move(cohort, at, x, weight, MEMORY_COHORT)
+    _move(own, 2 * fact, x, weight, MEMORY_OWN)
+
+
+@njit
+def _move(row: Array, at: int, x: float, weight: float, memory: float) -> None:
+    row[at + 1] = min(row[at + 1] + weight, memory)
+    row[at] += weight * (x - row[at]) / row[at + 1]

@@ -1,0 +1,168 @@
+"""Bytes ↔ values: the only file that knows the wire format of events, scores and rejects.
+
+Past this file data is valid: the engine and the models cannot fail on it. A record that cannot be used becomes a `Reject`
+with its reason and its bytes as they came; decoding never raises and never fills in a value that was not there.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from models.compiled import njit
+
+NESTING = 32
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
+Label = Annotated[str, msgspec.Meta(max_length=8192)]
+Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
+When = Annotated[datetime, msgspec.Meta(tz=True)] | Annotated[float, msgspec.Meta(ge=0, le=253402300799)]
+
+
+class Recipient(msgspec.Struct, gc=False):
+    """Who or what received the data."""
+
+    id: Text
+    type: Literal["user", "group", "channel", "agent", "service", "email", "url"] | None = None
+    domain: Label | None = None
+    clearance: Label | None = None
+    size: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)] | None = None
+
+
+class AccessEvent(msgspec.Struct, gc=False):
+    """One access by an agent: contract version 1. `attributes` stays as bytes; nothing trusts it."""
+
+    event_id: Text
+    time: When
+    agent_id: Text
+    action: Text
+    agent_type: Label | None = None
+    agent_version: Label | None = None
+    principal: Label | None = None
+    session_id: Label | None = None
+    tool: Label | None = None
+    resource: Label | None = None
+    classification: Label | None = None
+    scopes: Annotated[tuple[Text, ...], msgspec.Meta(max_length=1024)] | None = None
+    bytes: Amount | None = None
+    records: Amount | None = None
+    recipients: Annotated[tuple[Recipient, ...], msgspec.Meta(max_length=65536)] | None = None
+    approved: bool | None = None
+    outcome: Literal["success", "denied", "error"] | None = None
+    attributes: msgspec.Raw = msgspec.Raw()
+
+
+class Reject(NamedTuple):
+    """A record that was not scored: why, where it came from, and its bytes as they came."""
+
+    reason: str  # one of REASONS
+    detail: str
+    position: int  # line number from 1, or offset
+    raw: bytes
+
+
+REASONS = ("empty", "too_large", "too_deep", "not_json", "missing_field", "bad_value")
+
+_decode = msgspec.json.Decoder(AccessEvent).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def decode(records: Sequence[bytes | None], positions: Sequence[int], max_bytes: int) -> tuple[list[AccessEvent], list[int], list[Reject]]:
+    """A batch of raw records → events, the index in `records` of each, and rejects. Both keep the order."""
+    events: list[AccessEvent] = []
+    kept: list[int] = []
+    rejects: list[Reject] = []
+    add, keep = events.append, kept.append
+    for i, raw in enumerate(records):
+        try:
+            if len(raw) > max_bytes or raw.count(b"[") + raw.count(b"{") > NESTING:  # type: ignore[arg-type, union-attr]
+                _check(raw, max_bytes)  # type: ignore[arg-type]
+            add(_decode(raw))  # type: ignore[arg-type]
+            keep(i)
+        except (msgspec.DecodeError, TypeError, UnicodeDecodeError, ValueError) as error:
+            rejects.append(_reject(raw, error, positions[i]))
+    return events, kept, rejects
+
+
+class _UnfitError(ValueError):
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def _check(raw: bytes, max_bytes: int) -> None:
+    if len(raw) > max_bytes:
+        raise _UnfitError("too_large", f"{len(raw)} bytes; at most {max_bytes} are read (STRAYLINE_MAX_EVENT_BYTES)")
+    deep = depth(np.frombuffer(raw, np.uint8))
+    if deep > NESTING:
+        raise _UnfitError("too_deep", f"nested {deep} deep; at most {NESTING} levels are read")
+
+
+def _reject(raw: bytes | None, error: Exception, position: int) -> Reject:
+    if not raw or not raw.strip():
+        return Reject("empty", "the record has no value", position, raw or b"")
+    if isinstance(error, _UnfitError):
+        return Reject(error.reason, str(error), position, raw)
+    text = str(error)
+    if isinstance(error, msgspec.ValidationError):
+        return Reject("missing_field" if "missing required field" in text else "bad_value", text, position, raw)
+    return Reject("not_json", text, position, raw)
+
+
+@njit
+def depth(text: Any) -> int:
+    """How deep brackets nest outside of strings."""
+    deepest = level = 0
+    quoted = escaped = False
+    for c in text:
+        if quoted:
+            if escaped:
+                escaped = False
+            elif c == 92:
+                escaped = True
+            elif c == 34:
+                quoted = False
+        elif c == 34:
+            quoted = True
+        elif c in (91, 123):
+            level += 1
+            deepest = max(deepest, level)
+        elif c in (93, 125):
+            level -= 1
+    return deepest
+
+
+class ScoreLine(msgspec.Struct, gc=False):
+    """One line of scores, as in the contract."""
+
+    event_id: str
+    agent_id: str
+    score: float
+    parts: dict[str, float]
+
+
+def encode_lines(lines: Sequence[Any]) -> bytes:
+    """JSON Lines of structs or dicts."""
+    return b"".join([_encode(x) + b"\n" for x in lines])
+
+
+def encode(value: Any) -> bytes:
+    """One JSON value."""
+    return _encode(value)
+
+
+def reject_line(reject: Reject, source: str, partition: int | None = None, *, whole: bool = True) -> bytes:
+    """A reject as one JSON object: its bytes as text where they are text, else in base64."""
+    place: dict[str, Any] = {"source": source, "position": reject.position}
+    if partition is not None:
+        place = {"topic": source, "partition": partition, "offset": reject.position}
+    raw = reject.raw if whole else b""
+    try:
+        body = {"value": raw.decode()}
+    except UnicodeDecodeError:
+        body = {"value_base64": base64.b64encode(raw).decode()}
+    return _encode({"reason": reject.reason, "detail": reject.detail} | place | body)
