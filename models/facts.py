@@ -36,14 +36,14 @@ def place(attribute: int, context: int) -> int:
 
 
 @njit
-def predict(facts: Array, base: int, value: int, entity: Array, fade: float, keys: Array, counts: Array) -> float:
-    """Probability of a value. Fills `keys` (level, 2: context and value) and `counts` (level, 4: c, N, D, κ·p_above)."""
+def predict(facts: Array, base: int, value: int, entity: Array, fade: float, keys: Array, counts: Array, q: int) -> float:
+    """Probability of a value. Fills row q of `keys` (level, 2: context and value) and `counts` (level, 4: c, N, D, κ·p_above)."""
     p = 1.0
     for level in range(LEVELS):
         context = mix(base, entity[level])
         known = mix(context, value + np.uint64(7))
-        keys[level, 0] = context
-        keys[level, 1] = known
+        keys[q, level, 0] = context
+        keys[q, level, 1] = known
         c = total = distinct = 0.0
         i = find(facts, context)
         if i >= 0:
@@ -55,32 +55,32 @@ def predict(facts: Array, base: int, value: int, entity: Array, fade: float, key
         kappa = THETA + DELTA * distinct
         if level == 0:
             p = 1.0 / (distinct + BEYOND)
-        counts[level, 0] = c
-        counts[level, 1] = total
-        counts[level, 2] = distinct
-        counts[level, 3] = kappa * p
+        counts[q, level, 0] = c
+        counts[q, level, 1] = total
+        counts[q, level, 2] = distinct
+        counts[q, level, 3] = kappa * p
         p = (c + kappa * p) / (total + kappa)
     return p
 
 
 @njit
-def learn(facts: Array, dirty: Array, tally: Array, keys: Array, counts: Array, now: float, weight: float) -> float:
+def learn(facts: Array, dirty: Array, tally: Array, keys: Array, counts: Array, q: int, now: float, weight: float) -> float:
     """Add a value that `predict` has just seen; `now` is the present weight of one event. The agent's count before, faded."""
     for level in range(LEVELS - 1, -1, -1):
-        i, fresh = claim(facts, dirty, tally, keys[level, 1])
+        i, fresh = claim(facts, dirty, tally, keys[q, level, 1])
         if fresh:
             facts[i].w = 0.0
             facts[i].d = 0.0
         facts[i].w += weight * now
-        j, first = claim(facts, dirty, tally, keys[level, 0])
+        j, first = claim(facts, dirty, tally, keys[q, level, 0])
         if first:
             facts[j].w = 0.0
             facts[j].d = 0.0
         facts[j].w += weight * now
         if fresh:
             facts[j].d += min(1.0, weight) * now
-        weight *= counts[level, 3] / (counts[level, 0] + counts[level, 3])
-    return counts[LEVELS - 1, 0]
+        weight *= counts[q, level, 3] / (counts[q, level, 0] + counts[q, level, 3])
+    return counts[q, LEVELS - 1, 0]
 
 
 @inline
@@ -126,8 +126,8 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
         self._dirty = np.zeros(rows, np.uint8)
         self._tally = np.zeros(2, np.int64)
         self._entity = np.array([1, 2, 3], np.uint64)
-        self._keys = np.zeros((LEVELS, 2), np.uint64)
-        self._counts = np.zeros((LEVELS, 4))
+        self._keys = np.zeros((1, LEVELS, 2), np.uint64)
+        self._counts = np.zeros((1, LEVELS, 4))
 
     def score_one(self, x: dict[object, object]) -> float:
         """Largest surprise among the items, in bits."""
@@ -137,13 +137,13 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
         """Count every item."""
         for k, v in x.items():
             self._predict(k, v)
-            learn(self._head, self._dirty, self._tally, self._keys, self._counts, 1.0, 1.0)
+            learn(self._head, self._dirty, self._tally, self._keys, self._counts, 0, 1.0, 1.0)
 
     def _predict(self, name: object, value: object) -> float:
         if isinstance(value, float) and math.isfinite(value):
             value = math.frexp(value)[1]
         base = np.uint64(_number(str(name)))
-        return float(predict(self._head, base, np.uint64(_number(repr(value))), self._entity, 1.0, self._keys, self._counts))
+        return float(predict(self._head, base, np.uint64(_number(repr(value))), self._entity, 1.0, self._keys, self._counts, 0))
 
 
 def _number(text: str) -> int:

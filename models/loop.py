@@ -42,6 +42,9 @@ AMOUNT_OF_SUM = np.array([0, 1, 2])  # bytes_sum, records_sum, session_calls_sum
 NAMED = np.zeros(N_FACTS, np.bool_)
 NAMED[[TOOL, PERMISSION, ROOT, BRANCH, CLASSIFICATION, RECIPIENT, DOMAIN]] = True
 GROWING_TABLES = np.array(GROWING)
+# Rows that one event may add to each of them: so many, and so many for each of its facts.
+ROOM = np.array([2, 8, 16, 1, 1, 1, 1, 1, 0, 0, 0, 2])
+ROOM_FACT = np.array([6, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 0])
 
 
 @njit
@@ -71,14 +74,65 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
     fleet_row = a.fleet_body[0]
     entity[0] = parties.fleet_entity()
 
+    agents_head = a.agents
+    facts_head = a.facts
+    facts_dirty = a.facts_dirty
+    facts_tally = a.tally[0]
+    amounts_head = a.amounts
+    amounts_dirty = a.amounts_dirty
+    amounts_tally = a.tally[1]
+    tails_head = a.tails
+    tails_body = a.tails_body
+    tails_dirty = a.tails_dirty
+    tails_tally = a.tally[2]
+    agents_head = a.agents
+    agents_body = a.agents_body
+    agents_dirty = a.agents_dirty
+    agents_tally = a.tally[3]
+    cohorts_head = a.cohorts
+    cohorts_body = a.cohorts_body
+    cohorts_dirty = a.cohorts_dirty
+    cohorts_tally = a.tally[4]
+    sessions_head = a.sessions
+    sessions_dirty = a.sessions_dirty
+    sessions_tally = a.tally[5]
+    calls_head = a.calls
+    calls_dirty = a.calls_dirty
+    calls_tally = a.tally[6]
+    owners_head = a.owners
+    owners_dirty = a.owners_dirty
+    owners_tally = a.tally[7]
+    contacts_head = a.contacts
+    contacts_body = a.contacts_body
+    contacts_dirty = a.contacts_dirty
+    contacts_tally = a.tally[8]
+    profiles_head = a.profiles
+    profiles_body = a.profiles_body
+    profiles_dirty = a.profiles_dirty
+    profiles_tally = a.tally[9]
+    names_head = a.names
+    names_body = a.names_body
+    names_dirty = a.names_dirty
+    names_tally = a.tally[10]
+    levels_head = a.levels
+    levels_body = a.levels_body
+    levels_dirty = a.levels_dirty
+    levels_tally = a.tally[11]
+    recent_head = a.recent
+    recent_dirty = a.recent_dirty
+    fleet_head = a.fleet
+    tally = a.tally
+    limits = a.limits
+    out_bits = out.bits
+
     for e in range(start, n):
         n_facts = 12 + b.scope_at[e + 1] - b.scope_at[e] + 4 * (b.recipient_at[e + 1] - b.recipient_at[e])
-        full = _full(a, n_facts)
+        full = _full(tally, limits, n_facts)
         if full >= 0:
             return e, full
-        f = a.fleet[0]
+        f = fleet_head[0]
         agent = b.agent.hash[e]
-        mark = clock.advance(a.fleet, b.time[e], agent)
+        mark = clock.advance(fleet_head, b.time[e], agent)
         now_s = f.clock
         age_of_state = (now_s - f.begin) / HALF_LIFE
         if age_of_state > TOO_FAR:
@@ -87,57 +141,57 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         fade = 1.0 / now
         learned = True
         ticket = mix(agent, b.event[e])
-        at_recent = np.int64(ticket & np.uint64(len(a.recent) - 1))
-        if a.recent[at_recent].key == ticket:
+        at_recent = np.int64(ticket & np.uint64(len(recent_head) - 1))
+        if recent_head[at_recent].key == ticket:
             learned = False
             mark |= REPEATED
-            a.fleet[0].repeated += 1
+            fleet_head[0].repeated += 1
 
         # Who.
         cohort_key = parties.cohort_entity(b.cohort[e])
         entity[1] = cohort_key
         entity[2] = parties.agent_entity(agent)
-        co, fresh = claim(a.cohorts, a.cohorts_dirty, a.cohorts_tally, cohort_key)
+        co, fresh = claim(cohorts_head, cohorts_dirty, cohorts_tally, cohort_key)
         if fresh:
-            a.cohorts_body[co, :] = 0
-            a.cohorts[co].agents = 0
-        ag, fresh = claim(a.agents, a.agents_dirty, a.agents_tally, agent)
+            cohorts_body[co, :] = 0
+            cohorts_head[co].agents = 0
+        ag, fresh = claim(agents_head, agents_dirty, agents_tally, agent)
         if fresh:
-            a.agents_body[ag, :] = 0
-            a.agents[ag].seen = 0
-            a.agents[ag].first = a.agents[ag].w = a.agents[ag].hour = now_s
-            a.agents[ag].pool = a.agents[ag].calls = 0
-            a.agents[ag].peak = -1
-            a.agents[ag].hour = -1e18
-            a.cohorts[co].agents += 1
-            a.fleet[0].warming += 1
-        a.agents[ag].cohort = b.cohort[e]
-        own_row = a.agents_body[ag]
-        peer_row = a.cohorts_body[co]
-        gap = now_s - a.agents[ag].w
-        a.agents[ag].w = now_s
-        a.cohorts[co].w = now_s
+            agents_body[ag, :] = 0
+            agents_head[ag].seen = 0
+            agents_head[ag].first = agents_head[ag].w = agents_head[ag].hour = now_s
+            agents_head[ag].pool = agents_head[ag].calls = 0
+            agents_head[ag].peak = -1
+            agents_head[ag].hour = -1e18
+            cohorts_head[co].agents += 1
+            fleet_head[0].warming += 1
+        agents_head[ag].cohort = b.cohort[e]
+        own_row = agents_body[ag]
+        peer_row = cohorts_body[co]
+        gap = now_s - agents_head[ag].w
+        agents_head[ag].w = now_s
+        cohorts_head[co].w = now_s
         if learned:
-            a.agents[ag].seen += 1
-        seen = max(1.0, a.agents[ag].seen)
+            agents_head[ag].seen += 1
+        seen = max(1.0, agents_head[ag].seen)
         age = min(AGES - 1, int(math.log2(seen)))
         if seen < YOUNG_EVENTS:
             mark |= WARMING
         elif seen == YOUNG_EVENTS and learned:
-            a.fleet[0].warming -= 1
+            fleet_head[0].warming -= 1
         session = b.session[e]
         if session == np.uint64(0):
             session = np.uint64(np.int64(b.time[e] // SESSION_GAP)) + np.uint64(1)
         session = mix(entity[2], session)
-        se, fresh = claim(a.sessions, a.sessions_dirty, a.sessions_tally, session)
+        se, fresh = claim(sessions_head, sessions_dirty, sessions_tally, session)
         if fresh:
-            a.sessions[se].tool = 0
-            a.sessions[se].top = -1
-            a.sessions[se].records = a.sessions[se].events = 0
-        a.sessions[se].w = now_s
-        out.session[e, 0] = a.sessions[se].top
-        out.session[e, 1] = a.sessions[se].records
-        out.session[e, 2] = a.sessions[se].events
+            sessions_head[se].tool = 0
+            sessions_head[se].top = -1
+            sessions_head[se].records = sessions_head[se].events = 0
+        sessions_head[se].w = now_s
+        out.session[e, 0] = sessions_head[se].top
+        out.session[e, 1] = sessions_head[se].records
+        out.session[e, 2] = sessions_head[se].events
 
         # What it says.
         q = 0
@@ -158,20 +212,20 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         if b.classification.hash[e] != 0:
             attribute[q], context[q], value[q], entry[q] = CLASSIFICATION, 0, b.classification.hash[e], e
             q += 1
-        attribute[q], context[q], value[q], entry[q] = TRANSITION, a.sessions[se].tool, tool, e
+        attribute[q], context[q], value[q], entry[q] = TRANSITION, sessions_head[se].tool, tool, e
         q += 1
         principal = b.principal.hash[e]
         owner = -1
         if principal != 0 and b.root[e] != 0 and (b.branch[e] != 0 or b.in_path[e]):
-            o = find(a.owners, b.resource.hash[e])
+            o = find(owners_head, b.resource.hash[e])
             if b.in_path[e]:
                 owner = 1
             elif o < 0:
                 owner = 2
-            elif a.owners[o].principal == principal:
+            elif owners_head[o].principal == principal:
                 owner = 3
             else:
-                owner = 5 if a.owners[o].shared else 4
+                owner = 5 if owners_head[o].shared else 4
             attribute[q], context[q], value[q], entry[q] = OWNER, b.root[e], owner, e
             q += 1
         out.session[e, 3] = owner
@@ -184,13 +238,13 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         below = 0
         short = 0
         for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
-            inside = 1 if parties.is_home(a.facts, own, b.domain.hash[j], b.home[e], fade) else 0
+            inside = 1 if parties.is_home(facts_head, own, b.domain.hash[j], b.home[e], fade) else 0
             attribute[q], context[q], value[q], entry[q] = RECIPIENT, 0, b.recipient.hash[j], j
             q += 1
             if b.domain.hash[j] != 0:
                 attribute[q], context[q], value[q], entry[q] = DOMAIN, 0, b.domain.hash[j], j
                 q += 1
-            close = parties.closeness(a.facts, a.agents, a.contacts, a.contacts_body, entity, agent, b.cohort[e] != 0, b.recipient.hash[j], b.domain.hash[j])
+            close = parties.closeness(facts_head, agents_head, contacts_head, contacts_body, entity, agent, b.cohort[e] != 0, b.recipient.hash[j], b.domain.hash[j])
             attribute[q], context[q], value[q], entry[q] = CLOSENESS, inside, close, j
             q += 1
             attribute[q], context[q], value[q], entry[q] = FLOW, 0, mix(rung + 2, mix(np.uint64(inside), b.kind[j] if inside else np.uint64(0))), j
@@ -202,7 +256,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         # 1. Facts: how improbable is each, beyond what it usually costs this agent.
         surprise[:] = -1.0
         for j in range(q):
-            p = facts.predict(a.facts, facts.place(attribute[j], context[j]), value[j], entity, fade, keys[j], counts[j])
+            p = facts.predict(facts_head, facts.place(attribute[j], context[j]), value[j], entity, fade, keys, counts, j)
             s = facts.bits(p)
             k = attribute[j]
             if s > surprise[k]:
@@ -219,7 +273,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             if surprise[k] < 0:
                 continue
             mean[k] = usual.usual(fleet_row, peer_row, own_row, k, age)
-            _pay(out, e, k, surprise[k] - mean[k], group, winner)
+            _pay(out_bits, e, k, surprise[k] - mean[k], group, winner)
 
         # 2. Amounts: how far from its own past, and what has added up.
         tail[:] = -1.0
@@ -227,9 +281,9 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         amount[0] = math.log1p(b.bytes[e])
         amount[1] = math.log1p(b.records[e])
         call = mix(session, tool)
-        ca = find(a.calls, call)
-        amount[2] = math.log((a.calls[ca].n if ca >= 0 else 0.0) + 1.0)
-        amount[3] = math.log(a.agents[ag].calls * math.exp(-gap / RATE_MEMORY) + 1.0)
+        ca = find(calls_head, call)
+        amount[2] = math.log((calls_head[ca].n if ca >= 0 else 0.0) + 1.0)
+        amount[3] = math.log(agents_head[ag].calls * math.exp(-gap / RATE_MEMORY) + 1.0)
         for k in range(N_AMOUNTS):
             x = amount[k]
             if math.isnan(x):
@@ -237,19 +291,19 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             place = mix(np.uint64(701 + k), tool if k < 3 else np.uint64(0))
             key_c = mix(place, cohort_key)
             key_a = mix(place, entity[2])
-            z, centre, spread, peers, _ = amounts.measure(a.amounts, key_c, key_a, x)
+            z, centre, spread, peers, _ = amounts.measure(amounts_head, key_c, key_a, x)
             out.amount[e, k, 0] = x
             out.amount[e, k, 1] = centre
             out.amount[e, k, 2] = spread
             out.amount[e, k, 3] = peers
             out.amount[e, k, 4] = z
             tail[1 + k] = max(0.0, z)
-            summed = amounts.add_up(a.amounts, a.amounts_dirty, a.amounts_tally, key_c, key_a, z, now_s, learned)
+            summed = amounts.add_up(amounts_head, amounts_dirty, amounts_tally, key_c, key_a, z, now_s, learned)
             if k < 3:
                 tail[BYTES_SUM + AMOUNT_OF_SUM[k]] = summed
             if learned:
-                amounts.learn(a.amounts, find(a.amounts, key_c), x, 1.0)
-                amounts.learn(a.amounts, find(a.amounts, key_a), x, 0.0)
+                amounts.learn(amounts_head, find(amounts_head, key_c), x, 1.0)
+                amounts.learn(amounts_head, find(amounts_head, key_a), x, 0.0)
 
         # 3. Their bits: the tail of what came before, one exceedance lent by the level above.
         for k in range(N_TAILS):
@@ -267,9 +321,9 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             mark_k = np.uint64(1001 + k)
             low = ALL_HISTOGRAMS + k * BINS
             p = tails.lend(tails.above(fleet_row[low : low + BINS], fleet_row[ALL_TAILS + k], at), fleet_row[ALL_TAILS + k], now, 1.0)
-            p = tails.lend(tails.weight_above(a.tails, a.tails_body, mix(mark_k, cohort_key), peer_row[PEER_TAILS + k], at), peer_row[PEER_TAILS + k], now, p)
-            p = tails.lend(tails.weight_above(a.tails, a.tails_body, mix(mark_k, entity[2]), own_row[OWN_TAILS + k], at), own_row[OWN_TAILS + k], now, p)
-            _pay(out, e, N_FACTS + k, facts.bits(p), group, winner)
+            p = tails.lend(tails.weight_above(tails_head, tails_body, mix(mark_k, cohort_key), peer_row[PEER_TAILS + k], at), peer_row[PEER_TAILS + k], now, p)
+            p = tails.lend(tails.weight_above(tails_head, tails_body, mix(mark_k, entity[2]), own_row[OWN_TAILS + k], at), own_row[OWN_TAILS + k], now, p)
+            _pay(out_bits, e, N_FACTS + k, facts.bits(p), group, winner)
 
         # 4. The event, and the episode.
         s = 0.0
@@ -278,11 +332,11 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
                 s += group[g]
                 out.paid[e, winner[g]] = group[g]
                 out.parts[e, KIND_OF[winner[g]]] += group[g]
-        pool = a.agents[ag].pool * 2.0 ** (-gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, s - POOL_DEAD)
+        pool = agents_head[ag].pool * 2.0 ** (-gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, s - POOL_DEAD)
         score = max(s, min(pool, POOL_GAIN * s))
         out.own[e] = s
         out.score[e] = score
-        out.threshold[e] = budget.threshold(a.fleet)
+        out.threshold[e] = budget.threshold(fleet_head)
         if score >= out.threshold[e] and learned:
             mark |= NOTABLE
         out.marks[e] = mark
@@ -290,24 +344,39 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             continue
 
         # 5. Learn; what looks hostile teaches little.
-        a.recent[at_recent].key = ticket
-        a.recent_dirty[at_recent] = 1
-        a.agents[ag].pool = pool
+        recent_head[at_recent].key = ticket
+        recent_dirty[at_recent] = 1
+        agents_head[ag].pool = pool
         ratio = score / max(f.tau, 1e-3)
         weight = 1.0 if ratio <= 1 else max(DOUBT_LEAST, ratio**-2.0)
         out.weight[e] = weight
         if score != f.tau:
-            a.fleet[0].tau += DOUBT_RATE * f.tau * (DOUBT_QUANTILE - (1.0 if score <= f.tau else 0.0))
-        a.fleet[0].tau = min(max(f.tau, DOUBT_FLOOR), 1e4)
+            fleet_head[0].tau += DOUBT_RATE * f.tau * (DOUBT_QUANTILE - (1.0 if score <= f.tau else 0.0))
+        fleet_head[0].tau = min(max(f.tau, DOUBT_FLOOR), 1e4)
         for k in range(N_FACTS):
             if surprise[k] >= 0:
                 usual.learn(fleet_row, peer_row, own_row, k, age, surprise[k], mean[k], weight)
         for j in range(q):
-            before = facts.learn(a.facts, a.facts_dirty, a.facts_tally, keys[j], counts[j], now, weight)
+            before = facts.learn(facts_head, facts_dirty, facts_tally, keys, counts, j, now, weight)
             if NAMED[attribute[j]] and (before == 0 or int(math.log2(before + 1)) != int(math.log2(before + 1 + weight))):
-                _remember(a, b, e, attribute[j], entry[j], value[j], keys[j, 2, 0], entity[2], now_s)
+                k = attribute[j]
+                _remember(profiles_head, profiles_body, profiles_dirty, profiles_tally, facts_head, mix(entity[2], np.uint64(2001 + k)), value[j], keys[j, 2, 0], now_s)
+                text, low, high = b.tool.buffer, b.tool.low[e], b.tool.high[e]
+                if k == PERMISSION:
+                    text, low, high = b.scope.buffer, b.scope.low[entry[j]], b.scope.high[entry[j]]
+                elif k == ROOT:
+                    text, low, high = b.resource.buffer, b.resource.low[e], b.root_high[e]
+                elif k == BRANCH:
+                    text, low, high = b.resource.buffer, b.resource.low[e], b.branch_high[e]
+                elif k == CLASSIFICATION:
+                    text, low, high = b.classification.buffer, b.classification.low[e], b.classification.high[e]
+                elif k == RECIPIENT:
+                    text, low, high = b.recipient.buffer, b.recipient.low[entry[j]], b.recipient.high[entry[j]]
+                elif k == DOMAIN:
+                    text, low, high = b.domain.buffer, b.domain.low[entry[j]], b.domain.high[entry[j]]
+                _name(names_head, names_body, names_dirty, names_tally, value[j], text, low, high, now_s)
         if b.home[e] != 0:
-            _count_home(a, b.home[e], entity, fade, now, keys, counts)
+            _count_home(facts_head, facts_dirty, facts_tally, b.home[e], now)
         for k in range(N_TAILS):
             if bins[k] < 0:
                 continue
@@ -319,39 +388,63 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
                 mark_k = np.uint64(1001 + k)
                 for i in range(1, bins[k] + 1):
                     fleet_row[low + i] += now
-                tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tails_tally, mix(mark_k, cohort_key), bins[k], now, now_s)
-                tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tails_tally, mix(mark_k, entity[2]), bins[k], now, now_s)
-        _learn_who(a, b, e, se, ag, call, tool, gap, now_s)
-        _learn_level(a, b, e, entity[2], now_s, out)
-        _learn_level(a, b, e, cohort_key, now_s, out)
+                tails.learn(tails_head, tails_body, tails_dirty, tails_tally, mix(mark_k, cohort_key), bins[k], now, now_s)
+                tails.learn(tails_head, tails_body, tails_dirty, tails_tally, mix(mark_k, entity[2]), bins[k], now, now_s)
+        sessions_head[se].tool = tool
+        sessions_head[se].events += 1
+        if b.rung[e] > sessions_head[se].top:
+            sessions_head[se].top = b.rung[e]
+            sessions_head[se].records = 0
+        if b.rung[e] == sessions_head[se].top and not math.isnan(b.records[e]):
+            sessions_head[se].records += b.records[e]
+        i, fresh = claim(calls_head, calls_dirty, calls_tally, call)
+        calls_head[i].n = 1 if fresh else calls_head[i].n + 1
+        calls_head[i].w = now_s
+        agents_head[ag].calls = agents_head[ag].calls * math.exp(-gap / RATE_MEMORY) + 1.0
+        if owner > 0:
+            i, fresh = claim(owners_head, owners_dirty, owners_tally, b.resource.hash[e])
+            if fresh:
+                owners_head[i].principal = principal
+                owners_head[i].shared = 0
+            elif owners_head[i].principal != principal:
+                owners_head[i].shared = 1
+            owners_head[i].w = now_s
+        for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
+            parties.meet(contacts_head, contacts_body, contacts_dirty, contacts_tally, b.agent.hash[e], b.recipient.hash[j], now_s)
+            parties.meet(contacts_head, contacts_body, contacts_dirty, contacts_tally, b.recipient.hash[j], b.agent.hash[e], now_s)
+        moved = b.bytes[e]
+        if math.isnan(moved):
+            moved = 1.0 if math.isnan(b.records[e]) else b.records[e]
+        for level in (entity[2], cohort_key):
+            if _learn_level(levels_head, levels_body, levels_dirty, levels_tally, level, moved, now_s):
+                out.turned[out.turns[0]] = level
+                out.turned_at[out.turns[0]] = e
+                out.turns[0] += 1
         if len(out.window) > 0:
-            _window(b, e, own_row, gap, s, out)
-        if now_s >= a.agents[ag].hour + HOUR_SECONDS:
-            a.agents[ag].hour = now_s
-            a.agents[ag].peak = -1
-        if score > a.agents[ag].peak:
-            budget.count(a.fleet, fleet_row, a.agents[ag].peak, score, now, alerts_per_day)
-            a.agents[ag].peak = score
-        a.fleet[0].events += 1
+            _window(own_row, math.exp(-gap / HOUR_SECONDS), b.bytes[e], b.records[e], b.recipient_at[e + 1] - b.recipient_at[e], b.denied[e], s, out.window, e)
+        if now_s >= agents_head[ag].hour + HOUR_SECONDS:
+            agents_head[ag].hour = now_s
+            agents_head[ag].peak = -1
+        if score > agents_head[ag].peak:
+            budget.count(fleet_head, fleet_row, agents_head[ag].peak, score, now, alerts_per_day)
+            agents_head[ag].peak = score
+        fleet_head[0].events += 1
     return n, FINISHED
 
 
 @njit
-def _full(a: Any, n_facts: int) -> int:
+def _full(tally: Array, limits: Array, n_facts: int) -> int:
     """The first table that has no room for one more event, or -1."""
-    used = (
-        a.facts_tally[0] + 6 * n_facts + 2, a.amounts_tally[0] + 8, a.tails_tally[0] + 16, a.agents_tally[0] + 1, a.cohorts_tally[0] + 1, a.sessions_tally[0] + 1,
-        a.calls_tally[0] + 1, a.owners_tally[0] + 1, a.contacts_tally[0] + 2 * n_facts, a.profiles_tally[0] + n_facts, a.names_tally[0] + n_facts, a.levels_tally[0] + 2,
-    )  # fmt: skip
-    for i in range(len(used)):
-        if used[i] > a.limits[GROWING_TABLES[i]]:
-            return GROWING_TABLES[i]
+    for i in range(len(GROWING_TABLES)):
+        k = GROWING_TABLES[i]
+        if tally[k, 0] + ROOM[i] + ROOM_FACT[i] * n_facts > limits[k]:
+            return k
     return -1
 
 
 @njit
-def _pay(out: Any, e: int, k: int, bits: float, group: Array, winner: Array) -> None:
-    out.bits[e, k] = bits
+def _pay(out_bits: Array, e: int, k: int, bits: float, group: Array, winner: Array) -> None:
+    out_bits[e, k] = bits
     pays = WEIGHT_OF[k] * (bits - DEAD_OF[k])
     if pays > group[GROUP_OF[k]]:
         group[GROUP_OF[k]] = pays
@@ -359,138 +452,78 @@ def _pay(out: Any, e: int, k: int, bits: float, group: Array, winner: Array) -> 
 
 
 @njit
-def _count_home(a: Any, home: int, entity: Array, fade: float, now: float, keys: Array, counts: Array) -> None:
-    """Count the domain of a principal, for the fleet alone: the other two levels are given the same key."""
-    context = mix(facts.place(parties.HOME, 0), entity[0])
-    i, fresh = claim(a.facts, a.facts_dirty, a.facts_tally, context)
-    if fresh:
-        a.facts[i].w = a.facts[i].d = 0
-    a.facts[i].w += now
-    j, fresh = claim(a.facts, a.facts_dirty, a.facts_tally, mix(context, home + np.uint64(7)))
-    if fresh:
-        a.facts[j].w = a.facts[j].d = 0
-    a.facts[j].w += now
-
-
-@njit
-def _learn_who(a: Any, b: Any, e: int, se: int, ag: int, call: int, tool: int, gap: float, clock_s: float) -> None:
-    """The session's last tool and highest class, calls, rates, owners and contacts."""
-    a.sessions[se].tool = tool
-    a.sessions[se].events += 1
-    if b.rung[e] > a.sessions[se].top:
-        a.sessions[se].top = b.rung[e]
-        a.sessions[se].records = 0
-    if b.rung[e] == a.sessions[se].top and not math.isnan(b.records[e]):
-        a.sessions[se].records += b.records[e]
-    i, fresh = claim(a.calls, a.calls_dirty, a.calls_tally, call)
-    a.calls[i].n = 1 if fresh else a.calls[i].n + 1
-    a.calls[i].w = clock_s
-    a.agents[ag].calls = a.agents[ag].calls * math.exp(-gap / RATE_MEMORY) + 1.0
-    principal = b.principal.hash[e]
-    if principal != 0 and b.root[e] != 0 and (b.branch[e] != 0 or b.in_path[e]):
-        i, fresh = claim(a.owners, a.owners_dirty, a.owners_tally, b.resource.hash[e])
+def _count_home(head: Array, dirty: Array, tally: Array, home: int, now: float) -> None:
+    """Count the domain of a principal, for the fleet."""
+    context = mix(facts.place(parties.HOME, 0), parties.fleet_entity())
+    for key in (context, mix(context, home + np.uint64(7))):
+        i, fresh = claim(head, dirty, tally, key)
         if fresh:
-            a.owners[i].principal = principal
-            a.owners[i].shared = 0
-        elif a.owners[i].principal != principal:
-            a.owners[i].shared = 1
-        a.owners[i].w = clock_s
-    for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
-        parties.meet(a.contacts, a.contacts_body, a.contacts_dirty, a.contacts_tally, b.agent.hash[e], b.recipient.hash[j], clock_s)
-        parties.meet(a.contacts, a.contacts_body, a.contacts_dirty, a.contacts_tally, b.recipient.hash[j], b.agent.hash[e], clock_s)
+            head[i].w = head[i].d = 0
+        head[i].w += now
 
 
 @njit
-def _learn_level(a: Any, b: Any, e: int, key: int, clock_s: float, out: Any) -> None:
-    """Add to the day's amount of an agent or a cohort; when the day ends, keep it and say so."""
+def _learn_level(head: Array, body: Array, dirty: Array, tally: Array, key: int, moved: float, clock_s: float) -> bool:
+    """Add to the day's amount of an agent or a cohort; when a day has ended, keep it and say so."""
     day = np.int64(clock_s // DAY)
-    i, fresh = claim(a.levels, a.levels_dirty, a.levels_tally, key)
+    i, fresh = claim(head, dirty, tally, key)
     if fresh:
-        a.levels[i].n = 0
-        a.levels[i].day = day
-        a.levels[i].sum = a.levels[i].shifted = 0.0
-    a.levels[i].w = clock_s
-    if day != a.levels[i].day:
-        a.levels_body[i, a.levels[i].n % RING] = math.log2(1.0 + a.levels[i].sum)
-        a.levels[i].n += 1
-        a.levels[i].day = day
-        a.levels[i].sum = 0.0
-        k = out.turns[0]
-        out.turned[k] = key
-        out.turned_at[k] = e
-        out.turns[0] = k + 1
-    moved = b.bytes[e]
-    if math.isnan(moved):
-        moved = 1.0 if math.isnan(b.records[e]) else b.records[e]
-    a.levels[i].sum += moved
+        head[i].n = 0
+        head[i].day = day
+        head[i].sum = head[i].shifted = 0.0
+    head[i].w = clock_s
+    ended = False
+    if day != head[i].day:
+        body[i, head[i].n % RING] = math.log2(1.0 + head[i].sum)
+        head[i].n += 1
+        head[i].day = day
+        head[i].sum = 0.0
+        ended = True
+    head[i].sum += moved
+    return ended
 
 
 @njit
-def _window(b: Any, e: int, own_row: Array, gap: float, s: float, out: Any) -> None:
-    fade = math.exp(-gap / HOUR_SECONDS)
+def _window(sums: Array, fade: float, moved: float, rows: float, recipients: int, denied: bool, novelty: float, out: Array, e: int) -> None:
+    """The agent's sums over about an hour, this event included."""
+    added = (1.0, 0.0 if math.isnan(moved) else moved, 0.0 if math.isnan(rows) else rows, float(recipients), 1.0 if denied else 0.0, novelty)
     for k in range(WINDOW_SUMS):
-        own_row[OWN_WINDOW + k] *= fade
-    own_row[OWN_WINDOW] += 1
-    own_row[OWN_WINDOW + 1] += 0.0 if math.isnan(b.bytes[e]) else b.bytes[e]
-    own_row[OWN_WINDOW + 2] += 0.0 if math.isnan(b.records[e]) else b.records[e]
-    own_row[OWN_WINDOW + 3] += b.recipient_at[e + 1] - b.recipient_at[e]
-    own_row[OWN_WINDOW + 4] += 1.0 if b.denied[e] else 0.0
-    own_row[OWN_WINDOW + 5] += s
-    for k in range(WINDOW_SUMS):
-        out.window[e, k] = own_row[OWN_WINDOW + k]
+        sums[OWN_WINDOW + k] = sums[OWN_WINDOW + k] * fade + added[k]
+        out[e, k] = sums[OWN_WINDOW + k]
 
 
 @njit
-def _remember(a: Any, b: Any, e: int, attribute: int, entry: int, value: int, context: int, agent: int, clock_s: float) -> None:
-    """Keep a value among the agent's most used of its attribute, and what it is called."""
-    i, fresh = claim(a.profiles, a.profiles_dirty, a.profiles_tally, mix(agent, np.uint64(2001 + attribute)))
+def _remember(profiles: Array, body: Array, dirty: Array, tally: Array, facts_head: Array, key: int, value: int, context: int, clock_s: float) -> None:
+    """Keep a value among the agent's most used of its attribute."""
+    i, fresh = claim(profiles, dirty, tally, key)
     if fresh:
-        a.profiles_body[i, :] = 0
-    a.profiles[i].w = clock_s
+        body[i, :] = 0
+    profiles[i].w = clock_s
     place = -1
     least = np.inf
     for k in range(USUAL):
-        v = a.profiles_body[i, k]
+        v = body[i, k]
         if v == value:
-            place = -1
-            least = -1.0
-            break
+            return
         if v == np.uint64(0):
-            place = k
-            least = -np.inf
-            break
-        j = find(a.facts, mix(context, v + np.uint64(7)))
-        c = a.facts[j].w if j >= 0 else 0.0
+            body[i, k] = value
+            return
+        j = find(facts_head, mix(context, v + np.uint64(7)))
+        c = facts_head[j].w if j >= 0 else 0.0
         if c < least:
             least = c
             place = k
-    j = find(a.facts, mix(context, value + np.uint64(7)))
-    if place >= 0 and j >= 0 and a.facts[j].w >= least:
-        a.profiles_body[i, place] = value
-    text = b.tool
-    low, high = b.tool.low[e], b.tool.high[e]
-    if attribute == PERMISSION:
-        text = b.scope
-        low, high = text.low[entry], text.high[entry]
-    elif attribute == ROOT:
-        text = b.resource
-        low, high = text.low[e], b.root_high[e]
-    elif attribute == BRANCH:
-        text = b.resource
-        low, high = text.low[e], b.branch_high[e]
-    elif attribute == CLASSIFICATION:
-        text = b.classification
-        low, high = text.low[e], text.high[e]
-    elif attribute == RECIPIENT:
-        text = b.recipient
-        low, high = text.low[entry], text.high[entry]
-    elif attribute == DOMAIN:
-        text = b.domain
-        low, high = text.low[entry], text.high[entry]
-    i, fresh = claim(a.names, a.names_dirty, a.names_tally, value)
-    a.names[i].w = clock_s
+    j = find(facts_head, mix(context, value + np.uint64(7)))
+    if j >= 0 and facts_head[j].w >= least:
+        body[i, place] = value
+
+
+@njit
+def _name(names: Array, body: Array, dirty: Array, tally: Array, value: int, buffer: Array, low: int, high: int, clock_s: float) -> None:
+    """Keep what a value is called, as far as there is room."""
+    i, fresh = claim(names, dirty, tally, value)
+    names[i].w = clock_s
     if fresh:
-        length = min(TEXT, high - low)
-        a.names[i].length = length
-        for k in range(length):
-            a.names_body[i, k] = text.buffer[low + k]
+        names[i].length = min(TEXT, high - low)
+        for k in range(names[i].length):
+            body[i, k] = buffer[low + k]

@@ -127,52 +127,41 @@ class Arrays(NamedTuple):
 
     facts: Any
     facts_dirty: Any
-    facts_tally: Any
     amounts: Any
     amounts_dirty: Any
-    amounts_tally: Any
     tails: Any
     tails_body: Any
     tails_dirty: Any
-    tails_tally: Any
     agents: Any
     agents_body: Any
     agents_dirty: Any
-    agents_tally: Any
     cohorts: Any
     cohorts_body: Any
     cohorts_dirty: Any
-    cohorts_tally: Any
     sessions: Any
     sessions_dirty: Any
-    sessions_tally: Any
     calls: Any
     calls_dirty: Any
-    calls_tally: Any
     owners: Any
     owners_dirty: Any
-    owners_tally: Any
     contacts: Any
     contacts_body: Any
     contacts_dirty: Any
-    contacts_tally: Any
     profiles: Any
     profiles_body: Any
     profiles_dirty: Any
-    profiles_tally: Any
     names: Any
     names_body: Any
     names_dirty: Any
-    names_tally: Any
     levels: Any
     levels_body: Any
     levels_dirty: Any
-    levels_tally: Any
     recent: Any
     recent_dirty: Any
     fleet: Any
     fleet_body: Any
     fleet_dirty: Any
+    tally: Any  # rows in use and rows that gave way, of each table
     limits: Any  # rows in use at which each table must grow first
 
 
@@ -189,6 +178,9 @@ class State:
     def __init__(self, mib: int = 512) -> None:
         self.mib = mib
         self.tables = [Table.empty(layout, layout.rows, _largest(layout, mib)) for layout in LAYOUTS]
+        self.tally = np.zeros((len(LAYOUTS), 2), np.int64)
+        for i, t in enumerate(self.tables):
+            t.tally = self.tally[i]
         self["fleet"].tally[0] = 1
         self["fleet"].head["tau"] = 8.0
 
@@ -208,10 +200,10 @@ class State:
     def arrays(self) -> Arrays:
         """Views for the compiled loop; taken anew after each growth."""
         limits = np.array([len(t.head) // 2 if len(t.head) < t.largest else 1 << 62 for t in self.tables])
-        out: dict[str, Any] = {"limits": limits}
+        out: dict[str, Any] = {"tally": self.tally, "limits": limits}
         for t in self.tables:
             name = t.layout.name
-            out |= {name: t.head, f"{name}_body": t.body, f"{name}_dirty": t.dirty, f"{name}_tally": t.tally}
+            out |= {name: t.head, f"{name}_body": t.body, f"{name}_dirty": t.dirty}
         return Arrays(**{field: out[field] for field in Arrays._fields})
 
     def grow(self, which: int) -> None:
@@ -224,8 +216,8 @@ class State:
         rows = len(old.head) * 2 if kept > len(old.head) // 4 else len(old.head)
         new = Table.empty(old.layout, rows, old.largest)
         new.generation = old.generation + 1
+        new.tally = old.tally
         new.tally[0] = rehash(old.head, old.body, new.head, new.body, keep)
-        new.tally[1] = old.tally[1]
         new.dirty[:] = new.head["key"] != 0
         self.tables[which] = new
 
@@ -286,7 +278,7 @@ class State:
             if generation >= t.generation:
                 if generation > t.generation or rows != len(t.head):
                     t = self.tables[which] = Table.empty(t.layout, rows, t.largest)
-                    t.generation = generation
+                    t.generation, t.tally = generation, self.tally[which]
                 slots = np.frombuffer(data, "<u4", n, at)
                 t.head[slots] = np.frombuffer(data, t.head.dtype, n, at + sizes[0])
                 if width:

@@ -1,0 +1,182 @@
+"""A Faust transport that hands over Kafka's record batches whole. Faust finds it by the scheme `batches://`.
+
+Stock Faust takes every record apart into a message, four asyncio tasks, a queue entry and an acknowledgement: 5,000
+events a second on the machine where plain aiokafka reads 480,000 (`python -m benchmarks.transport`). Scoring works on
+batches anyway, so for a topic declared with `batched` one message is all the records that one poll returned of one
+partition: its value is their list, its offset the last one's, and acknowledging it allows a commit just past it. Other
+topics stay record by record, and membership, flow control and shutdown stay Faust's.
+
+What is committed is stricter than Faust's own account, which can pass over a message nobody acknowledged
+(faust-streaming issue 606): batches are remembered in the order of delivery, and a commit reaches only as far as the
+unbroken run of acknowledged ones from the front.
+
+Read the batches through `stream.noack().events()` and call `event.ack()` when the work is safe: Faust's plain
+`async for` also acknowledges what a body that raised was working on. Whoever holds batches back must acknowledge or drop
+them on a timer of its own, not when the next one arrives: a rebalance waits for them and sends no next one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from faust.transport import consumer as faust_consumer
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from stream.errors import StraylineError
+
+# What was proved by tests/test_transport.py, as the beginning of each version.
+PROVED = {"faust-streaming": "0.15.3", "mode-streaming": "0.7.", "aiokafka": "0.14."}
+
+# What is overridden, read or called here and is not Faust's public interface.
+_METHODS = {
+    "_getmany": ["self", "active_partitions", "timeout"],
+    "_to_message": ["self", "tp", "record"],
+    "_add_gap": ["self", "tp", "offset_from", "offset_to"],
+    "_new_offset": ["self", "tp"],
+    "on_buffer_full": ["self", "tp"],
+    "on_partitions_revoked": ["self", "revoked"],
+}
+_NAMES = ("self._acked[tp]", "self._acked_index[tp]")
+_FIELDS = [
+    "topic", "partition", "offset", "timestamp", "timestamp_type", "headers", "key", "value", "checksum",
+    "serialized_key_size", "serialized_value_size", "tp", "generation_id",
+]  # fmt: skip
+
+
+def check_faust(consumer: type = driver.Consumer, versions: Mapping[str, str] | None = None) -> None:
+    """Raise `StraylineError`, in one sentence, if the Faust installed is not one that this transport was proved on."""
+    for name, expected in _METHODS.items():
+        method = getattr(consumer, name, None)
+        if method is None or list(inspect.signature(method).parameters) != expected:
+            raise _unproved(f"Faust's Consumer.{name} is no longer {name}({', '.join(expected)})")
+    source = inspect.getsource(faust_consumer)
+    gone = [name for name in _NAMES if name not in source]
+    if gone:
+        raise _unproved(f"Faust's Consumer no longer keeps {' and '.join(gone)}")
+    lacking = set(_FIELDS) - set(inspect.signature(ConsumerMessage).parameters)
+    if lacking:
+        raise _unproved(f"Faust's ConsumerMessage no longer takes {', '.join(sorted(lacking))}")
+    for package, proved in PROVED.items():
+        found = (versions or {}).get(package) or version(package)
+        if not found.startswith(proved):
+            raise _unproved(f"{package} {found} is installed and {proved.rstrip('.')} was proved")
+
+
+def _unproved(why: str) -> StraylineError:
+    return StraylineError(
+        f"{why}: install the versions in constraints.txt (`make setup`), or make tests/test_transport.py pass and then "
+        "change PROVED in stream/transport.py"
+    )
+
+
+def urls(bootstrap: str) -> list[str]:
+    """The setting `STRAYLINE_BROKER` as the value of Faust's `broker`.
+
+    >>> urls("one:9092, two:9092")
+    ['batches://one:9092', 'batches://two:9092']
+    """
+    return [f"batches://{server.strip()}" for server in bootstrap.split(",") if server.strip()]
+
+
+def batched(app: Any, name: str) -> Any:
+    """Declare that the topic `name` arrives in batches, and return it: the channel of an `@app.agent`.
+
+    An event's value is then a list of aiokafka's `ConsumerRecord`, in order, keys and values as the bytes that came
+    (None where there were none); its key is None.
+    """
+    app.batched_topics = getattr(app, "batched_topics", frozenset()) | {name}
+    return app.topic(name, key_serializer="raw", value_serializer="raw")
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]
+    """Faust's consumer, in batches for the topics that were declared so."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # Last offsets of the batches delivered and not yet committed, oldest first, of one generation of the group.
+        self._delivered: defaultdict[TP, deque[int]] = defaultdict(deque)
+        self._generation = 0
+        super().__init__(*args, **kwargs)
+
+    def _is_batched(self, topic: str) -> bool:
+        return topic in getattr(self.app, "batched_topics", ())
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
+        # A list in the place of a record passes through all of Faust's flow and generation checks as one.
+        polled = await super()._getmany(active_partitions, timeout)
+        return {tp: [records] if self._is_batched(tp.topic) else records for tp, records in polled.items()}
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        if not isinstance(record, list):
+            return super()._to_message(tp, record)
+        generation = self.app.consumer_generation_id
+        if generation != self._generation:
+            # A rebalance reads everything again from the committed offsets.
+            self._delivered.clear()
+            self._generation = generation
+        delivered = self._delivered[tp]
+        while delivered and delivered[-1] >= record[0].offset:
+            delivered.pop()  # so does a seek: this batch is in the place of those
+        last = record[-1]
+        delivered.append(last.offset)
+        return ConsumerMessage(
+            topic=last.topic,
+            partition=last.partition,
+            offset=last.offset,
+            timestamp=last.timestamp / 1000.0,
+            timestamp_type=last.timestamp_type,
+            headers=None,
+            key=None,
+            value=record,
+            checksum=None,
+            serialized_key_size=0,
+            serialized_value_size=sum(r.serialized_value_size for r in record),
+            tp=tp,
+            # Without it the stream takes the message for one of before the rebalance, and drops it in silence.
+            generation_id=generation,
+        )
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        # To Faust the offsets between two batches' last ones are missing; here they are inside the batch.
+        if not self._is_batched(tp.topic):
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if not self._is_batched(tp.topic):
+            found: int | None = super()._new_offset(tp)
+            return found
+        delivered, acked = self._delivered[tp], self._acked_index[tp]
+        done: int | None = None
+        while delivered and delivered[0] in acked:
+            done = delivered.popleft()
+        if done is None:
+            return None
+        self._acked_index[tp] = {offset for offset in acked if offset > done}
+        self._acked[tp] = [offset for offset in self._acked[tp] if offset > done]
+        return done + 1
+
+    def on_buffer_full(self, tp: TP) -> None:
+        # Faust would stop polling the partition and, with none left, sleep a whole second: with buffers counted in
+        # batches that is most of the time. A full queue holds up the loop that polls, which is back-pressure enough.
+        if not self._is_batched(tp.topic):
+            super().on_buffer_full(tp)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TP]) -> None:
+        # Faust begins by forgetting what was acknowledged since its last commit.
+        await self.commit()
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._delivered.pop(tp, None)
+
+
+class Transport(driver.Transport):  # type: ignore[misc]
+    """What `batches://` names."""
+
+    Consumer = Consumer
+
+
+check_faust()

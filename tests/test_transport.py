@@ -1,0 +1,419 @@
+"""The batch transport against a real broker. Run as a script, this file is the worker that a test kills."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import aiokafka
+import faust
+import pytest
+from aiokafka import TopicPartition
+from faust.transport.drivers import aiokafka as driver
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient
+
+from benchmarks.kafka import Broker
+from stream.errors import StraylineError
+from stream.transport import batched, check_faust, urls
+
+DEADLINE = 60.0
+
+
+def app_for(bootstrap: str, group: str, **settings: Any) -> Any:
+    return faust.App(
+        group,
+        broker=urls(bootstrap),
+        datadir=tempfile.mkdtemp(prefix="strayline-test-"),
+        **{
+            "web_enabled": False,
+            "topic_allow_declare": False,
+            "topic_disable_leader": True,
+            "table_standby_replicas": 0,
+            "consumer_auto_offset_reset": "earliest",
+            "broker_max_poll_records": 50,
+            "broker_commit_interval": 0.1,
+            "stream_buffer_maxsize": 4,
+            **settings,
+        },
+    )
+
+
+class Reader:
+    """A Faust app that keeps the events of its batches; `acks` says which it acknowledges, by their number."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        group: str,
+        acks: Callable[[int], bool] = lambda _: True,
+        gate: asyncio.Event | None = None,
+        **settings: Any,
+    ) -> None:
+        self.app = app_for(bootstrap, group, **settings)
+        self.events: list[Any] = []
+        self.arrived = asyncio.Condition()
+
+        async def read(stream: Any) -> None:
+            async for event in stream.noack().events():
+                number = len(self.events)
+                self.events.append(event)
+                async with self.arrived:
+                    self.arrived.notify_all()
+                if acks(number):
+                    event.ack()
+                if gate is not None:
+                    await gate.wait()
+
+        self.app.agent(batched(self.app, topic))(read)
+
+    @property
+    def records(self) -> list[Any]:
+        return [record for event in self.events for record in event.value]
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        async with self.arrived:
+            await asyncio.wait_for(self.arrived.wait_for(true), DEADLINE)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Reader]:
+        await self.app.start()
+        try:
+            yield self
+        finally:
+            await self.app.stop()
+
+
+def create(broker: Broker, topic: str, partitions: int) -> str:
+    with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as admin:
+        admin.create_topics(
+            {topic: {"num_partitions": partitions, "replication_factor": 1}},
+            wait_for_metadata=True,
+        )
+    return topic
+
+
+async def produce(broker: Broker, topic: str, records: list[tuple[int, bytes | None]], **settings: Any) -> None:
+    async with aiokafka.AIOKafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=5, **settings) as producer:
+        sent = [await producer.send(topic, value, partition=partition) for partition, value in records]
+        await asyncio.gather(*sent)
+
+
+def committed(broker: Broker, group: str) -> dict[int, int]:
+    with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as admin:
+        return {tp.partition: found.offset for tp, found in admin.list_group_offsets([group])[group].items()}
+
+
+async def reaches(wanted: object, ask: Callable[[], object]) -> None:
+    """Wait until the broker says so, or fail with what it said last."""
+    deadline = time.monotonic() + DEADLINE
+    while (found := await asyncio.to_thread(ask)) != wanted:
+        assert time.monotonic() < deadline, f"{found} instead of {wanted}"
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(test())
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
+@pytest.mark.parametrize("writer", ["aiokafka", "kafka-python"])
+def test_every_record_arrives_once_and_in_order(broker, unique, codec, writer):
+    """Whatever the producer's codec, and the commits end where the records end."""
+    topic, group = create(broker, unique("events"), 3), unique("group")
+    written = [(n % 3, f"{n}".encode()) for n in range(3000)]
+
+    async def test() -> None:
+        if writer == "aiokafka":
+            await produce(broker, topic, written, compression_type=codec)
+        else:
+            with KafkaProducer(bootstrap_servers=broker.bootstrap, compression_type=codec, linger_ms=5) as producer:
+                for partition, value in written:
+                    producer.send(topic, value, partition=partition)
+                producer.flush()
+        reader = Reader(broker.bootstrap, topic, group, broker_max_poll_records=170)
+        async with reader.running():
+            await reader.until(lambda: len(reader.records) >= len(written))
+        for partition in range(3):
+            records = [r for r in reader.records if r.partition == partition]
+            assert [r.value for r in records] == [value for p, value in written if p == partition]
+            assert [r.offset for r in records] == list(range(1000))
+        assert all(len({r.partition for r in event.value}) == 1 for event in reader.events)
+        assert len(reader.events) < len(written) / 10
+        assert committed(broker, group) == {0: 1000, 1: 1000, 2: 1000}
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_tombstones_and_garbage_arrive_as_they_are(broker, unique):
+    """Bytes are not the transport's business."""
+    topic = create(broker, unique("events"), 1)
+    values = [None, b"", b"\x00\xff\xfe", b"{", b"1,2", None]
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, v) for v in values])
+        reader = Reader(broker.bootstrap, topic, unique("group"))
+        async with reader.running():
+            await reader.until(lambda: len(reader.records) >= len(values))
+        assert [r.value for r in reader.records] == values
+        assert [r.key for r in reader.records] == [None] * len(values)
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_a_commit_ends_before_the_first_batch_that_is_not_acknowledged(broker, unique):
+    """However many behind it are; and takes them all along once it is."""
+    topic, group = create(broker, unique("events"), 1), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, b"x")] * 500)
+        reader = Reader(broker.bootstrap, topic, group, acks=lambda n: n != 1, stream_wait_empty=False)
+        async with reader.running():
+            await reader.until(lambda: len(reader.records) >= 500)
+            first, second = reader.events[:2]
+            await reaches({0: first.message.offset + 1}, lambda: committed(broker, group))
+            for _ in range(10):
+                await reader.app.consumer.commit()
+            assert committed(broker, group) == {0: first.message.offset + 1}
+            second.ack()
+            await reaches({0: 500}, lambda: committed(broker, group))
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_a_new_group_commits_nothing_while_its_very_first_batch_is_not_acknowledged(broker, unique):
+    """Faust has no offset to compare with then, and would commit past it."""
+    topic, group = create(broker, unique("events"), 1), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, b"x")] * 300)
+        reader = Reader(broker.bootstrap, topic, group, acks=lambda n: n != 0, stream_wait_empty=False)
+        async with reader.running():
+            await reader.until(lambda: len(reader.records) >= 300)
+            for _ in range(10):
+                await reader.app.consumer.commit()
+        assert committed(broker, group) == {}
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_stopping_waits_for_what_is_being_worked_on_and_commits_it(broker, unique):
+    """What a SIGTERM does: the batch in hand is finished, and only that."""
+    topic, group = create(broker, unique("events"), 1), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, b"x")] * 500)
+        reader = Reader(broker.bootstrap, topic, group, acks=lambda _: False, gate=asyncio.Event())
+        async with reader.running():
+            await reader.until(lambda: len(reader.events) == 1)
+            in_hand = reader.events[0]
+            asyncio.get_running_loop().call_later(0.3, in_hand.ack)
+        assert len(reader.events) == 1
+        assert committed(broker, group) == {0: in_hand.message.offset + 1}
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_a_slow_reader_holds_up_the_fetching_and_loses_nothing(broker, unique):
+    """What waits in memory is bounded by the buffer, in batches."""
+    topic, group = create(broker, unique("events"), 1), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, b"x")] * 5000)
+        gate = asyncio.Event()
+        reader = Reader(broker.bootstrap, topic, group, gate=gate)
+        async with reader.running():
+            await reader.until(lambda: len(reader.events) == 1)
+            waiting = reader.app.consumer._delivered
+            await reaches(True, lambda: sum(map(len, waiting.values())) > 3)
+            for _ in range(20):
+                await reader.app.consumer.commit()
+                await asyncio.to_thread(committed, broker, group)
+            assert sum(map(len, waiting.values())) <= 6  # four in the queue, one on each side of it
+            began = time.monotonic()
+            gate.set()
+            await reader.until(lambda: len(reader.records) >= 5000)
+            assert time.monotonic() - began < 5  # stock back-pressure sleeps a second for every few batches
+        assert [r.offset for r in reader.records] == list(range(5000))
+        assert committed(broker, group) == {0: 5000}
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_a_rebalance_drops_what_is_not_acknowledged_and_it_is_read_again(broker, unique):
+    """From the committed offset, by whoever has the partition then; a late acknowledgement of the old batch counts for nothing."""
+    topic, group = create(broker, unique("events"), 2), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(n % 2, b"x") for n in range(1000)])
+        settings = {"stream_wait_empty": False, "broker_session_timeout": 10.0}
+        # Each of the first reader's partitions stops at its second batch.
+        first = Reader(broker.bootstrap, topic, group, acks=lambda n: n < 1, **settings)
+        second = Reader(broker.bootstrap, topic, group, **settings)
+        async with first.running():
+            await first.until(lambda: len(first.records) >= 1000)
+            done = first.events[0].message
+            await reaches({done.partition: done.offset + 1}, lambda: committed(broker, group))
+            async with second.running():
+                await second.until(lambda: len(second.events) >= 1)
+                kept = next(iter({0, 1} - {second.records[0].partition}))
+                taken = second.records[0].partition
+                await second.until(lambda: len(second.records) >= 500 - (done.offset + 1 if taken == done.partition else 0))
+                old = [e for e in first.events if e.message.generation_id != first.app.consumer_generation_id]
+                await first.until(lambda: first.events[-1].message.generation_id != old[0].message.generation_id)
+                for event in old:
+                    event.ack()
+                for _ in range(10):
+                    await first.app.consumer.commit()
+                at = committed(broker, group)
+                start = done.offset + 1 if taken == done.partition else 0
+                assert [r.offset for r in second.records] == list(range(start, 500))
+                assert at.get(kept, 0) == (done.offset + 1 if kept == done.partition else 0)
+                assert at[taken] == 500
+                again = [
+                    r.offset
+                    for e in first.events
+                    if e not in old
+                    for r in e.value
+                    if r.partition == kept
+                ]
+                assert again[0] == (done.offset + 1 if kept == done.partition else 0)
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_a_rebalance_waits_for_what_is_being_worked_on_and_commits_it(broker, unique):
+    """With `stream_wait_empty`, so that the next owner does none of it again."""
+    topic, group = create(broker, unique("events"), 2), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(n % 2, b"x") for n in range(400)])
+        first = Reader(broker.bootstrap, topic, group, acks=lambda _: False)
+        second = Reader(broker.bootstrap, topic, group)
+        async with first.running():
+            await first.until(lambda: len(first.records) >= 400)
+            rebalancing = asyncio.Event()
+            first.app.on_rebalance_start = lambda start=first.app.on_rebalance_start: (start(), rebalancing.set())
+            joining = asyncio.create_task(second.app.start())
+            await asyncio.wait_for(rebalancing.wait(), DEADLINE)
+            for event in first.events:
+                event.ack()
+            await joining
+            await produce(broker, topic, [(n % 2, b"y") for n in range(10)])
+            await reaches({0: 205, 1: 205}, lambda: committed(broker, group) if second.events else first.events[0].ack() and {})
+            await second.app.stop()
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_other_topics_of_the_app_arrive_record_by_record(broker, unique):
+    """Side by side with a batched one."""
+    topic, other, group = create(broker, unique("events"), 1), create(broker, unique("other"), 1), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, b"x")] * 100)
+        await produce(broker, other, [(0, b"%d" % n) for n in range(100)])
+        reader = Reader(broker.bootstrap, topic, group)
+        singles: list[bytes] = []
+
+        async def read(stream: Any) -> None:
+            async for value in stream:
+                singles.append(value)
+
+        reader.app.agent(reader.app.topic(other, key_serializer="raw", value_serializer="raw"))(read)
+        async with reader.running():
+            await reader.until(lambda: len(reader.records) >= 100)
+            await reaches(100, lambda: len(singles))
+        assert singles == [b"%d" % n for n in range(100)]
+        with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as admin:
+            found = admin.list_group_offsets([group])[group]
+        assert {tp.topic: o.offset for tp, o in found.items()} == {topic: 100, other: 100}
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_after_kill_9_reading_goes_on_at_the_last_acknowledged_batch(broker, unique):
+    """Nothing is lost, and nothing acknowledged and committed comes again."""
+    topic, group = create(broker, unique("events"), 1), unique("group")
+
+    def worker(acknowledged: int) -> subprocess.Popen[str]:
+        command = [sys.executable, __file__, broker.bootstrap, topic, group, str(acknowledged)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, b"x")] * 1000)
+        with worker(acknowledged=3) as victim:
+            seen = [[int(n) for n in victim.stdout.readline().split()] for _ in range(6)]
+            safe = seen[2][1] + 1
+            await reaches({0: safe}, lambda: committed(broker, group))
+            victim.kill()
+        with worker(acknowledged=1_000_000) as heir:
+            began = time.monotonic()
+            lines = [[int(n) for n in heir.stdout.readline().split()]]
+            assert time.monotonic() - began < 8  # static membership: not the session timeout of 10 s
+            while lines[-1][1] < 999:
+                lines.append([int(n) for n in heir.stdout.readline().split()])
+            assert [n for first, last in lines for n in range(first, last + 1)] == list(range(safe, 1000))
+            await reaches({0: 1000}, lambda: committed(broker, group))
+            heir.kill()
+
+    run(test)
+
+
+def test_an_upgraded_faust_is_refused_in_one_sentence():
+    """With what to do about it, instead of a worker that misbehaves."""
+    check_faust()
+    with pytest.raises(StraylineError, match=r"faust-streaming 0\.16\.0 is installed and 0\.15\.3 was proved: install .*`make setup`"):
+        check_faust(versions={"faust-streaming": "0.16.0"})
+
+    class Renamed(driver.Consumer):
+        def _new_offset(self, tp, topic):
+            raise NotImplementedError
+
+    with pytest.raises(StraylineError, match=r"Consumer\._new_offset is no longer _new_offset\(self, tp\)"):
+        check_faust(Renamed)
+    with pytest.raises(StraylineError, match=r"Consumer\._getmany is no longer"):
+        check_faust(object)
+
+
+def _serve(bootstrap: str, topic: str, group: str, acknowledged: int) -> None:
+    async def serve() -> None:
+        reader = Reader(
+            bootstrap,
+            topic,
+            group,
+            acks=lambda n: n < acknowledged,
+            consumer_group_instance_id="the-one",
+            broker_session_timeout=10.0,
+            broker_heartbeat_interval=3.0,
+        )
+        async with reader.running():
+            told = 0
+            while True:
+                await reader.until(lambda: len(reader.events) > told)
+                for event in reader.events[told:]:
+                    print(event.value[0].offset, event.value[-1].offset, flush=True)  # noqa: T201
+                told = len(reader.events)
+
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:4], int(sys.argv[4]))
