@@ -14,6 +14,7 @@ What it misses: a ramp slow enough to walk the mean along; amounts of a tool tha
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 from river.base import AnomalyDetector
@@ -145,22 +146,27 @@ class Excess(AnomalyDetector):  # type: ignore[misc]
         out = 0.0
         for name, value in x.items():
             i = self._of.get(name)
-            if i is not None and isinstance(value, (int, float)) and math.isfinite(value):
+            if i is not None and _usable(value):
                 row = self._rows[i]
                 z = deviate(_log(float(value)), row["n"], row["m"], row["v"], row["n"], row["m"], row["v"])[0]
                 out = max(out, float(z))
         return out
 
     def learn_one(self, x: dict[object, float]) -> None:
-        """Move each amount's mean and variance."""
-        for name, value in x.items():
-            if not isinstance(value, (int, float)) or not math.isfinite(value):
+        """Move each amount's mean and variance, in the order of their names: which gives way must not depend on that of a dict."""
+        for name, value in sorted(x.items(), key=lambda item: str(item[0])):
+            if not _usable(value):
                 continue
             if name not in self._of and len(self._of) >= self.names:
                 oldest = next(iter(self._of))
                 self._of[name] = self._of.pop(oldest)
                 self._rows[self._of[name]] = 0
             learn(self._rows, self._of.setdefault(name, len(self._of)), _log(float(value)), 1.0)
+
+
+def _usable(value: object) -> bool:
+    """Whether a value is a number that a float can hold."""
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 
 def _log(x: float) -> float:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from models.signals import KINDS, N_AMOUNTS, N_FACTS, N_SIGNALS
-from models.state import WINDOW_SUMS
+from models.memory import TEXTS
+from models.state import RING, TEXT, WINDOW_SUMS
 from models.table import Array
 
 NONE = 0  # the hash of the empty text: the field was absent
@@ -68,13 +69,20 @@ class Scores(NamedTuple):
     threshold: Array  # (n,) from which an alert opens
     weight: Array  # (n,) share learned
     marks: Array  # (n,)
-    fact: Array  # (n, facts, 6): agent's count and total, cohort's and fleet's count, distinct values, entry in the batch's list
+    clock: Array  # (n,) the stream's
+    fact: Array  # (n, facts, 7): agent's count and total, cohort's and fleet's count, distinct values, place in the event's list, and of a derived fact its value
     amount: Array  # (n, amounts, 5): value, mean, spread, cohort's mean, z
-    session: Array  # (n, 4): rung of the highest class read before, records read at it, events, relation of the owner
+    session: Array  # (n, 4): rung of the highest class handled before, records at it, events, recipients outside
     window: Array  # (n or 0, sums) decayed over an hour: calls, bytes, records, recipients, denied, novelty
     turned: Array  # (2n,) keys of levels whose day ended
     turned_at: Array  # (2n,) at which event
     turns: Array  # (1,) how many
+    days: Array  # (2n, ring) their days so far, log2 amounts, oldest first
+    days_length: Array  # (2n,)
+    row: Array  # (n,) row of this event in `text`, or -1 where it is not evidence
+    rows: Array  # (1,) how many
+    text: Array  # (n, texts, bytes) names of what was usual for the agent when the event was scored, see `models.memory`
+    length: Array  # (n, texts)
 
 
 def blank(n: int, *, window: bool) -> Scores:
@@ -88,11 +96,18 @@ def blank(n: int, *, window: bool) -> Scores:
         np.zeros(n),
         np.zeros(n, np.float32),
         np.zeros(n, np.uint8),
-        np.zeros((n, N_FACTS, 6), np.float32),
+        np.zeros(n),
+        np.zeros((n, N_FACTS, 7), np.float32),
         np.zeros((n, N_AMOUNTS, 5), np.float32),
         np.zeros((n, 4), np.float32),
         np.zeros((n if window else 0, WINDOW_SUMS)),
         np.zeros(2 * n, np.uint64),
         np.zeros(2 * n, np.int64),
         np.zeros(1, np.int64),
+        np.zeros((2 * n, RING), np.float32),
+        np.zeros(2 * n, np.int64),
+        np.zeros(n, np.int64),
+        np.zeros(1, np.int64),
+        np.zeros((n, TEXTS, TEXT), np.uint8),
+        np.zeros((n, TEXTS), np.uint8),
     )

@@ -1,7 +1,7 @@
 """One number, the alerts a day that analysts can read, becomes the score from which an alert opens.
 
-An alert covers an agent's hour, so what is counted is the largest score of each agent and hour, in half-bit steps with
-forward decay. The threshold is the lowest step that agent-hours have reached no more than that often a day. Days without
+An alert covers an episode of an agent, so what is counted is the largest score of each episode, in half-bit steps with
+forward decay. The threshold is the lowest step that episodes have reached no more than that often a day. Days without
 events count as at most one each. During the first day, one day is assumed to have passed: a new installation may spend
 one day's budget on its first hours, not more.
 
@@ -29,7 +29,7 @@ def threshold(fleet: Any) -> float:
 
 @njit
 def count(fleet: Any, body: Array, peak: float, score: float, now: float, alerts_per_day: float) -> None:
-    """Count an agent-hour whose largest score rises from `peak` (below 0: a new hour) to `score`, and set the threshold."""
+    """Count an episode whose largest score rises from `peak` (below 0: a new episode) to `score`, and set the threshold."""
     low = min(SCORE_BINS - 1, int(STEP * peak)) if peak >= 0 else -1
     high = min(SCORE_BINS - 1, int(STEP * score))
     for b in range(low + 1, high + 1):

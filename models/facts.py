@@ -93,15 +93,17 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
     """Surprise of one event's facts to one agent, for use on its own: every item of a dict is a fact.
 
     The score is the largest surprise among the items, in bits: 10 bits means one event in about a thousand. Before the
-    first event it is that of a value never seen, 1 in 10. Numbers are compared by their order of magnitude (their
-    binary exponent), anything else by identity. Constant time and memory: at most `rows` table rows.
+    first event it is that of a value never seen, 1 in 10. Numbers with a fraction are compared by their order of magnitude
+    (their binary exponent), anything else by what `repr` says of it. Constant time and memory: at most `rows` table rows.
 
-    It misses combinations: each item is judged alone.
+    It misses combinations: each item is judged alone. Once the table is full, values that are seldom used are forgotten.
 
     Parameters
     ----------
     rows
         Size of its table, a power of two.
+
+    Raises `ValueError` if it is not.
 
     Examples
     --------
@@ -120,30 +122,32 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
 
     """
 
-    def __init__(self, rows: int = 1 << 10) -> None:
+    def __init__(self, rows: int = 1 << 12) -> None:
+        if rows < 1 or rows & (rows - 1):
+            raise ValueError(f"rows must be a power of two, not {rows}")
         self.rows = rows
         self._head = np.zeros(rows, np.dtype([("key", "u8"), ("w", "f4"), ("d", "f4")]))
         self._dirty = np.zeros(rows, np.uint8)
         self._tally = np.zeros(2, np.int64)
         self._entity = np.array([1, 2, 3], np.uint64)
-        self._keys = np.zeros((1, LEVELS, 2), np.uint64)
-        self._counts = np.zeros((1, LEVELS, 4))
 
     def score_one(self, x: dict[object, object]) -> float:
         """Largest surprise among the items, in bits."""
-        return max((-math.log2(self._predict(k, v)) for k, v in x.items()), default=0.0)
+        return max((bits(self._predict(k, v)[0]) for k, v in x.items()), default=0.0) + 0.0  # never -0.0
 
     def learn_one(self, x: dict[object, object]) -> None:
-        """Count every item."""
-        for k, v in x.items():
-            self._predict(k, v)
-            learn(self._head, self._dirty, self._tally, self._keys, self._counts, 0, 1.0, 1.0)
+        """Count every item, in the order of their names: which rows give way must not depend on the order of a dict."""
+        for k, v in sorted(x.items(), key=lambda item: str(item[0])):
+            _, keys, counts = self._predict(k, v)
+            learn(self._head, self._dirty, self._tally, keys, counts, 0, 1.0, 1.0)
 
-    def _predict(self, name: object, value: object) -> float:
+    def _predict(self, name: object, value: object) -> tuple[float, Array, Array]:
         if isinstance(value, float) and math.isfinite(value):
             value = math.frexp(value)[1]
-        base = np.uint64(_number(str(name)))
-        return float(predict(self._head, base, np.uint64(_number(repr(value))), self._entity, 1.0, self._keys, self._counts, 0))
+        keys = np.zeros((1, LEVELS, 2), np.uint64)
+        counts = np.zeros((1, LEVELS, 4))
+        base, number = np.uint64(_number(str(name))), np.uint64(_number(repr(value)))
+        return float(predict(self._head, base, number, self._entity, 1.0, keys, counts, 0)), keys, counts
 
 
 def _number(text: str) -> int:

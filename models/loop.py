@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from models import amounts, budget, clock, facts, parties, tails, usual
+from models import amounts, budget, clock, facts, memory, parties, tails, usual
 from models.batch import NOTABLE, REPEATED, WARMING, Batch, Scores
 from models.compiled import njit
 from models.signals import (
@@ -35,12 +35,13 @@ POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 1800.0, 0.85, 3.0, 4.0
 DOUBT_LEAST, DOUBT_QUANTILE, DOUBT_RATE, DOUBT_FLOOR = 0.05, 0.95, 0.02, 3.0
 RATE_MEMORY = 600.0  # seconds
 SESSION_GAP = 1800.0  # seconds: a session where the event names none
+KEEP = 5.0  # bits: an event with more of its own becomes part of its agent's episode,
+EPISODE_GAP, EPISODE_LONGEST = 3600.0, 86400.0  # which ends after an hour without one, or after a day (seconds)
 YOUNG_EVENTS = 50  # an agent with fewer is warming
 HOUR_SECONDS, DAY = 3600.0, 86400.0
 FINISHED, RESCALE = -1, -2
 AMOUNT_OF_SUM = np.array([0, 1, 2])  # bytes_sum, records_sum, session_calls_sum are of these amounts
-NAMED = np.zeros(N_FACTS, np.bool_)
-NAMED[[TOOL, PERMISSION, ROOT, BRANCH, CLASSIFICATION, RECIPIENT, DOMAIN]] = True
+NAMED = np.isin(np.arange(N_FACTS), memory.NAMED_FACTS)
 GROWING_TABLES = np.array(GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
 ROOM = np.array([2, 8, 16, 1, 1, 1, 1, 1, 0, 0, 0, 2])
@@ -61,6 +62,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
     context = np.zeros(most, np.uint64)
     value = np.zeros(most, np.uint64)
     entry = np.zeros(most, np.int64)
+    derived = np.zeros(most)
     keys = np.zeros((most, facts.LEVELS, 2), np.uint64)
     counts = np.zeros((most, facts.LEVELS, 4))
     entity = np.zeros(facts.LEVELS, np.uint64)
@@ -132,6 +134,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             return e, full
         f = fleet_head[0]
         agent = b.agent.hash[e]
+        before_s = f.clock if f.events > 0 else b.time[e]
         mark = clock.advance(fleet_head, b.time[e], agent)
         now_s = f.clock
         age_of_state = (now_s - f.begin) / HALF_LIFE
@@ -159,10 +162,10 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         if fresh:
             agents_body[ag, :] = 0
             agents_head[ag].seen = 0
-            agents_head[ag].first = agents_head[ag].w = agents_head[ag].hour = now_s
+            agents_head[ag].first = agents_head[ag].w = now_s
             agents_head[ag].pool = agents_head[ag].calls = 0
             agents_head[ag].peak = -1
-            agents_head[ag].hour = -1e18
+            agents_head[ag].kept = agents_head[ag].begin = -1e18
             cohorts_head[co].agents += 1
             fleet_head[0].warming += 1
         agents_head[ag].cohort = b.cohort[e]
@@ -189,6 +192,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             sessions_head[se].top = -1
             sessions_head[se].records = sessions_head[se].events = 0
         sessions_head[se].w = now_s
+        out.clock[e] = now_s
         out.session[e, 0] = sessions_head[se].top
         out.session[e, 1] = sessions_head[se].records
         out.session[e, 2] = sessions_head[se].events
@@ -227,8 +231,8 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             else:
                 owner = 5 if owners_head[o].shared else 4
             attribute[q], context[q], value[q], entry[q] = OWNER, b.root[e], owner, e
+            derived[q] = owner
             q += 1
-        out.session[e, 3] = owner
         attribute[q], context[q], value[q], entry[q] = OUTCOME, 0, b.outcome[e], e
         q += 1
         weekend = int(b.time[e] // DAY + 3) % 7 >= 5
@@ -244,10 +248,13 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             if b.domain.hash[j] != 0:
                 attribute[q], context[q], value[q], entry[q] = DOMAIN, 0, b.domain.hash[j], j
                 q += 1
+            out.session[e, 3] += 1 - inside
             close = parties.closeness(facts_head, agents_head, contacts_head, contacts_body, entity, agent, b.cohort[e] != 0, b.recipient.hash[j], b.domain.hash[j])
             attribute[q], context[q], value[q], entry[q] = CLOSENESS, inside, close, j
+            derived[q] = close
             q += 1
             attribute[q], context[q], value[q], entry[q] = FLOW, 0, mix(rung + 2, mix(np.uint64(inside), b.kind[j] if inside else np.uint64(0))), j
+            derived[q] = inside
             q += 1
             if 0 <= b.clearance[j] < rung:
                 below += 1
@@ -266,6 +273,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
                 out.fact[e, k, 2] = counts[j, 1, 0]
                 out.fact[e, k, 3] = counts[j, 0, 0]
                 out.fact[e, k, 4] = counts[j, 2, 2]
+                out.fact[e, k, 6] = derived[j]
                 out.fact[e, k, 5] = entry[j] - (b.scope_at[e] if k == PERMISSION else b.recipient_at[e] if k in (RECIPIENT, DOMAIN, CLOSENESS, FLOW) else e)
         group[:] = 0.0
         winner[:] = -1
@@ -340,8 +348,14 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         if score >= out.threshold[e] and learned:
             mark |= NOTABLE
         out.marks[e] = mark
+        out.row[e] = -1
         if not learned:
             continue
+        if s >= KEEP or mark & NOTABLE:
+            row = out.rows[0]
+            out.row[e] = row
+            out.rows[0] = row + 1
+            memory.recall(profiles_head, profiles_body, names_head, names_body, facts_head, entity[2], sessions_head[se].tool, out.text, out.length, row)
 
         # 5. Learn; what looks hostile teaches little.
         recent_head[at_recent].key = ticket
@@ -360,7 +374,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             before = facts.learn(facts_head, facts_dirty, facts_tally, keys, counts, j, now, weight)
             if NAMED[attribute[j]] and (before == 0 or int(math.log2(before + 1)) != int(math.log2(before + 1 + weight))):
                 k = attribute[j]
-                _remember(profiles_head, profiles_body, profiles_dirty, profiles_tally, facts_head, mix(entity[2], np.uint64(2001 + k)), value[j], keys[j, 2, 0], now_s)
+                memory.remember(profiles_head, profiles_body, profiles_dirty, profiles_tally, facts_head, mix(entity[2], np.uint64(2001 + k)), value[j], keys[j, 2, 0], now_s)
                 text, low, high = b.tool.buffer, b.tool.low[e], b.tool.high[e]
                 if k == PERMISSION:
                     text, low, high = b.scope.buffer, b.scope.low[entry[j]], b.scope.high[entry[j]]
@@ -374,7 +388,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
                     text, low, high = b.recipient.buffer, b.recipient.low[entry[j]], b.recipient.high[entry[j]]
                 elif k == DOMAIN:
                     text, low, high = b.domain.buffer, b.domain.low[entry[j]], b.domain.high[entry[j]]
-                _name(names_head, names_body, names_dirty, names_tally, value[j], text, low, high, now_s)
+                memory.name(names_head, names_body, names_dirty, names_tally, value[j], text, low, high, now_s)
         if b.home[e] != 0:
             _count_home(facts_head, facts_dirty, facts_tally, b.home[e], now)
         for k in range(N_TAILS):
@@ -417,17 +431,23 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             moved = 1.0 if math.isnan(b.records[e]) else b.records[e]
         for level in (entity[2], cohort_key):
             if _learn_level(levels_head, levels_body, levels_dirty, levels_tally, level, moved, now_s):
-                out.turned[out.turns[0]] = level
-                out.turned_at[out.turns[0]] = e
-                out.turns[0] += 1
+                turn = out.turns[0]
+                out.turned[turn] = level
+                out.turned_at[turn] = e
+                out.turns[0] = turn + 1
+                _days(levels_head, levels_body, find(levels_head, level), out.days, out.days_length, turn)
         if len(out.window) > 0:
             _window(own_row, math.exp(-gap / HOUR_SECONDS), b.bytes[e], b.records[e], b.recipient_at[e + 1] - b.recipient_at[e], b.denied[e], s, out.window, e)
-        if now_s >= agents_head[ag].hour + HOUR_SECONDS:
-            agents_head[ag].hour = now_s
-            agents_head[ag].peak = -1
-        if score > agents_head[ag].peak:
-            budget.count(fleet_head, fleet_row, agents_head[ag].peak, score, now, alerts_per_day)
-            agents_head[ag].peak = score
+        if out.row[e] >= 0:
+            if now_s >= agents_head[ag].kept + EPISODE_GAP or now_s >= agents_head[ag].begin + EPISODE_LONGEST:
+                agents_head[ag].begin = now_s
+                agents_head[ag].peak = -1
+            agents_head[ag].kept = now_s
+            if score > agents_head[ag].peak:
+                budget.count(fleet_head, fleet_row, agents_head[ag].peak, score, now, alerts_per_day)
+                agents_head[ag].peak = score
+        if now_s > before_s:
+            fleet_head[0].days += min(1.0, (now_s - before_s) / DAY) * now
         fleet_head[0].events += 1
     return n, FINISHED
 
@@ -484,46 +504,19 @@ def _learn_level(head: Array, body: Array, dirty: Array, tally: Array, key: int,
 
 
 @njit
+def _days(head: Array, body: Array, i: int, out: Array, length: Array, turn: int) -> None:
+    """Copy out a level's days, oldest first."""
+    n = head[i].n
+    first = max(0, n - RING)
+    length[turn] = n - first
+    for k in range(first, n):
+        out[turn, k - first] = body[i, k % RING]
+
+
+@njit
 def _window(sums: Array, fade: float, moved: float, rows: float, recipients: int, denied: bool, novelty: float, out: Array, e: int) -> None:
     """The agent's sums over about an hour, this event included."""
     added = (1.0, 0.0 if math.isnan(moved) else moved, 0.0 if math.isnan(rows) else rows, float(recipients), 1.0 if denied else 0.0, novelty)
     for k in range(WINDOW_SUMS):
         sums[OWN_WINDOW + k] = sums[OWN_WINDOW + k] * fade + added[k]
         out[e, k] = sums[OWN_WINDOW + k]
-
-
-@njit
-def _remember(profiles: Array, body: Array, dirty: Array, tally: Array, facts_head: Array, key: int, value: int, context: int, clock_s: float) -> None:
-    """Keep a value among the agent's most used of its attribute."""
-    i, fresh = claim(profiles, dirty, tally, key)
-    if fresh:
-        body[i, :] = 0
-    profiles[i].w = clock_s
-    place = -1
-    least = np.inf
-    for k in range(USUAL):
-        v = body[i, k]
-        if v == value:
-            return
-        if v == np.uint64(0):
-            body[i, k] = value
-            return
-        j = find(facts_head, mix(context, v + np.uint64(7)))
-        c = facts_head[j].w if j >= 0 else 0.0
-        if c < least:
-            least = c
-            place = k
-    j = find(facts_head, mix(context, value + np.uint64(7)))
-    if j >= 0 and facts_head[j].w >= least:
-        body[i, place] = value
-
-
-@njit
-def _name(names: Array, body: Array, dirty: Array, tally: Array, value: int, buffer: Array, low: int, high: int, clock_s: float) -> None:
-    """Keep what a value is called, as far as there is room."""
-    i, fresh = claim(names, dirty, tally, value)
-    names[i].w = clock_s
-    if fresh:
-        names[i].length = min(TEXT, high - low)
-        for k in range(names[i].length):
-            body[i, k] = buffer[low + k]

@@ -15,6 +15,7 @@ What it misses: order among values beyond all that were seen; they are equally r
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 from river.base import AnomalyDetector
@@ -88,7 +89,7 @@ class Exceedance(AnomalyDetector):  # type: ignore[misc]
     def score_one(self, x: dict[object, float]) -> float:
         """Bits of the largest item."""
         b = self._bin(x)
-        return -math.log2(lend(float(above(self._above, self._total, b)), self._total, 1.0, 1.0))
+        return -math.log2(lend(float(above(self._above, self._total, b)), self._total, 1.0, 1.0)) + 0.0  # never -0.0
 
     def learn_one(self, x: dict[object, float]) -> None:
         """Count the largest item."""
@@ -96,6 +97,6 @@ class Exceedance(AnomalyDetector):  # type: ignore[misc]
         self._total += 1.0
 
     def _bin(self, x: dict[object, float]) -> int:
-        numbers = [float(v) for v in x.values() if isinstance(v, (int, float)) and math.isfinite(v)]
+        numbers = [float(v) for v in x.values() if isinstance(v, (int, float)) and abs(v) <= sys.float_info.max]
         largest = max(numbers, default=0.0)
         return int(bin_of(largest)) if largest > 0 else 0

@@ -15,7 +15,7 @@ ALERTS = Counter("strayline_alerts", "Alerts opened, by the severity they opened
 REVISIONS = Counter("strayline_alert_revisions", "Alert messages produced, first revisions included.", registry=REGISTRY)
 MERGED = Counter("strayline_merged_events", "Events over the threshold that joined an alert already open.", registry=REGISTRY)
 SUPPRESSED = Counter("strayline_suppressed_alerts", "Alerts that were not opened, by reason.", ["reason"], registry=REGISTRY)
-DRIFTS = Counter("strayline_drifts", "Changes of daily level that River's ADWIN confirmed.", ["level"], registry=REGISTRY)
+DRIFTS = Counter("strayline_drifts", "Changes of daily level that River's Page-Hinkley test confirmed.", ["level"], registry=REGISTRY)
 EVICTIONS = Counter("strayline_evictions", "Baseline rows that gave way to others because the state is full.", ["table"], registry=REGISTRY)
 SCORE = Histogram("strayline_score_bits", "Scores of events, in bits.", buckets=(1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128), registry=REGISTRY)
 THRESHOLD = Gauge("strayline_alert_threshold_bits", "Score from which an event opens an alert, set by the alert budget.", ["partition"], registry=REGISTRY)

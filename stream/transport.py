@@ -38,10 +38,11 @@ _METHODS = {
     "_to_message": ["self", "tp", "record"],
     "_add_gap": ["self", "tp", "offset_from", "offset_to"],
     "_new_offset": ["self", "tp"],
+    "ack": ["self", "message"],
     "on_buffer_full": ["self", "tp"],
     "on_partitions_revoked": ["self", "revoked"],
 }
-_NAMES = ("self._acked[tp]", "self._acked_index[tp]")
+_NAMES = ("self._acked[tp]", "self._acked_index[tp]", "self._unacked_messages.discard(message)")
 _FIELDS = [
     "topic", "partition", "offset", "timestamp", "timestamp_type", "headers", "key", "value", "checksum",
     "serialized_key_size", "serialized_value_size", "tp", "generation_id",
@@ -115,12 +116,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             return super()._to_message(tp, record)
         generation = self.app.consumer_generation_id
         if generation != self._generation:
-            # A rebalance reads everything again from the committed offsets.
-            self._delivered.clear()
-            self._generation = generation
+            self._begin(generation)
         delivered = self._delivered[tp]
         while delivered and delivered[-1] >= record[0].offset:
-            delivered.pop()  # so does a seek: this batch is in the place of those
+            # Faust sought back to the committed offset: this batch is in the place of those.
+            self._acked_index[tp].discard(delivered.pop())
         last = record[-1]
         delivered.append(last.offset)
         return ConsumerMessage(
@@ -139,6 +139,23 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             # Without it the stream takes the message for one of before the rebalance, and drops it in silence.
             generation_id=generation,
         )
+
+    def _begin(self, generation: int) -> None:
+        # A rebalance reads everything again from the committed offsets.
+        self._generation = generation
+        self._delivered.clear()
+        for tp in [tp for tp in self._acked if self._is_batched(tp.topic)]:
+            del self._acked[tp]
+            self._acked_index.pop(tp, None)
+
+    def ack(self, message: ConsumerMessage) -> bool:
+        if self._is_batched(message.topic) and message.generation_id != self.app.consumer_generation_id:
+            # Too late: it may be in another worker's hands, or in ours a second time, in a batch that ends alike.
+            message.acked = True
+            self._unacked_messages.discard(message)
+            return False
+        counted: bool = super().ack(message)
+        return counted
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         # To Faust the offsets between two batches' last ones are missing; here they are inside the batch.
@@ -169,8 +186,6 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         # Faust begins by forgetting what was acknowledged since its last commit.
         await self.commit()
         await super().on_partitions_revoked(revoked)
-        for tp in revoked:
-            self._delivered.pop(tp, None)
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

@@ -1,0 +1,125 @@
+"""What is usual for one agent, read from its rows: values by name, amounts, levels. Nothing is learned here."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from models import facts, parties
+from models.memory import NAMED_FACTS, PROFILE
+from models.signals import FACTS, TOOL
+from models.state import HALF_LIFE, RING, State
+from models.table import find, mix
+
+
+
+class Used(NamedTuple):
+    """A value that an agent uses: its name and its count, faded to the present."""
+
+    name: str
+    count: float
+
+
+def fade(state: State) -> float:
+    """What a stored weight is worth now."""
+    f = state.fleet
+    return float(2.0 ** (-(f["clock"] - f["begin"]) / HALF_LIFE))
+
+
+def name_of(state: State, value: int) -> str | None:
+    """The name of a hashed value, if it is remembered (its first 64 bytes)."""
+    t = state["names"]
+    i = find(t.head, np.uint64(value))
+    if i < 0:
+        return None
+    return bytes(t.body[i, : t.head[i]["length"]]).decode("utf-8", "replace")
+
+
+def used(state: State, agent: int, fact: int) -> list[Used]:
+    """The most used values of a fact, most used first; at most eight are remembered."""
+    t = state["profiles"]
+    entity = parties.agent_entity(np.uint64(agent))
+    i = find(t.head, mix(entity, np.uint64(PROFILE + fact)))
+    if i < 0:
+        return []
+    head = state["facts"].head
+    context = mix(facts.place(fact, 0), entity)
+    now = fade(state)
+    out = []
+    for value in t.body[i]:
+        name = name_of(state, value) if value else None
+        j = find(head, mix(context, value + np.uint64(7)))
+        if name is not None and j >= 0:
+            out.append(Used(name, float(head[j]["w"]) * now))
+    return sorted(out, key=lambda u: (-u.count, u.name))
+
+
+def total(state: State, agent: int, fact: int) -> tuple[float, float]:
+    """How often an agent has shown a fact at all, and with how many distinct values; faded."""
+    head = state["facts"].head
+    i = find(head, mix(facts.place(fact, 0), parties.agent_entity(np.uint64(agent))))
+    now = fade(state)
+    return (float(head[i]["w"]) * now, float(head[i]["d"]) * now) if i >= 0 else (0.0, 0.0)
+
+
+def levels(state: State, entity: int) -> list[float]:
+    """The last days' amounts of an agent or a cohort, log2(1 + amount), oldest first."""
+    t = state["levels"]
+    i = find(t.head, np.uint64(entity))
+    if i < 0:
+        return []
+    n = int(t.head[i]["n"])
+    return [float(t.body[i, k % RING]) for k in range(max(0, n - RING), n)]
+
+
+def baseline(state: State, agent_id: str, agent: int) -> dict[str, Any] | None:
+    """All that is known of one agent, as plain values; None if it is not known."""
+    t = state["agents"]
+    i = find(t.head, np.uint64(agent))
+    if i < 0:
+        return None
+    row = t.head[i]
+    out: dict[str, Any] = {
+        "agent_id": agent_id,
+        "events": int(row["seen"]),
+        "first_event_time": float(row["first"]),
+        "last_event_time": float(row["w"]),
+        "usual": {},
+        "distinct": {},
+    }
+    for fact in NAMED_FACTS.tolist():
+        values = used(state, agent, fact)
+        if values:
+            out["usual"][FACTS[fact].name] = [{"value": u.name, "count": round(u.count, 1)} for u in values]
+            out["distinct"][FACTS[fact].name] = round(total(state, agent, fact)[1], 1)
+    out["daily_amounts"] = [round(2.0**x - 1.0) for x in levels(state, parties.agent_entity(np.uint64(agent)))]
+    shifted = state["levels"].head[find(state["levels"].head, parties.agent_entity(np.uint64(agent)))]["shifted"]
+    out["level_changed"] = float(shifted) if shifted else None
+    amounts = state["amounts"].head
+    entity = parties.agent_entity(np.uint64(agent))
+    out["amounts"] = {}
+    for u in used(state, agent, TOOL):
+        for k, what in enumerate(("bytes", "records")):
+            j = find(amounts, mix(mix(np.uint64(701 + k), _hash_of(state, agent, u.name)), entity))
+            if j >= 0 and amounts[j]["n"] >= 2:
+                m, sd = float(amounts[j]["m"]), math.sqrt(float(amounts[j]["v"]) + 0.01)
+                out["amounts"].setdefault(u.name, {})[what] = {"typical": _round(math.expm1(m)), "high": _round(math.expm1(m + 2.33 * sd))}
+    return out
+
+
+def _hash_of(state: State, agent: int, name: str) -> Any:
+    t = state["profiles"]
+    i = find(t.head, mix(parties.agent_entity(np.uint64(agent)), np.uint64(PROFILE + TOOL)))
+    return next(v for v in t.body[i] if v and name_of(state, v) == name)
+
+
+def _round(x: float) -> float:
+    """Two significant digits: a baseline is not an account."""
+    return float(f"{max(0.0, x):.2g}")
+
+
+def cohort_key(cohort: int) -> int:
+    """Key of a cohort in the tables."""
+    return int(parties.cohort_entity(np.uint64(cohort)))

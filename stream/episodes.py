@@ -1,0 +1,207 @@
+"""Evidence of one agent that belongs together becomes one alert, which is said when it opens and again when it changes.
+
+Every event with evidence of its own worth keeping (5 bits) belongs to its agent's *episode*, which ends after an hour without
+one, or after a day. An episode is quiet until an event reaches the alert threshold: then its alert opens and tells of everything
+in it. It is said again when its severity rises, a new kind of evidence appears, its events reach 2, 5, 10, 20, 50, …, and when it
+ends with something unsaid. Nothing is dropped: an event over the threshold that joins an open alert is counted as merged.
+
+All of it is decided by the events themselves, at event time, so the same events give the same alerts wherever batches are cut.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+import msgspec
+
+from models.loop import EPISODE_GAP, EPISODE_LONGEST
+from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
+from stream.evidence import Seen
+from stream.reason import reason, title
+from stream.techniques import techniques
+
+MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE = 20, 20, 4096, 32
+
+
+class Episode(msgspec.Struct):
+    """One agent's evidence so far. Plain values only, so a host can store it."""
+
+    agent_id: str
+    agent_type: str | None
+    first_event_id: str
+    begin: float  # stream's clock
+    last: float  # stream's clock
+    first_event_time: float
+    last_event_time: float
+    events: int = 0
+    score: float = 0.0
+    threshold: float = 0.0
+    best: float = -1.0
+    warming: bool = False
+    parts: dict[str, float] = {}
+    evidence: dict[str, Evidence] = {}
+    did: Did = Did("", "")
+    principals: list[str] = []
+    sessions: list[str] = []
+    classifications: list[str] = []
+    resources: list[str] = []
+    recipients: list[str] = []
+    records: float | None = None
+    bytes: float | None = None
+    people: int = 0
+    people_below: int = 0
+    outside: bool = False
+    to_agent: bool = False
+    sensitive: bool = False
+    denied: bool = False
+    shift: bool = False
+    revision: int = 0
+    said: int = 0  # events when it was last said
+    said_severity: int = -1
+    said_kinds: list[str] = []
+
+
+class Episodes:
+    """The episodes of all agents of one engine."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, Episode] = {}
+        self.changed: set[str] = set()  # agents whose episode changed since a host last looked
+        self.merged = 0
+        self._due: list[tuple[float, str]] = []
+
+    def add(self, agent_id: str, agent_type: str | None, seen: Seen, clock: float, threshold: float, *, notable: bool, warming: bool, shift: Evidence | None) -> list[Alert]:
+        """Add an event to its agent's episode; the alert revisions that this calls for."""
+        out = self.lapse(clock)
+        episode = self.open.get(agent_id)
+        if episode is None:
+            episode = Episode(agent_id, agent_type, seen.event_id, clock, clock, seen.time, seen.time)
+            self.open[agent_id] = episode
+            heapq.heappush(self._due, (clock + EPISODE_GAP, agent_id))
+        self.changed.add(agent_id)
+        _absorb(episode, seen, clock, shift)
+        if notable:
+            episode.warming = warming
+            if episode.revision:
+                self.merged += 1
+            episode.score = max(episode.score, seen.score)
+            episode.threshold = episode.threshold or threshold
+        if episode.score > 0 and (episode.revision == 0 or _worth_saying(episode)):
+            out.append(_say(episode, seen.time))
+        return out
+
+    def lapse(self, clock: float) -> list[Alert]:
+        """End the episodes that are over by now; an alert with something unsaid is said for the last time."""
+        out = []
+        while self._due and self._due[0][0] <= clock:
+            due, agent_id = heapq.heappop(self._due)
+            episode = self.open.get(agent_id)
+            if episode is None:
+                continue
+            end = min(episode.last + EPISODE_GAP, episode.begin + EPISODE_LONGEST)
+            if end > due:
+                heapq.heappush(self._due, (end, agent_id))
+                continue
+            if episode.revision and episode.events > episode.said:
+                out.append(_say(episode, end))
+            del self.open[agent_id]
+            self.changed.add(agent_id)
+        return out
+
+    def restore(self, agent_id: str, episode: Episode | None) -> None:
+        """Put back what a host stored."""
+        if episode is None:
+            self.open.pop(agent_id, None)
+        else:
+            self.open[agent_id] = episode
+            heapq.heappush(self._due, (min(episode.last + EPISODE_GAP, episode.begin + EPISODE_LONGEST), agent_id))
+
+
+def _absorb(x: Episode, seen: Seen, clock: float, shift: Evidence | None) -> None:
+    x.last = clock
+    x.first_event_time = min(x.first_event_time, seen.time)
+    x.last_event_time = max(x.last_event_time, seen.time)
+    x.events += 1
+    for kind, bits in seen.parts.items():
+        x.parts[kind] = x.parts.get(kind, 0.0) + bits
+    for item in seen.evidence + ([shift] if shift else []):
+        have = x.evidence.get(item.name)
+        if have is None:
+            x.evidence[item.name] = item
+            continue
+        ids = [*have.event_ids, *item.event_ids][:MOST_IDS]
+        stronger = item if item.bits > have.bits else have
+        x.evidence[item.name] = msgspec.structs.replace(stronger, event_ids=ids, count=have.count + item.count)
+    if seen.own > x.best:
+        x.best = seen.own
+        x.did = seen.did
+    for names, new in ((x.principals, [seen.principal]), (x.sessions, [seen.session]), (x.classifications, [seen.did.classification]), (x.resources, seen.resources), (x.recipients, seen.recipients)):
+        for name in new:
+            if name and len(names) < MOST_COUNTED and name not in names:
+                names.append(name)
+    if seen.did.records is not None:
+        x.records = (x.records or 0.0) + seen.did.records
+    if seen.did.bytes is not None:
+        x.bytes = (x.bytes or 0.0) + seen.did.bytes
+    x.people += seen.did.people or 0
+    x.people_below += seen.people_below
+    x.outside |= seen.outside
+    x.to_agent |= seen.to_agent
+    x.sensitive |= seen.sensitive and bool(seen.recipients)
+    x.denied |= seen.did.denied
+    x.shift |= shift is not None
+
+
+def _severity(x: Episode) -> int:
+    """Index into SEVERITIES: how far over the threshold, then what was at stake.
+
+    Sensitive data that left the organisation, or reached people below its clearance, is worse than its bits; a new agent's
+    strangeness, and a change that its whole cohort shows, are less.
+    """
+    over = x.score / max(x.threshold, 1.0)
+    level = 0 if over < 1.25 else 1 if over < 2.0 else 2
+    if x.people_below or (x.outside and x.sensitive):
+        level += 1
+    if x.warming or x.shift:
+        level -= 1
+    return max(0, min(len(SEVERITIES) - 1, level))
+
+
+def _worth_saying(x: Episode) -> bool:
+    n = x.events
+    round_number = n in {2, 5} or (n >= 10 and str(n).rstrip("0") in {"1", "2", "5"})
+    return round_number or _severity(x) > x.said_severity or not set(by_kind(x.parts)) <= set(x.said_kinds)
+
+
+def _say(x: Episode, time: float) -> Alert:
+    level = _severity(x)
+    kinds = by_kind(x.parts)
+    x.revision += 1
+    x.said, x.said_severity, x.said_kinds = x.events, level, kinds
+    evidence = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[:MOST_EVIDENCE]
+    exposure = Exposure(
+        x.events, x.records, x.bytes, x.classifications[:MOST_NAMES], x.resources[:MOST_NAMES], len(x.resources), x.recipients[:MOST_NAMES], len(x.recipients),
+        x.people if x.recipients else None, x.people_below if x.recipients else None,
+    )  # fmt: skip
+    return Alert(
+        alert_id(x.agent_id, x.first_event_id),
+        x.revision,
+        rfc3339(time),
+        rfc3339(x.first_event_time),
+        rfc3339(x.last_event_time),
+        x.agent_id,
+        x.agent_type,
+        x.principals[:MOST_NAMES],
+        x.sessions[:MOST_NAMES],
+        SEVERITIES[level],
+        round(x.score, 2),
+        kinds,
+        title(x.agent_id, kinds),
+        reason(x.agent_id, x.agent_type, x.did, evidence, exposure, warming=x.warming),
+        list(evidence),
+        exposure,
+        techniques(kinds, x.did.action, outside=x.outside, denied=x.denied, to_agent=x.to_agent),
+        x.did,
+        round(x.threshold, 2),
+        x.warming,
+    )

@@ -1,0 +1,193 @@
+"""Files of events, read in batches of lines, and files of results, written whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Self
+
+import zstandard
+
+from stream.errors import InputError, OutputError
+
+CHUNK = 1 << 20
+BATCH_LINES = 4096
+MOST_KEPT = 256 << 20  # of one line: a decompression bomb must not take all memory
+
+
+class Lines:
+    """The lines of one file (`-` is stdin), plain, `.gz` or `.zst`, told apart by their first bytes.
+
+    Iterating gives (first line number, lines) in batches; empty lines are kept so that numbers agree with an editor.
+    Raises `InputError` if the file cannot be opened, or ends in the middle; what came before has been given.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        try:
+            self._raw: Any = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from None
+        self.size = 0 if path == "-" else os.fstat(self._raw.fileno()).st_size
+        self.consumed = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.path != "-":
+            self._raw.close()
+
+    def __iter__(self) -> Iterator[tuple[int, list[bytes]]]:
+        number = 1
+        rest: list[bytes] = []
+        held = 0
+        try:
+            for chunk in self._chunks():
+                *whole, last = chunk.split(b"\n")
+                if whole:
+                    whole[0] = b"".join([*rest, whole[0]])
+                    rest, held = [last], len(last)
+                    for i in range(0, len(whole), BATCH_LINES):
+                        yield number + i, whole[i : i + BATCH_LINES]
+                    number += len(whole)
+                elif held < MOST_KEPT:
+                    rest.append(last)
+                    held += len(last)
+        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+            raise InputError(f"{self.path} is damaged or cut short after line {number - 1}: {error}; the lines before that are scored, get the file again for the rest") from None
+        except OSError as error:
+            raise InputError(f"cannot read {self.path} after line {number - 1}: {error.strerror or error}") from None
+        tail = b"".join(rest)
+        if tail:
+            yield number, [tail]
+
+    def _chunks(self) -> Iterator[bytes]:
+        raw = _Counted(self._raw, self)
+        head = raw.read(4)
+        if head[:2] == b"\x1f\x8b":
+            source: Any = gzip.GzipFile(fileobj=_Rejoined(head, raw))  # type: ignore[arg-type]
+        elif head == b"\x28\xb5\x2f\xfd":
+            source = _Frames(_Rejoined(head, raw))
+        else:
+            yield head
+            source = raw
+        while chunk := source.read(CHUNK):
+            yield chunk
+
+
+class _Frames:
+    """Zstandard frames one after another; unlike the library's reader, an end in the middle is an error."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._begun = False
+
+    def read(self, size: int) -> bytes:
+        out = b""
+        while not out:
+            data = self._source.read(size)
+            if not data:
+                if self._begun and not self._frame.eof:
+                    raise EOFError("compressed file ended before the end of its last frame")
+                return b""
+            while data:
+                if self._frame.eof:
+                    self._frame = zstandard.ZstdDecompressor().decompressobj()
+                self._begun = True
+                out += self._frame.decompress(data)
+                data = self._frame.unused_data if self._frame.eof else b""
+        return out
+
+
+class _Counted:
+    def __init__(self, source: Any, lines: Lines) -> None:
+        self._source, self._lines = source, lines
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._source.read(size)
+        self._lines.consumed += len(data)
+        return data
+
+
+class _Rejoined:
+    """A stream whose first bytes have been looked at."""
+
+    def __init__(self, head: bytes, source: _Counted) -> None:
+        self._head, self._source = head, source
+
+    def read(self, size: int = -1) -> bytes:
+        if self._head:
+            size = len(self._head) if size < 0 else size
+            out, self._head = self._head[:size], self._head[size:]
+            return out
+        return self._source.read(size)
+
+
+class Output:
+    """A file of results: written beside its path and moved there by `keep`, so a reader never meets half of one.
+
+    `-` is stdout; devices and pipes are written directly. Raises `OutputError`.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path
+        self._file: IO[bytes] | None = None
+        self._beside: Path | None = None
+        if path is None:
+            return
+        try:
+            if path == "-":
+                self._file = sys.stdout.buffer
+            elif Path(path).exists() and not Path(path).is_file():
+                self._file = Path(path).open("wb")  # noqa: SIM115
+            else:
+                self._beside = Path(f"{path}.{os.getpid()}.partial")
+                self._file = self._beside.open("wb")
+        except OSError as error:
+            raise self._error(error) from None
+
+    def write(self, data: bytes) -> None:
+        """Add whole lines."""
+        self._do(lambda f: f.write(data))
+
+    def keep(self) -> None:
+        """All is written: give the file its name."""
+        self._do(lambda f: f.flush())
+        if self._beside is not None and self._file is not None and self.path is not None:
+            try:
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self._beside.replace(self.path)
+            except OSError as error:
+                raise self._error(error) from None
+            self._beside = None
+
+    def discard(self) -> None:
+        """Leave whatever stood at the path as it was."""
+        if self._beside is not None:
+            if self._file is not None:
+                try:
+                    self._file.close()
+                except OSError:
+                    pass  # the disk is full: closing tries to write once more, and the file goes anyway
+            self._beside.unlink(missing_ok=True)
+            self._beside = None
+
+    def _do(self, what: Callable[[IO[bytes]], object]) -> None:
+        if self._file is None:
+            return
+        try:
+            what(self._file)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise self._error(error) from None
+
+    def _error(self, error: OSError) -> OutputError:
+        return OutputError(f"cannot write {self.path}: {error.strerror or error}; nothing was left at that path by this run. Free space or choose another path, then run again")

@@ -1,0 +1,163 @@
+"""The words: one sentence on what the agent did, then why that is strange, each said from the evidence and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from stream.alert import Did, Evidence, Exposure
+
+_DONE = {
+    "read": "read", "list": "listed", "search": "searched", "write": "wrote", "delete": "deleted", "share": "shared", "send": "sent", "execute": "ran",
+    "login": "logged in with", "grant": "granted access with",
+}  # fmt: skip
+_TITLES = {
+    "volume": "moves more data than is usual for it",
+    "scope": "uses what it does not usually use",
+    "recipient": "sends to someone it does not usually send to",
+    "sequence": "does things in an order that is new for it",
+    "policy": "shows data to recipients that lack the clearance",
+    "rate": "works at a pace or an hour that is unusual for it",
+}
+MOST_CLAUSES = 4
+
+
+def number(x: float) -> str:
+    """A count for reading.
+
+    >>> number(12345.0), number(3.25)
+    ('12,345', '3.2')
+    """
+    return f"{x:,.0f}" if x >= 10 or x == int(x) else f"{x:.1f}"
+
+
+def size(x: float) -> str:
+    """Bytes for reading, in powers of ten.
+
+    >>> size(532.0), size(1532000.0)
+    ('532 bytes', '1.5 MB')
+    """
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if x >= factor:
+            return f"{x / factor:.1f} {unit}"
+    return f"{x:.0f} bytes"
+
+
+def plain(text: str, most: int = 80) -> str:
+    """A name from outside made safe to print: no control characters, no line breaks, bounded length."""
+    out = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return out if len(out) <= most else out[: most - 1] + "…"
+
+
+def title(agent_id: str, kinds: Sequence[str]) -> str:
+    """One line: who, and what kind of straying."""
+    return f"{plain(agent_id)} {_TITLES[kinds[0]]}"
+
+
+def did(event: Did) -> str:
+    """What the strangest event did, as a clause without its subject."""
+    verb = _DONE.get(event.action, f"did “{plain(event.action, 24)}” on")
+    if event.denied:
+        verb = f"was denied: it {verb}" if event.action in _DONE else f"was denied: it {verb}"
+    what = []
+    if event.classification:
+        what.append(plain(event.classification, 32))
+    if event.records is not None:
+        what.append(f"{'data, ' if event.classification else ''}{number(event.records)} record{'' if event.records == 1 else 's'}")
+    elif event.bytes is not None:
+        what.append(f"{'data, ' if event.classification else ''}{size(event.bytes)}")
+    elif event.classification:
+        what.append("data")
+    target = " ".join(what)
+    if event.resource:
+        target = f"{target} in {plain(event.resource)}" if target else plain(event.resource)
+    out = f"{verb} {target}".rstrip()
+    if event.recipients:
+        names = ", ".join(plain(r, 48) for r in event.recipients[:2])
+        more = f" and {len(event.recipients) - 2} more" if len(event.recipients) > 2 else ""
+        people = f" ({number(event.people)} people)" if event.people is not None and event.people > len(event.recipients) else ""
+        out += f" to {names}{more}{people}"
+    if event.tool:
+        out += f" with {plain(event.tool, 48)}"
+    return out
+
+
+def _seen(e: Evidence, never: str, rarely: str) -> str:
+    b = e.baseline
+    own, of = b.get("own", 0.0), b.get("of", 0.0)
+    if own < 0.5:
+        said = f"{never} in its {number(of)} events so far" if of >= 1 else f"{never} before"
+    else:
+        said = f"{rarely}: about {number(max(1, own))} of its {number(of)} events"
+    peers = b.get("peers", 0.0)
+    return said + (f", as do about {number(peers)} of its peers" if own >= 0.5 and peers >= 1 else f"; about {number(peers)} of its peers have" if peers >= 1 else "; none of its peers has")
+
+
+def _amount(e: Evidence) -> str:
+    unit = size if e.name.startswith("bytes") else number
+    word = "" if e.name.startswith("bytes") else " records"
+    b = e.baseline
+    what = f"{unit(float(e.observed))}{word} in one call of {plain(str(b['tool']), 48)}, usually {unit(b['typical'])} and rarely above {unit(b['high'])}"
+    if e.name.endswith("_sum"):
+        return f"what it moves a call stays above its usual ({e.count} calls so far): {what}"
+    return what
+
+
+_CLAUSES: dict[str, Callable[[Evidence], str]] = {
+    "tool": lambda e: _seen(e, f"it has never used {plain(str(e.observed))}", f"it seldom uses {plain(str(e.observed))}"),
+    "permission": lambda e: _seen(e, f"it has never used the permission {plain(str(e.observed))}", f"it seldom uses the permission {plain(str(e.observed))}"),
+    "root": lambda e: _seen(e, f"it has never touched {plain(str(e.observed))}", f"it seldom touches {plain(str(e.observed))}"),
+    "branch": lambda e: _seen(e, f"it has never touched {plain(str(e.observed))}", f"it seldom touches {plain(str(e.observed))}"),
+    "resource": lambda e: _seen(e, f"it has never touched {plain(str(e.observed))}", f"it seldom touches {plain(str(e.observed))}"),
+    "classification": lambda e: _seen(e, f"it has never handled {plain(str(e.observed))} data", f"it seldom handles {plain(str(e.observed))} data"),
+    "transition": lambda e: _seen(e, f"it has never gone {plain(str(e.observed))}", f"it seldom goes {plain(str(e.observed))}"),
+    "outcome": lambda e: _seen(e, f"a call of it has never ended “{e.observed}”", f"a call of it seldom ends “{e.observed}”"),
+    "hour": lambda e: _seen(e, f"it has never worked on {e.observed}", f"it seldom works on {e.observed}"),
+    "recipient": lambda e: _seen(e, f"it has never sent anything to {plain(str(e.observed))}", f"it seldom sends anything to {plain(str(e.observed))}"),
+    "domain": lambda e: _seen(e, f"it has never sent anything to {plain(str(e.observed))}", f"it seldom sends anything to {plain(str(e.observed))}"),
+    "closeness": lambda e: f"the recipient is {e.observed}",
+    "flow": lambda e: _seen(e, f"it has never sent {e.observed}", f"it seldom sends {e.observed}"),
+    "owner": lambda e: f"the resource {e.observed}",
+    "clearance": lambda e: f"{e.observed}",
+    "bytes": _amount, "records": _amount, "bytes_sum": _amount, "records_sum": _amount,
+    "session_calls": lambda e: f"{number(float(e.observed))} calls of {plain(str(e.baseline['tool']), 48)} in one session, usually {number(e.baseline['typical'])}",
+    "session_calls_sum": lambda e: f"its sessions keep calling {plain(str(e.baseline['tool']), 48)} more often than usual, now {number(float(e.observed))} times against {number(e.baseline['typical'])}",
+    "call_rate": lambda e: f"{number(float(e.observed))} calls within ten minutes, usually {number(e.baseline['typical'])}",
+    "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
+    "approval": lambda e: f"{e.observed}",
+    "read_before": lambda e: f"{e.observed}",
+    "cohort_shift": lambda e: f"{e.observed}",
+}  # fmt: skip
+CONTEXT = ("approval", "read_before", "cohort_shift")
+
+
+def clause(e: Evidence) -> str:
+    """One item of evidence in words."""
+    return _CLAUSES[e.name](e)
+
+
+def reason(agent_id: str, agent_type: str | None, event: Did, evidence: Sequence[Evidence], exposure: Exposure, *, warming: bool) -> str:
+    """The sentence that a person reads, and what is usual."""
+    who = plain(agent_id) + (f" ({plain(agent_type, 48)})" if agent_type else "")
+    signals = [e for e in evidence if e.name not in CONTEXT]
+    chosen: list[Evidence] = []
+    for e in signals:
+        if len(chosen) < MOST_CLAUSES and not any(clause(e) == clause(c) for c in chosen):
+            chosen.append(e)
+    said = [clause(e) for e in chosen] + [clause(e) for e in evidence if e.name in CONTEXT]
+    out = f"{who} {did(event)}"
+    out += f": {'; '.join(said)}." if said else "."
+    if exposure.events > 1:
+        moved = [f"{number(exposure.records)} records"] if exposure.records is not None else []
+        moved += [size(exposure.bytes)] if exposure.bytes is not None else []
+        out += f" The episode has {exposure.events} such events" + (f" and {' and '.join(moved)}" if moved else "") + "."
+    usual = next((e.expected for e in signals if e.expected.startswith("usually ")), None)
+    if usual:
+        out += f" {usual[0].upper()}{usual[1:]}."
+    if warming:
+        out += " It is new, so it is judged mostly by its peers."
+    return out
+
+
+def expected_values(values: Sequence[str]) -> str:
+    """What is usual, from an agent's most used values."""
+    return "usually " + ", ".join(plain(name, 48) for name in values) if values else "nothing is usual yet"
