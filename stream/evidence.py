@@ -6,12 +6,16 @@ import math
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from models.batch import Batch, Scores
+from models.batch import AMOUNT, AMOUNT_WIDTH, BITS, DETAIL, FACT, FACT_WIDTH, PAID, SESSION, Batch, Scores
 from models.memory import NAMED_FACTS, TEXTS, TOP
 from models.signals import (
-    BRANCH, CLASSIFICATION, CLEARANCE, CLOSENESS, DOMAIN, FACTS, FLOW, HOUR, N_FACTS, OUTCOME, OWNER, PERMISSION, RECIPIENT, RESOURCE, ROOT, SIGNALS, TOOL, TRANSITION,
+    BRANCH, CLASSIFICATION, CLEARANCE, CLOSENESS, DOMAIN, FACTS, FLOW, HOUR, N_FACTS, N_SIGNALS, OUTCOME, OWNER, PERMISSION, RECIPIENT, RESOURCE, ROOT, SIGNALS, TOOL,
+    TRANSITION,
 )  # fmt: skip
+from models.state import TEXT
+from models.windows import FEATURES
 from stream.alert import Did, Evidence
 from stream.codec import AccessEvent
 from stream.reason import expected_values, number
@@ -23,108 +27,122 @@ _DAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays
 _AMOUNTS = {"bytes": 0, "records": 1, "session_calls": 2, "call_rate": 3, "bytes_sum": 0, "records_sum": 1, "session_calls_sum": 2}
 
 
-class Seen(msgspec.Struct):
-    """One event that contributes to an episode, reduced to what the alert needs."""
+class Kept(msgspec.Struct):
+    """An event that is evidence, with the numbers and names it was scored with: plain values, cheap to make and to store."""
 
-    event_id: str
+    event: AccessEvent
     time: float
     score: float
     own: float
-    parts: dict[str, float]
-    evidence: list[Evidence]
-    did: Did
-    principal: str | None
-    session: str | None
-    people_below: int
-    outside: bool
-    to_agent: bool
-    sensitive: bool  # of the upper half of the ladder
-    resources: list[str]
-    recipients: list[str]
+    parts: list[float]  # by kind
+    rung: int
+    clearances: list[int]
+    domains: list[str]
+    root: str
+    branch: str
+    denied: bool
+    window: list[float]  # sums of the last hour, where a River detector paid for them
+    window_bits: float
+    detail: bytes  # a row of `models.batch`: float32
+    text: bytes
+    length: bytes
 
 
-def seen(ladder: tuple[str, ...], event: AccessEvent, e: int, b: Batch, s: Scores, parts: dict[str, float], window_bits: float) -> Seen:
-    """Reduce event number e of a batch."""
-    items = [_fact(ladder, k, event, e, b, s) if k < N_FACTS else _tail(k, event, e, b, s) for k in range(len(SIGNALS)) if s.paid[e, k] > 0]
-    if window_bits > 0:
-        sums = ", ".join(f"{number(x)} {name}" for name, x in zip(("calls", "bytes", "records", "recipients", "denials"), s.window[e], strict=False) if x >= 0.5)
-        items.append(Evidence("windows", "rate", sums or "nothing", "its other hours", round(window_bits, 2), [event.event_id], 1))
-    items.sort(key=lambda i: (-i.bits, i.name))
-    rung = int(b.rung[e])
+def keep(event: AccessEvent, e: int, b: Batch, s: Scores, window_bits: float) -> Kept:
+    """Take what is needed of event number e out of a batch."""
     first, last = int(b.recipient_at[e]), int(b.recipient_at[e + 1])
-    clearances = b.clearance[first:last]
-    below = [r.size or 1 for r, c in zip(event.recipients or (), clearances, strict=True) if 0 <= c < rung]
-    items += _context(ladder, event, e, s, rung)
-    return Seen(
-        event.event_id,
+    row = int(s.row[e])
+    return Kept(
+        event,
         float(b.time[e]),
         float(s.score[e]),
         float(s.own[e]) + window_bits,
-        parts,
-        items,
-        _did(event, bool(b.denied[e])),
-        event.principal,
-        event.session_id,
-        sum(below),
-        bool(s.session[e, 3] > 0),
-        any(r.type == "agent" for r in event.recipients or ()),
-        rung >= 0 and 2 * rung >= len(ladder),
-        [event.resource] if event.resource else [],
-        [r.id for r in event.recipients or ()],
+        s.parts[e].tolist(),
+        int(b.rung[e]),
+        b.clearance[first:last].tolist(),
+        [_text(b.domain, i) for i in range(first, last)],
+        _slice(b.resource, e, int(b.root_high[e])),
+        _slice(b.resource, e, int(b.branch_high[e])),
+        bool(b.denied[e]),
+        s.window[e].tolist() if window_bits > 0 else [],
+        window_bits,
+        s.detail[row].tobytes() if row >= 0 else bytes(4 * DETAIL),
+        s.text[row].tobytes() if row >= 0 else b"",
+        s.length[row].tobytes() if row >= 0 else bytes(TEXTS),
     )
 
 
-def _did(event: AccessEvent, denied: bool) -> Did:
+def evidence(ladder: tuple[str, ...], kept: Kept) -> list[Evidence]:
+    """What was strange about an event, strongest first, then what belongs into the sentence though it is not strange."""
+    d = np.frombuffer(kept.detail, np.float32).tolist()
+    items = [_fact(ladder, k, kept, d) if k < N_FACTS else _tail(k, kept, d) for k in range(N_SIGNALS) if d[PAID + k] > 0]
+    if kept.window_bits > 0:
+        sums = ", ".join(f"{number(x)} {name}" for name, x in zip(FEATURES[:5], kept.window, strict=False) if x >= 0.5)
+        items.append(Evidence("windows", "rate", sums or "nothing", "its other hours", round(kept.window_bits, 2), [kept.event.event_id], 1))
+    items.sort(key=lambda i: (-i.bits, i.name))
+    return items + _context(ladder, kept, d)
+
+
+def outside(kept: Kept) -> bool:
+    """Whether it went to someone outside the organisation."""
+    return bool(np.frombuffer(kept.detail, np.float32)[SESSION + 3] > 0)
+
+
+def did(kept: Kept) -> Did:
+    """What an event did, as far as a sentence needs it."""
+    event = kept.event
     recipients = [r.id for r in event.recipients or ()]
     people = sum(r.size or 1 for r in event.recipients or ()) if recipients else None
-    return Did(event.event_id, event.action, event.tool, event.resource, event.classification, event.records, event.bytes, recipients[:20], people, event.approved, denied)
+    return Did(event.event_id, event.action, event.tool, event.resource, event.classification, event.records, event.bytes, recipients[:20], people, event.approved, kept.denied)
 
 
 def _text(column: Any, i: int) -> str:
     return bytes(column.buffer[int(column.low[i]) : int(column.high[i])]).decode("utf-8", "replace")
 
 
-def _fact(ladder: tuple[str, ...], k: int, event: AccessEvent, e: int, b: Batch, s: Scores) -> Evidence:
-    row = s.fact[e, k]
+def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Evidence:
+    event = kept.event
+    row = d[FACT + k * FACT_WIDTH :]
     at = int(row[5])
-    usual = _usual(s, e, _USUAL_OF.get(k, k))
+    usual = _usual(kept, _USUAL_OF.get(k, k))
     observed: str
     if k == PERMISSION:
         observed = (event.scopes or ("",))[at]
     elif k == ROOT:
-        observed = _slice(b.resource, e, int(b.root_high[e]))
+        observed = kept.root
     elif k == BRANCH:
-        observed = _slice(b.resource, e, int(b.branch_high[e]))
+        observed = kept.branch
     elif k == RESOURCE:
         observed = event.resource or ""
     elif k == CLASSIFICATION:
         observed = event.classification or ""
     elif k == TRANSITION:
-        before = _recalled(s, e, TEXTS - 1)
+        before = _recalled(kept, TEXTS - 1)
         observed = f"from {before} to {event.tool or event.action}" if before else f"straight to {event.tool or event.action} at the start of a session"
     elif k == OUTCOME:
         observed = event.outcome or "success"
     elif k == HOUR:
-        day = int(b.time[e] // 86400 + 3) % 7
-        two = int(b.time[e] // 7200) % 12 * 2
+        day = int(kept.time // 86400 + 3) % 7
+        two = int(kept.time // 7200) % 12 * 2
         observed = f"{'weekends' if day >= 5 else 'weekdays'} between {two:02d}:00 and {two + 2:02d}:00 UTC (this was on {_DAYS[day][:-1]})"
     elif k in {RECIPIENT, CLOSENESS, DOMAIN, FLOW}:
-        observed = _party(ladder, k, event, e, at, b, float(row[6]))
+        observed = _party(ladder, k, kept, at, row[6])
     elif k == OWNER:
         observed = _OWNER[int(row[6])]
     else:
         observed = event.tool or event.action
     expected = expected_values(usual)
-    numbers = {"own": round(float(row[0]), 1), "of": round(float(row[1])), "peers": round(float(row[2]), 1), "distinct": round(float(row[4]), 1)}
-    return Evidence(FACTS[k].name, FACTS[k].kind, observed, expected, round(float(s.bits[e, k]), 2), [event.event_id], 1, numbers)
+    numbers = {"own": round(row[0], 1), "of": round(row[1]), "peers": round(row[2], 1), "distinct": round(row[4], 1)}
+    return Evidence(FACTS[k].name, FACTS[k].kind, observed, expected, round(d[BITS + k], 2), [event.event_id], 1, numbers)
 
 
-def _party(ladder: tuple[str, ...], k: int, event: AccessEvent, e: int, at: int, b: Batch, derived: float) -> str:
+def _party(ladder: tuple[str, ...], k: int, kept: Kept, at: int, derived: float) -> str:
+    event = kept.event
     recipient = (event.recipients or ())[at]
     if k == RECIPIENT:
         return recipient.id
     if k == DOMAIN:
-        return _text(b.domain, int(b.recipient_at[e]) + at)
+        return kept.domains[at]
     if k == CLOSENESS:
         return _CLOSE[int(derived)]
     data = f"{event.classification} data" if event.classification in ladder else "data of unknown class"
@@ -132,27 +150,28 @@ def _party(ladder: tuple[str, ...], k: int, event: AccessEvent, e: int, at: int,
     return f"{data} {where}"
 
 
-def _usual(s: Scores, e: int, k: int) -> list[str]:
+def _usual(kept: Kept, k: int) -> list[str]:
     """The agent's most used values of a fact when the event was scored, most used first."""
     at = NAMED_FACTS.tolist().index(k) * TOP
-    return [text for i in range(TOP) if (text := _recalled(s, e, at + i))]
+    return [text for i in range(TOP) if (text := _recalled(kept, at + i))]
 
 
-def _recalled(s: Scores, e: int, at: int) -> str:
-    row = int(s.row[e])
-    return bytes(s.text[row, at, : int(s.length[row, at])]).decode("utf-8", "replace") if row >= 0 else ""
+def _recalled(kept: Kept, at: int) -> str:
+    return kept.text[at * TEXT : at * TEXT + kept.length[at]].decode("utf-8", "replace")
 
 
 def _slice(column: Any, e: int, high: int) -> str:
     return bytes(column.buffer[int(column.low[e]) : high]).decode("utf-8", "replace").strip("/")
 
 
-def _tail(k: int, event: AccessEvent, e: int, b: Batch, s: Scores) -> Evidence:
+def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
+    event = kept.event
     signal = SIGNALS[k]
-    bits = round(float(s.bits[e, k]), 2)
+    bits = round(d[BITS + k], 2)
     if k - N_FACTS == CLEARANCE:
-        return Evidence(signal.name, signal.kind, _below(event, e, b), "recipients cleared for the data", bits, [event.event_id], 1)
-    x, mean, spread, peers, _ = (float(v) for v in s.amount[e, _AMOUNTS[signal.name]])
+        return Evidence(signal.name, signal.kind, _below(kept), "recipients cleared for the data", bits, [event.event_id], 1)
+    at = AMOUNT + _AMOUNTS[signal.name] * AMOUNT_WIDTH
+    x, mean, spread, peers = d[at : at + AMOUNT_WIDTH]
     back = math.expm1 if signal.name.startswith(("bytes", "records")) else math.exp
     typical, high, peers_typical = (round(max(0.0, back(v)), 1) for v in (mean, mean + 2.33 * spread, peers))
     observed = round(max(0.0, back(x)), 1)
@@ -161,26 +180,30 @@ def _tail(k: int, event: AccessEvent, e: int, b: Batch, s: Scores) -> Evidence:
     return Evidence(signal.name, signal.kind, observed, f"typically {number(typical)}, rarely above {number(high)}", bits, [event.event_id], 1, numbers)
 
 
-def _below(event: AccessEvent, e: int, b: Batch) -> str:
+def below(kept: Kept) -> int:
+    """How many people that got it lack the clearance."""
+    return sum(r.size or 1 for r, c in zip(kept.event.recipients or (), kept.clearances, strict=True) if 0 <= c < kept.rung)
+
+
+def _below(kept: Kept) -> str:
     """Who lacks the clearance, and how many people that is."""
-    rung = int(b.rung[e])
-    first = int(b.recipient_at[e])
-    low = [r for i, r in enumerate(event.recipients or ()) if 0 <= b.clearance[first + i] < rung]
+    low = [r for r, c in zip(kept.event.recipients or (), kept.clearances, strict=True) if 0 <= c < kept.rung]
     people = sum(r.size or 1 for r in low)
     cleared = sorted({str(r.clearance) for r in low})
-    who = f"{number(people)} people behind" if people > len(low) else ""
+    who = f"the {number(people)} people behind " if people > len(low) else ""
     count = "1 recipient" if len(low) == 1 else f"{len(low)} recipients"
-    return f"{f'{who} ' if who else ''}{count} may see {' or '.join(cleared)} data at most, and this is {event.classification}"
+    return f"{who}{count} may see {' or '.join(cleared)} data at most, and this is {kept.event.classification}"
 
 
-def _context(ladder: tuple[str, ...], event: AccessEvent, e: int, s: Scores, rung: int) -> list[Evidence]:
+def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Evidence]:
     """What is not strange by itself but belongs into the sentence."""
+    event = kept.event
     out = []
     if event.approved is not None and event.recipients:
         said = "nobody approved it" if not event.approved else "it was approved by a person"
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))
-    top, records = int(s.session[e, 0]), float(s.session[e, 1])
-    if event.recipients and top >= 0 and (2 * top >= len(ladder) or top > rung):
-        much = f"{number(records)} records of {ladder[top]} data" if records else f"{ladder[top]} data"
+    top, records = int(d[SESSION]), d[SESSION + 1]
+    if event.recipients and top >= 0 and (2 * top >= len(ladder) or top > kept.rung):
+        much = f"{number(records)} record{'' if records == 1 else 's'} of {ladder[top]} data" if records else f"{ladder[top]} data"
         out.append(Evidence("read_before", "sequence", f"earlier in the same session it had handled {much}", "-", 0.0, [event.event_id], 1))
     return out

@@ -44,7 +44,7 @@ def size(x: float) -> str:
 
 def plain(text: str, most: int = 80) -> str:
     """A name from outside made safe to print: no control characters, no line breaks, bounded length."""
-    out = "".join(c if c.isprintable() else "\ufffd" for c in text)
+    out = text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
     return out if len(out) <= most else out[: most - 1] + "…"
 
 

@@ -291,7 +291,7 @@ def test_a_rebalance_drops_what_is_not_acknowledged_and_it_is_read_again(broker,
                 await first.until(lambda: len(first.events) > len(old) and first.records[-1].offset == 499)
                 for event in old:
                     event.ack()
-                await reaches(500, lambda: committed(broker, group)[taken])
+                await reaches(500, lambda: committed(broker, group).get(taken))
                 for _ in range(10):
                     await first.app.consumer.commit()
                 assert committed(broker, group).get(kept, 0) == start[kept]
@@ -352,11 +352,11 @@ def test_other_topics_of_the_app_arrive_record_by_record(broker, unique):
         reader = Reader(broker.bootstrap, topic, group)
         singles: list[bytes] = []
 
-        async def read(stream: Any) -> None:
+        async def read_singles(stream: Any) -> None:
             async for value in stream:
                 singles.append(value)  # noqa: PERF401 - the stream has no end
 
-        reader.app.agent(reader.app.topic(other, key_serializer="raw", value_serializer="raw"))(read)
+        reader.app.agent(reader.app.topic(other, key_serializer="raw", value_serializer="raw"))(read_singles)
         async with reader.running():
             await reader.until(lambda: len(reader.records) >= 100)
             await reaches(100, lambda: len(singles))

@@ -1,0 +1,399 @@
+"""Events as columns of numbers: the number of a name is a function of the name alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+
+from models.batch import NONE, Batch, Text
+from stream.codec import AccessEvent, Recipient, decode
+from stream.columns import columns, name_hash, siphash, text
+from stream.simulate import lines, simulate
+
+ROOT = Path(__file__).parent.parent
+LADDER = np.array(
+    [name_hash(rung) for rung in ("public", "internal", "confidential", "restricted")], np.uint64
+)
+PER_ENTRY = {
+    "scope": "scope_at",
+    **dict.fromkeys(("recipient", "domain", "kind", "clearance", "size"), "recipient_at"),
+}
+PIECES = ("s3:", "://", "/", "//", "a", "crm", "crm:", ":", "@", "ada@corp.example", "é", "42", "?", "#")
+
+thorough = settings(
+    deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+word = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+name = word.filter(bool)
+path = st.lists(st.sampled_from(PIECES) | word, max_size=7).map("".join)
+party = st.builds(
+    Recipient,
+    id=path.filter(bool),
+    type=st.sampled_from([None, "user", "email", "url"]),
+    domain=st.none() | word,
+    clearance=st.sampled_from([None, "", "public", "restricted", "secret"]),
+    size=st.none() | st.integers(1, 10_000),
+)
+event = st.builds(
+    AccessEvent,
+    event_id=name,
+    time=st.floats(0, 253402300799) | st.datetimes(timezones=st.just(UTC)),
+    agent_id=name,
+    action=name,
+    agent_type=st.none() | word,
+    principal=st.none() | st.sampled_from(["ada@corp.example", "42", "crm", ""]) | word,
+    session_id=st.none() | word,
+    tool=st.none() | word,
+    resource=st.none() | path,
+    classification=st.sampled_from([None, "", "public", "internal", "confidential", "restricted", "secret"]),
+    scopes=st.none() | st.lists(name, max_size=3).map(tuple),
+    bytes=st.none() | st.floats(0, 1e18),
+    records=st.none() | st.floats(0, 1e18),
+    recipients=st.none() | st.lists(party, max_size=3).map(tuple),
+    outcome=st.sampled_from([None, "success", "denied", "error"]),
+)
+
+
+def one(**fields: Any) -> Batch:
+    """Columns of one event that says no more than it must."""
+    return columns([AccessEvent("e", 0.0, "bot", "read", **fields)], LADDER)
+
+
+def to(*ids: str, **fields: Any) -> Batch:
+    return one(recipients=tuple(Recipient(i, **fields) for i in ids))
+
+
+def words(column: Text) -> list[str]:
+    """What a column of names says."""
+    return [
+        bytes(column.buffer[low:high]).decode("utf-8", "surrogatepass")
+        for low, high in zip(column.low, column.high, strict=True)
+    ]
+
+
+def plain(batch: Batch) -> dict[str, Any]:
+    """Every column, one list an event, without where it happens to stand in a buffer."""
+    n = len(batch.time)
+    out: dict[str, Any] = {}
+    for field, column in batch._asdict().items():
+        if field.endswith("_at"):
+            out[field] = np.diff(column).tolist()
+            continue
+        rows: list[Any]
+        if isinstance(column, Text):
+            rows = list(zip(column.hash.tolist(), words(column), strict=True))
+        elif field in ("root_high", "branch_high"):
+            rows = [max(0, int(high - low)) for high, low in zip(column, batch.resource.low, strict=True)]
+        else:
+            rows = [None if x != x else x for x in column.tolist()]  # noqa: PLR0124
+        if field in PER_ENTRY:
+            at = getattr(batch, PER_ENTRY[field])
+            rows = [rows[at[i] : at[i + 1]] for i in range(n)]
+        out[field] = rows
+    return out
+
+
+@pytest.fixture(scope="module")
+def cpython() -> Iterator[Callable[[bytes], int]]:
+    """Python's own hash of bytes, in a process whose key is zero."""
+    program = (
+        "import sys\nfor line in sys.stdin: print(hash(bytes.fromhex(line)) & (1 << 64) - 1, flush=True)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONHASHSEED": "0"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+
+        def ask(raw: bytes) -> int:
+            process.stdin.write(raw.hex() + "\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        yield ask
+        process.stdin.close()
+
+
+@settings(thorough, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(raw=st.binary(min_size=1, max_size=70), before=st.binary(max_size=9), after=st.binary(max_size=9))
+@example(raw=b"1234567", before=b"", after=b"")
+@example(raw=b"12345678", before=b"", after=b"9")
+@example(raw=b"\xff" * 255, before=b"a", after=b"")
+@example(raw=b"\x00" * 300, before=b"", after=b"\x00")
+def test_siphash_is_the_hash_of_python_with_a_zero_key(cpython, raw, before, after):
+    """An independent implementation that is tested by half the world; its neighbours in the buffer do not count."""
+    buffer = np.frombuffer(bytearray(before + raw + after), np.uint8)
+    ours = int(siphash(buffer, len(before), len(before) + len(raw)))
+    theirs = cpython(raw)
+    assume(theirs != 2**64 - 2)  # Python keeps -1 for errors
+    assert ours == theirs
+
+
+def test_the_number_of_a_name_is_the_same_in_every_release():
+    """It is stored with the baselines: another number would forget everything in silence."""
+    assert name_hash("") == NONE == 0
+    assert hex(name_hash("crm.read")) == "0x210de9412da8ef1c"
+    assert hex(name_hash("é😀")) == "0x5ef3fd4c86d61fd0"
+
+
+@thorough
+@given(st.lists(event, min_size=1, max_size=8), st.data())
+def test_columns_of_a_batch_are_those_of_its_pieces(events, data):
+    """Kafka cuts batches where it likes."""
+    whole = plain(columns(events, LADDER))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(events)), max_size=4)) | {0, len(events)})
+    pieces = [plain(columns(events[a:b], LADDER)) for a, b in pairwise(cuts)]
+    for field, rows in whole.items():
+        assert [row for piece in pieces for row in piece[field]] == rows, field
+
+
+def test_columns_of_a_fleet_are_those_of_its_events_one_by_one():
+    """The same over some thousand events as they come in practice."""
+    events, _, _ = decode(list(lines(simulate(5, agents=12, days=5)))[:3000], range(3000), 1 << 20)
+    whole = plain(columns(events, LADDER))
+    for i, event in enumerate(events):
+        for field, rows in plain(columns([event], LADDER)).items():
+            assert rows[0] == whole[field][i], (i, field)
+
+
+@thorough
+@given(st.lists(st.none() | word, min_size=1, max_size=12))
+@example(["a\0b", "c", None, "\0", "", "d\0"])
+@example(["\0"])
+@example([None, "\0\0", None])
+def test_a_name_in_a_column_is_its_own_name(values):
+    """Also beside names with a NUL in them, which separates the names of a column."""
+    column = text(values)
+    assert words(column) == [(v or "").replace("\0", "\ufffd") for v in values]
+    assert column.hash.tolist() == [name_hash(v or "") for v in values]
+    assert [h == NONE for h in column.hash] == [not v for v in values]
+
+
+def test_a_nul_in_one_name_does_not_shift_the_others():
+    """Otherwise one agent could make its events count for another."""
+    ids = ["a", "b\0c\0", "d", "\0", "e"]
+    batch = columns(
+        [AccessEvent(f"\0{i}", 0.0, i, "read", resource=f"{i}/x", tool="\0") for i in ids], LADDER
+    )
+    assert words(batch.agent) == ["a", "b\ufffdc\ufffd", "d", "\ufffd", "e"]
+    assert batch.agent.hash[[0, 2, 4]].tolist() == [name_hash(x) for x in "ade"]
+    assert batch.root[[0, 2, 4]].tolist() == [name_hash(x) for x in "ade"]
+    assert len(set(batch.event.tolist())) == 5
+
+
+def test_an_absent_field_is_a_zero_a_minus_one_or_no_number():
+    """Never a value that could have been sent."""
+    b = one()
+    absent = ("cohort", "session", "home", "root", "branch", "in_path", "root_high", "branch_high")
+    assert all(getattr(b, field)[0] == 0 for field in absent)
+    assert b.principal.hash[0] == b.resource.hash[0] == b.classification.hash[0] == NONE
+    assert b.rung[0] == -1
+    assert np.isnan([b.bytes[0], b.records[0]]).all()
+    assert b.scope_at.tolist() == b.recipient_at.tolist() == [0, 0]
+    assert len(b.scope.hash) == len(b.recipient.hash) == len(b.domain.hash) == len(b.size) == 0
+    c = to("bot-2")
+    assert (c.domain.hash[0], c.kind[0], c.clearance[0], c.size[0]) == (NONE, 0, -1, 1)
+
+
+@pytest.mark.parametrize(
+    "field", ["agent_type", "principal", "session_id", "tool", "resource", "classification"]
+)
+def test_an_empty_name_is_an_absent_one(field):
+    """A sender that fills in empty texts does not become a cohort, a principal or a session of its own."""
+    assert plain(one(**{field: ""})) == plain(one())
+
+
+def test_an_outcome_that_is_not_said_is_a_success():
+    """As the contract has it; and only a denial is a denial."""
+    assert one().outcome[0] == one(outcome="success").outcome[0] == name_hash("success")
+    assert [bool(one(outcome=o).denied[0]) for o in (None, "success", "error", "denied")] == [False] * 3 + [
+        True
+    ]
+
+
+def test_a_call_without_a_tool_is_known_by_its_action():
+    """So that a sender without tools still has something to be judged by."""
+    assert words(one().tool) == ["read"]
+    assert words(one(tool="crm.read").tool) == ["crm.read"]
+
+
+def test_zero_is_an_amount():
+    """Zero rows read is not the same as no number of rows."""
+    b = one(bytes=0.0, records=0.0)
+    assert (b.bytes[0], b.records[0]) == (0, 0)
+
+
+def test_a_rung_is_the_place_on_the_ladder():
+    """What is not on the ladder is kept, and has no rung."""
+    rungs = {"public": 0, "internal": 1, "confidential": 2, "restricted": 3, "secret": -1, "Public": -1}
+    assert {c: int(one(classification=c).rung[0]) for c in rungs} == rungs
+    assert {c: int(to("bot", clearance=c).clearance[0]) for c in rungs} == rungs
+    assert one(classification="secret").classification.hash[0] == name_hash("secret")
+
+
+def parts_of(resource: str) -> list[str]:
+    """Parts of a path or URI, as the rule says."""
+    return [part for part in resource.replace("://", "/").split("/") if part]
+
+
+@thorough
+@given(path, st.sampled_from(["ada@corp.example", "42", "crm", "é", ":"]) | word)
+@example("s3://bucket/key", "bucket")
+@example("//crm///customers/42/", "42")
+@example("://a", "a")
+@example("a:/b", "a:")
+@example("a:///b", "a")
+@example("", "")
+def test_root_branch_and_owner_are_read_from_the_path(resource, principal):
+    """The root is the first part, the branch ends with the second; empty parts do not count, a scheme does."""
+    b = one(resource=resource, principal=principal)
+    resource, principal = (x.replace("\0", "\ufffd") for x in (resource, principal))
+    parts = parts_of(resource)
+    raw = resource.encode()
+    assert b.root[0] == (name_hash(parts[0]) if parts else NONE)
+    if parts:
+        assert raw[: b.root_high[0]].endswith(parts[0].encode())
+        assert raw[: b.root_high[0] - len(parts[0].encode())].strip(b"/:") == b""
+    assert (b.branch[0] != NONE) == (len(parts) > 1)
+    if len(parts) > 1:
+        assert parts_of(raw[: b.branch_high[0]].decode() + "/") == parts[:2]
+    assert bool(b.in_path[0]) == (principal in parts)
+
+
+@pytest.mark.parametrize(
+    ("resource", "root", "branch"),
+    [
+        ("crm/customers/42", "crm", "crm/customers"),
+        ("/crm/customers/42", "crm", "crm/customers"),
+        ("crm/customers", "crm", "crm/customers"),
+        ("crm/", "crm", None),
+        ("crm", "crm", None),
+        ("s3://bucket/key", "s3", "s3://bucket"),
+        ("https://host.example:8080/a/b", "https", "https://host.example:8080"),
+        ("urn:isbn:1", "urn:isbn:1", None),
+        ("données/été/x", "données", "données/été"),
+        ("/", None, None),
+        ("://", None, None),
+    ],
+)
+def test_roots_and_branches_by_example(resource, root, branch):
+    """What an analyst reads as `crm` and `crm/customers`."""
+    b = one(resource=resource)
+    assert b.root[0] == (name_hash(root) if root else NONE)
+    assert b.branch[0] == (name_hash(branch) if branch else NONE)
+
+
+def test_the_same_leaf_elsewhere_has_another_root_and_branch():
+    """The first two parts, not the last."""
+    a, b, c = (one(resource=r) for r in ("crm/customers/42", "crm/staff/42", "hr/customers/42"))
+    assert a.root[0] == b.root[0] != c.root[0]
+    assert len({int(x.branch[0]) for x in (a, b, c)}) == 3
+
+
+DOMAINS = {
+    "bob@corp.example": "corp.example",
+    "Bob@CORP.Example": "corp.example",
+    '"a@b"@corp.example': "corp.example",
+    "mailto:bob@corp.example": "corp.example",
+    "bob@": "",
+    "@corp.example": "corp.example",
+    "bot-7": "",
+    "#general": "",
+    "https://Hook.Example/x": "hook.example",
+    "https://hook.example": "hook.example",
+    "https://hook.example:8443/x": "hook.example",
+    "https://hook.example?to=bob@corp.example": "hook.example",
+    "https://hook.example#bob@corp.example": "hook.example",
+    "https://hook.example/bob@corp.example": "hook.example",
+    "https://hook.example/https://corp.example/": "hook.example",
+    "https://user@hook.example/": "hook.example",
+    "https://user:secret@hook.example:8443/x": "hook.example",
+    "https://corp.example:x@evil.example/": "evil.example",
+    "https://corp.example:443@evil.example": "evil.example",
+    "https://a@b@evil.example/": "evil.example",
+    "https://evil.example\\@corp.example/": "evil.example",
+    "https://[2001:DB8::1]:8443/x": "[2001:db8::1]",
+    "https://u:p@[::1]/": "[::1]",
+    "https:///x": "",
+    "https://": "",
+    "s3://Bucket/key": "bucket",
+    "user@bücher.example": "bücher.example",
+}
+
+
+@pytest.mark.parametrize(("party", "domain"), DOMAINS.items(), ids=str)
+def test_the_domain_of_a_party_is_where_its_data_goes(party, domain):
+    """Behind the last @ of an address, the host of a URL; nothing that the sender puts before it can stand in its place."""
+    b = to(party)
+    assert words(b.domain) == [domain]
+    assert b.domain.hash[0] == (name_hash(domain) if domain else NONE)
+
+
+@pytest.mark.parametrize("party", DOMAINS)
+def test_a_domain_that_is_given_wins(party):
+    """In lower case; an empty one is none."""
+    assert words(to(party, domain="Given.Example").domain) == ["given.example"]
+    assert words(to(party, domain="").domain) == [DOMAINS[party]]
+    assert to(party, domain="GIVEN.example").domain.hash[0] == name_hash("given.example")
+
+
+@thorough
+@given(st.lists(st.tuples(st.sampled_from(sorted(DOMAINS)), st.none() | word), min_size=1, max_size=9))
+def test_the_domains_of_many_parties_are_those_of_each(parties):
+    """Given and derived ones side by side share one buffer."""
+    b = one(recipients=tuple(Recipient(i, domain=d) for i, d in parties))
+    expected = [folded(d.replace("\0", "\ufffd")) if d else DOMAINS[i] for i, d in parties]
+    assert words(b.domain) == expected
+    assert b.domain.hash.tolist() == [name_hash(d) for d in expected]
+
+
+def folded(domain: str) -> str:
+    """ASCII in lower case; the rest as it is, as in DNS."""
+    return "".join(c.lower() if c.isascii() else c for c in domain)
+
+
+def test_the_home_of_a_principal_is_the_domain_of_its_address():
+    """What is inside the organisation is learned from it."""
+    assert one(principal="Ada@Corp.Example").home[0] == name_hash("corp.example")
+    assert one(principal="ada").home[0] == NONE
+
+
+def test_times_become_seconds_since_the_epoch():
+    """From both spellings."""
+    at = datetime(2026, 3, 2, 10, tzinfo=UTC)
+    events = [
+        AccessEvent("e", time, "bot", "read")
+        for time in (at, at.timestamp(), datetime.min.replace(tzinfo=UTC))
+    ]
+    assert columns(events, LADDER).time.tolist() == [1772445600.0, 1772445600.0, -62135596800.0]
+
+
+def test_entries_of_an_event_are_its_own():
+    """Scopes and recipients of all events stand in one list each."""
+    events = [
+        AccessEvent("1", 0.0, "a", "read", scopes=("x", "y"), recipients=(Recipient("p", size=9),)),
+        AccessEvent("2", 0.0, "b", "read"),
+        AccessEvent(
+            "3", 0.0, "c", "read", scopes=("z",), recipients=(Recipient("q@d.example"), Recipient("r"))
+        ),
+    ]
+    b = plain(columns(events, LADDER))
+    assert [[s for _, s in row] for row in b["scope"]] == [["x", "y"], [], ["z"]]
+    assert [[s for _, s in row] for row in b["recipient"]] == [["p"], [], ["q@d.example", "r"]]
+    assert [[s for _, s in row] for row in b["domain"]] == [[""], [], ["d.example", ""]]
+    assert b["size"] == [[9], [], [1, 1]]

@@ -1,0 +1,165 @@
+"""Creating and checking the topics, on a broker of its own: their names are fixed."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+from benchmarks.kafka import Broker, missing
+from stream.errors import BrokerError
+from stream.settings import Settings, load
+from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, check_topics, ensure_topics
+
+NAMES = {EVENTS, ALERTS, REJECTED, BASELINES}
+
+
+def at(bootstrap: str) -> Settings:
+    return load({"STRAYLINE_BROKER": bootstrap})
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Broker]:
+    lack = missing()
+    if lack is not None:
+        pytest.skip(lack)
+    with Broker() as own:
+        yield own
+
+
+@pytest.fixture
+def settings(broker: Broker) -> Iterator[Settings]:
+    """On a broker without our topics, before and after."""
+    with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as admin:
+        _remove(admin)
+        yield at(broker.bootstrap)
+        _remove(admin)
+
+
+def _remove(admin: KafkaAdminClient) -> None:
+    admin.delete_topics(sorted(NAMES & set(admin.list_topics())))
+    deadline = time.monotonic() + 20
+    while NAMES & set(admin.list_topics()):
+        assert time.monotonic() < deadline
+
+
+def _create(settings: Settings, name: str, partitions: int, **configs: str) -> None:
+    row = next(topic for topic in TOPICS if topic.name == name)
+    wanted: dict[str, Any] = {
+        "num_partitions": partitions,
+        "replication_factor": 1,
+        "configs": row.configs | {key.replace("_", "."): value for key, value in configs.items()},
+    }
+    with KafkaAdminClient(bootstrap_servers=settings.broker) as admin:
+        admin.create_topics({name: wanted}, wait_for_metadata=True)
+
+
+@pytest.mark.kafka
+def test_missing_topics_are_created_once(settings):
+    """As the table says; and a second time there is nothing to do and nothing to tell."""
+    told: list[str] = []
+    assert ensure_topics(settings, 3, created=told.append) == []
+    assert {line.split()[1].rstrip(":") for line in told} == NAMES
+    assert f"created {EVENTS}: 3 partitions, replication 1" in told
+    assert ensure_topics(settings, 3, created=told.append) == []
+    assert ensure_topics(settings, None, created=told.append) == []
+    assert len(told) == len(NAMES)
+    assert check_topics(settings) == 3
+    with KafkaAdminClient(bootstrap_servers=settings.broker) as admin:
+        counts = {t["name"]: len(t["partitions"]) for t in admin.describe_topics(sorted(NAMES))}
+        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, BASELINES)])["topic"][
+            BASELINES
+        ]
+    assert counts == {EVENTS: 3, ALERTS: 3, REJECTED: 1, BASELINES: 3}
+    assert {key: value["value"] for key, value in found.items()} == {
+        "cleanup.policy": "compact",
+        "min.cleanable.dirty.ratio": "0.2",
+        "segment.ms": "1800000",
+        "segment.bytes": "67108864",
+        "max.message.bytes": "4194304",
+    }
+
+
+@pytest.mark.kafka
+def test_baselines_get_as_many_partitions_as_the_events_already_have(settings):
+    """Whatever is asked for now; and the difference is told."""
+    _create(settings, EVENTS, 5)
+    (line,) = ensure_topics(settings, 2)
+    assert "has 5 partitions, not 2" in line
+    assert "`strayline topics --partitions 2`" in line
+    assert check_topics(settings) == 5
+
+
+@pytest.mark.kafka
+def test_what_differs_is_told_with_the_command_that_mends_it(settings):
+    """And left as it is: somebody may have meant it."""
+    _create(settings, BASELINES, 2, cleanup_policy="delete", segment_bytes="1048576")
+    _create(settings, ALERTS, 2, retention_ms="1000")
+    lines = ensure_topics(settings, 3)
+    assert len(lines) == 4
+    configs = f"kafka-configs --bootstrap-server {settings.broker} --alter --entity-type topics --entity-name"
+    grow = f"kafka-topics --bootstrap-server {settings.broker} --alter --topic {BASELINES} --partitions 3"
+    assert lines == [
+        f"{BASELINES} has partitions=2, should be 3 as {EVENTS} has: run `{grow}`",
+        f"{ALERTS} has retention.ms=1000, should be 7776000000: run `{configs} {ALERTS} --add-config retention.ms=7776000000`",
+        f"{BASELINES} has cleanup.policy=delete, should be compact: run `{configs} {BASELINES} --add-config cleanup.policy=compact`",
+        f"{BASELINES} has segment.bytes=1048576, should be 67108864: run `{configs} {BASELINES} --add-config segment.bytes=67108864`",
+    ]
+    assert ensure_topics(settings, 3) == lines
+    with pytest.raises(
+        BrokerError, match=r"has partitions=2.*has cleanup\.policy=delete.*strayline topics --partitions 3"
+    ):
+        check_topics(settings)
+
+
+@pytest.mark.kafka
+def test_a_worker_starts_beside_a_difference_that_loses_no_baseline(settings):
+    """A shorter retention is the operator's affair."""
+    _create(settings, EVENTS, 2, retention_ms="1000")
+    assert len(ensure_topics(settings)) == 1
+    assert check_topics(settings) == 2
+
+
+@pytest.mark.kafka
+def test_a_worker_is_told_how_to_create_missing_topics(settings):
+    """All of them, or the one that is gone."""
+    with pytest.raises(BrokerError, match=r"create what is missing with `strayline topics --partitions N`"):
+        check_topics(settings)
+    _create(settings, EVENTS, 6)
+    with pytest.raises(BrokerError, match=rf"no topic {ALERTS}, .*`strayline topics --partitions 6`$"):
+        check_topics(settings)
+
+
+@pytest.mark.kafka
+def test_more_copies_than_brokers_is_an_error_with_the_brokers_reason(settings):
+    """Said by the broker, not guessed."""
+    with pytest.raises(BrokerError, match=rf"would not create {EVENTS} .*only 1 broker"):
+        ensure_topics(settings, 1, replication=3)
+
+
+@pytest.mark.parametrize("ask", [ensure_topics, check_topics])
+def test_without_a_broker_the_error_says_where_it_looked_and_how_to_start_one(ask):
+    """Within ten seconds."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # not listening, so nothing else can be there
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(
+            BrokerError,
+            match=rf"no Kafka at {re.escape(address)} \(.*refused\): .*`make kafka`.*STRAYLINE_BROKER",
+        ):
+            ask(at(address))
+    assert time.monotonic() - began < 10
+
+
+def test_an_address_without_a_port_is_refused_at_once():
+    """It will not come right by waiting."""
+    began = time.monotonic()
+    with pytest.raises(BrokerError, match="'somewhere' is not HOST:PORT"):
+        check_topics(at("somewhere"))
+    assert time.monotonic() - began < 1
