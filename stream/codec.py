@@ -80,21 +80,30 @@ def decode(records: Sequence[bytes | None], positions: Sequence[int], max_bytes:
 
     The largest record allowed is `max_bytes` long.
     """
+    short = min(NESTING, max_bytes)
     try:
-        if max(map(len, records), default=0) <= NESTING:  # type: ignore[arg-type]
-            return [_decode(raw) for raw in records], list(range(len(records))), []  # type: ignore[arg-type]
-    except (msgspec.DecodeError, TypeError, UnicodeDecodeError):
+        if max(map(len, records), default=0) <= short:  # type: ignore[arg-type]
+            b"\n".join(records).decode()  # type: ignore[arg-type]
+            events = [_decode(raw) for raw in records]  # type: ignore[arg-type]
+            for event in events:
+                if event.time.__class__ is datetime and not 1 < event.time.year < 9999:
+                    _check_time(event.time)
+            return events, list(range(len(records))), []
+    except (msgspec.DecodeError, TypeError, UnicodeDecodeError, _UnfitError):
         pass  # some record is unfit: find it, one by one
-    events: list[AccessEvent] = []
+    events = []
     kept: list[int] = []
     rejects: list[Reject] = []
     for i, raw in enumerate(records):
         try:
-            if raw is not None and len(raw) > NESTING:
+            if raw is not None and len(raw) > short:
                 _check(raw, max_bytes)
-            events.append(_decode(raw))  # type: ignore[arg-type]
+            raw.decode()  # type: ignore[union-attr]  # the decoder checks only the texts that it reads
+            event = _decode(raw)  # type: ignore[arg-type]
+            _check_time(event.time)
+            events.append(event)
             kept.append(i)
-        except (msgspec.DecodeError, TypeError, UnicodeDecodeError, _UnfitError) as error:
+        except (msgspec.DecodeError, AttributeError, TypeError, UnicodeDecodeError, _UnfitError) as error:
             rejects.append(_reject(raw, error, positions[i]))
     return events, kept, rejects
 
@@ -115,9 +124,9 @@ def _check(raw: bytes, max_bytes: int) -> None:
         raise _UnfitError("too_deep", f"nested {deep} deep; at most {NESTING} levels are read")
 
 
-def _check_time(time: datetime) -> None:
+def _check_time(time: datetime | float) -> None:
     """An offset, or a fraction of the last second, may lead out of the years in which UTC can be written."""
-    if not FIRST <= time.timestamp() <= LAST:
+    if isinstance(time, datetime) and not FIRST <= time.timestamp() <= LAST:
         raise _UnfitError("bad_value", "The year must be 1 to 9999 in UTC - at `$.time`")
 
 

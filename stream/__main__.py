@@ -1,0 +1,233 @@
+"""The command line: `strayline --help`. Each command imports what it needs when it runs, so help is instant."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+import structlog
+
+from stream.errors import SettingsError, StraylineError
+from stream.settings import PREFIX, SETTINGS, load
+
+if TYPE_CHECKING:
+    from stream.files import Lines
+
+_SETTINGS_HELP = "\b\nSettings, from the environment:\n" + "\n".join(f"  {s.name}={s.default or '(empty)'}\n      {s.help}" for s in SETTINGS)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=_SETTINGS_HELP)
+@click.version_option(package_name="strayline", prog_name="strayline")
+def main_group() -> None:
+    """Tells within seconds, and in words, that one of your AI agents has strayed: more data than usual for it, permissions
+    or data that it never uses, or recipients who should not have it.
+
+    \b
+    Start here:
+      strayline demo                                       a simulated fleet, no broker
+      strayline replay events.jsonl --alerts alerts.jsonl  your own events from a file
+      strayline topics --partitions 4 && strayline worker  live, on Kafka
+    """
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+@main_group.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--format", "format_", type=click.Choice(["access"]), default="access", show_default=True, help="What a line is: `access` events of the contract.")
+@click.option("--scores", metavar="PATH", help="Write one score a line for each event, in order (`-`: standard output).")
+@click.option("--alerts", metavar="PATH", help="Write every alert revision as a line (`-`: standard output).")
+@click.option("--rejects", metavar="PATH", help="Write every record that could not be used, with its reason and its bytes.")
+def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str | None, rejects: str | None) -> None:
+    """Score events from files, with no broker.
+
+    FILE is JSON Lines, plain or compressed (.gz, .zst); `-` is standard input. Files are read in the order given, as one
+    stream. The same events give the same bytes out. The exit status is 0 when everything was read, rejects included.
+
+    \b
+    Example:
+      strayline replay mon.jsonl.gz tue.jsonl.gz --alerts alerts.jsonl --rejects rejects.jsonl
+    """
+    del format_  # one format so far
+    settings = load()
+    from stream.replay import replay as run  # noqa: PLC0415
+
+    begin = time.perf_counter()
+    with _progress(files) as tick:
+        _, summary = run(settings, files, scores, alerts, rejects, tick)
+    seconds = time.perf_counter() - begin
+    click.echo(
+        f"{summary.events:,} events, {summary.rejects:,} rejects, {summary.alerts:,} alerts ({summary.messages:,} messages) in {seconds:.1f} s"
+        + ("" if rejects or not summary.rejects else "; see why with --rejects PATH"),
+        err=True,
+    )
+
+
+@main_group.command()
+@click.option("--seed", type=int, default=1, show_default=True, help="Another seed, another fleet.")
+@click.option("--agents", type=click.IntRange(12, 5000), default=60, show_default=True, help="Agents in the fleet.")
+@click.option("--days", type=click.IntRange(5, 365), default=28, show_default=True, help="Days that pass.")
+@click.option("--events", "events_path", metavar="PATH", help="Write the simulated events to a file as well.")
+@click.option("--to-kafka", is_flag=True, help="Produce the simulated events to agent.access.events instead of scoring them here.")
+def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: bool) -> None:
+    """Watch a simulated fleet of AI agents live through four weeks, with incidents planted in it.
+
+    Six types of agents with weekdays, nightly batches, a rollout, new hires, a role change and a quarter's end; and one incident of each
+    kind, first among them: an assistant reads restricted user data, then posts to a channel of 2,000 people most of whom
+    lack the clearance, without approval. Alerts appear as they open; the end says what was planted, found, missed
+    and falsely raised.
+    """
+    settings = load()
+    from stream.demo import account_text, alert_text, play  # noqa: PLC0415
+    from stream.files import Output  # noqa: PLC0415
+    from stream.simulate import lines, simulate  # noqa: PLC0415
+
+    simulation = simulate(seed, agents, days)
+    if events_path:
+        output = Output(events_path)
+        try:
+            output.write(b"".join(lines(simulation)))
+            output.keep()
+        finally:
+            output.discard()
+    if to_kafka:
+        from stream.produce import produce  # noqa: PLC0415
+
+        count = produce(settings, simulation.events)
+        click.echo(f"{count:,} events delivered to agent.access.events on {settings.broker}", err=True)
+        return
+    click.echo(f"{len(simulation.events):,} events of {agents} simulated agents over {days} days, {len(simulation.incidents)} incidents planted, seed {seed}.\n", err=True)
+    click.echo("Compiling the models if this is the first run (once, about half a minute) …", err=True)
+    from stream.engine import warm_up  # noqa: PLC0415
+
+    warm_up(settings)
+    begin = time.perf_counter()
+    alerts = play(settings, simulation, lambda a: click.echo(alert_text(a)), lambda _: None)
+    click.echo(account_text(simulation, alerts))
+    seconds = time.perf_counter() - begin
+    click.echo(f"Scored {len(simulation.events):,} events in {seconds:.1f} s.")
+
+
+@main_group.command()
+@click.option("--partitions", type=click.IntRange(1, 100_000), help="Partitions of the events (and of the baselines); needed when they do not exist yet.")
+@click.option("--replication", type=click.IntRange(1, 32), default=1, show_default=True, help="Copies of each partition.")
+def topics(partitions: int | None, replication: int) -> None:
+    """Create the topics that are missing, and tell what differs from what they should be.
+
+    Harmless to run again. The exit status is 1 if something differs; each difference comes with the command that mends it.
+    """
+    settings = load()
+    from stream.topics import ensure_topics  # noqa: PLC0415
+
+    drift = ensure_topics(settings, partitions, replication)
+    for line in drift:
+        click.echo(line)
+    if drift:
+        sys.exit(1)
+    click.echo(f"the topics on {settings.broker} are as they should be", err=True)
+
+
+@main_group.command()
+def worker() -> None:
+    """Consume events from Kafka, keep baselines, produce alerts. Run as many as there are partitions.
+
+    Needs the topics (`strayline topics`). Serves /metrics, /healthz and /readyz on STRAYLINE_HTTP_HOST:STRAYLINE_HTTP_PORT. SIGTERM drains and
+    commits. Baselines are kept on agent.access.baselines, so a restarted worker goes on where it was.
+    """
+    settings = load()
+    from stream.worker import run  # noqa: PLC0415
+
+    sys.exit(run(settings))
+
+
+@main_group.command()
+@click.argument("agent_id")
+@click.argument("files", nargs=-1, metavar="[FILE...]")
+@click.option("--worker", "address", metavar="HOST:PORT", help="Ask a running worker instead of replaying files.")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def explain(agent_id: str, files: tuple[str, ...], address: str | None, as_json: bool) -> None:
+    """What is usual for one agent: tools, permissions, resources, recipients, amounts.
+
+    \b
+    Examples:
+      strayline explain support-assistant-11 events.jsonl.gz
+      strayline explain support-assistant-11 --worker localhost:9464
+    """
+    if bool(files) == bool(address):
+        raise click.UsageError("give files to replay, or --worker HOST:PORT of a running worker")
+    settings = load()
+    from stream.explain import baseline_text, from_files, from_worker  # noqa: PLC0415
+
+    if address:
+        baseline = from_worker(address, agent_id)
+    else:
+        with _progress(files) as tick:
+            baseline = from_files(settings, files, agent_id, tick)
+    click.echo(json.dumps(baseline, indent=2, ensure_ascii=False) if as_json else baseline_text(baseline))
+
+
+class _progress:  # noqa: N801
+    """A bar on a terminal, over the bytes of the files; silent in a pipe."""
+
+    def __init__(self, files: tuple[str, ...]) -> None:
+        sizes = [os.path.getsize(f) for f in files if f != "-" and os.path.isfile(f)]  # noqa: PTH202, PTH113
+        self._bar: Any = None
+        if sys.stderr.isatty() and sizes and "-" not in files:
+            self._bar = click.progressbar(length=sum(sizes), label="scoring", file=sys.stderr)
+        self._seen: dict[str, int] = {}
+
+    def __enter__(self) -> Callable[[Lines], None]:
+        if self._bar is not None:
+            self._bar.__enter__()
+        return self._tick
+
+    def _tick(self, lines: Lines) -> None:
+        if self._bar is not None:
+            self._bar.update(lines.consumed - self._seen.get(lines.path, 0))
+            self._seen[lines.path] = lines.consumed
+
+    def __exit__(self, *error: Any) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(*error)
+
+
+def main() -> None:
+    """Run a command; every error the operator can meet becomes one message and an exit status."""
+    try:
+        main_group(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2 if isinstance(error, click.UsageError) else 1)
+    except SettingsError as error:
+        click.echo(f"strayline: {error}", err=True)
+        sys.exit(2)
+    except StraylineError as error:
+        click.echo(f"strayline: {error}", err=True)
+        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("strayline: interrupted; no file was left half-written", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: what is still buffered goes nowhere
+        sys.exit(1)
+
+
+__all__ = ["PREFIX", "main", "main_group"]
+
+if __name__ == "__main__":
+    main()
