@@ -10,7 +10,6 @@ No row holds a Python object or an import path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,6 +27,7 @@ RING = 32  # contacts of a party; days of a level
 USUAL = 8  # values remembered by name for each fact of an agent
 TEXT = 64  # bytes of a name
 WINDOW_SUMS = 6
+PIECE = 1 << 17  # bytes
 TOO_FAR = 64.0  # half-lives after which weights are scaled down, long before a float overflows
 
 # Columns of an agent's body and of a cohort's.
@@ -113,6 +113,11 @@ class Table:
     @property
     def nbytes(self) -> int:
         return int(self.head.nbytes + self.body.nbytes + self.dirty.nbytes)
+
+    @property
+    def step(self) -> int:
+        """Rows in a piece."""
+        return max(1, PIECE // (self.head.dtype.itemsize + self.body.dtype.itemsize * self.body.shape[1] + 4))
 
     def rows(self, indices: Array) -> bytes:
         """The rows at these slots, packed."""
@@ -235,35 +240,54 @@ class State:
         for t in self.tables:
             t.dirty[:] = t.head["key"] != 0
 
-    def delta(self) -> bytes:
-        """The rows changed since the last call, and forget that they changed."""
+    def delta(self) -> list[bytes]:
+        """The rows changed since the last call, in pieces of about `PIECE` bytes, and forget that they changed."""
         self["fleet"].dirty[0] = 1
-        parts = []
+        out: list[bytes] = []
         for i, t in enumerate(self.tables):
             changed = np.flatnonzero(t.dirty)
             if len(changed):
-                parts.append(self._packed(i, changed))
+                out += self._pieces(i, changed)
                 t.dirty[:] = 0
-        return b"".join(parts)
+        return out
 
-    def pages(self, size: int) -> Iterator[bytes]:
-        """All rows in use, in pieces of at most `size` slots of one table; for a host that writes the whole in turns."""
-        for i, t in enumerate(self.tables):
-            for low in range(0, len(t.head), size):
-                used = np.flatnonzero(t.head["key"][low : low + size]) + low
-                if len(used) or t.layout.name == "fleet":
-                    yield self._packed(i, used if len(used) else np.array([0]))
+    def pages(self) -> list[tuple[int, int, int]]:
+        """The whole state as (table, first slot, slot after the last), each worth about `PIECE` bytes."""
+        return [(i, low, min(low + step, len(t.head))) for i, t in enumerate(self.tables) for step in (t.step,) for low in range(0, len(t.head), step)]
 
-    def _packed(self, which: int, indices: Array) -> bytes:
+    def page(self, which: int, low: int, high: int) -> list[bytes]:
+        """The rows in use of one page; for a host that writes the whole in turns."""
+        used = np.flatnonzero(self.tables[which].head["key"][low:high]) + low
+        return self._pieces(which, used)
+
+    def _pieces(self, which: int, indices: Array) -> list[bytes]:
         t = self.tables[which]
-        header = np.array([which, t.generation, len(t.head), t.tally[0], t.tally[1], len(indices)], "<i8")
-        return header.tobytes() + t.rows(indices)
+        out = []
+        for low in range(0, len(indices), t.step):
+            part = indices[low : low + t.step]
+            header = np.array([which, t.generation, len(t.head), t.tally[0], t.tally[1], len(part)], "<i8")
+            out.append(header.tobytes() + t.rows(part))
+        return out
 
     def apply(self, data: bytes) -> None:
         """Put back what `delta` or `pages` gave. Pieces are applied in the order in which they were made.
 
-        Raises `ValueError` if the bytes do not fit this layout.
+        Raises `ValueError` if the bytes do not fit this layout or these bounds; then nothing has been put back. What the
+        rows hold is not judged: a host stores a checksum beside them.
         """
+        for which, generation, rows, tally, slots, head, body in list(self._unpacked(data)):
+            t = self.tables[which]
+            if generation < t.generation:
+                continue
+            if generation > t.generation or rows != len(t.head):
+                t = self.tables[which] = Table.empty(t.layout, rows, t.largest)
+                t.generation, t.tally = generation, self.tally[which]
+            t.head[slots] = head
+            if t.layout.body[1]:
+                t.body[slots] = body
+            t.tally[:] = tally
+
+    def _unpacked(self, data: bytes) -> Iterator[tuple[int, int, int, tuple[int, int], Array, Array, Array]]:
         at = 0
         while at < len(data):
             which, generation, rows, used, gone, n = (int(x) for x in np.frombuffer(data, "<i8", 6, at))
@@ -271,20 +295,21 @@ class State:
             if not 0 <= which < len(LAYOUTS):
                 raise ValueError(f"no table {which}")
             t = self.tables[which]
+            if not t.layout.rows <= rows <= t.largest or rows & (rows - 1):
+                raise ValueError(f"{rows} rows of {t.layout.name}; at most {t.largest} are kept here")
+            if generation < 0 or gone < 0 or not 0 <= used <= rows or not 0 <= n <= rows:
+                raise ValueError(f"counts of {t.layout.name} that cannot be")
             kind, width = t.layout.body
-            sizes = (4 * n, n * t.head.dtype.itemsize, n * width * np.dtype(kind).itemsize)
-            if at + sum(sizes) > len(data):
+            slots_at, head_at = at, at + 4 * n
+            body_at = head_at + n * t.head.dtype.itemsize
+            at = body_at + n * width * np.dtype(kind).itemsize
+            if at > len(data):
                 raise ValueError("shorter than it says")
-            if generation >= t.generation:
-                if generation > t.generation or rows != len(t.head):
-                    t = self.tables[which] = Table.empty(t.layout, rows, t.largest)
-                    t.generation, t.tally = generation, self.tally[which]
-                slots = np.frombuffer(data, "<u4", n, at)
-                t.head[slots] = np.frombuffer(data, t.head.dtype, n, at + sizes[0])
-                if width:
-                    t.body[slots] = np.frombuffer(data, kind, n * width, at + sizes[0] + sizes[1]).reshape(n, width)
-                t.tally[:] = used, gone
-            at += sum(sizes)
+            slots = np.frombuffer(data, "<u4", n, slots_at)
+            if n and slots.max() >= rows:
+                raise ValueError(f"row {slots.max()} of {rows} of {t.layout.name}")
+            body = np.frombuffer(data, kind, n * width, body_at).reshape(n, width)
+            yield which, generation, rows, (used, gone), slots, np.frombuffer(data, t.head.dtype, n, head_at), body
 
 
 def layout_id() -> int:

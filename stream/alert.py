@@ -44,6 +44,7 @@ class Did(msgspec.Struct, frozen=True, omit_defaults=True):
     people: int | None = None
     approved: bool | None = None
     denied: bool = False
+    attributes: Any = None  # as the producer sent them: shown, never trusted
 
 
 class Exposure(msgspec.Struct):

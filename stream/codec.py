@@ -89,7 +89,7 @@ def decode(records: Sequence[bytes | None], positions: Sequence[int], max_bytes:
                 if event.time.__class__ is datetime and not 1 < event.time.year < 9999:
                     _check_time(event.time)
             return events, list(range(len(records))), []
-    except (msgspec.DecodeError, TypeError, UnicodeDecodeError, _UnfitError):
+    except (msgspec.DecodeError, TypeError, UnicodeDecodeError, RecursionError, _UnfitError):
         pass  # some record is unfit: find it, one by one
     events = []
     kept: list[int] = []
@@ -103,7 +103,7 @@ def decode(records: Sequence[bytes | None], positions: Sequence[int], max_bytes:
             _check_time(event.time)
             events.append(event)
             kept.append(i)
-        except (msgspec.DecodeError, AttributeError, TypeError, UnicodeDecodeError, _UnfitError) as error:
+        except (msgspec.DecodeError, AttributeError, TypeError, UnicodeDecodeError, RecursionError, _UnfitError) as error:
             rejects.append(_reject(raw, error, positions[i]))
     return events, kept, rejects
 
@@ -135,6 +135,8 @@ def _reject(raw: bytes | None, error: Exception, position: int) -> Reject:
         return Reject("empty", "the record has no value", position, raw or b"")
     if isinstance(error, _UnfitError):
         return Reject(error.reason, str(error), position, raw)
+    if isinstance(error, RecursionError):
+        return Reject("too_deep", "nested deeper than can be read here", position, raw)
     text = str(error)
     if len(text) > DETAIL:
         text = f"{text[: DETAIL // 2]} … {text[-DETAIL // 2 :]}"

@@ -10,7 +10,9 @@ All of it is decided by the events themselves, at event time, so the same events
 
 from __future__ import annotations
 
+import hashlib
 import heapq
+from collections.abc import Sequence
 
 import msgspec
 
@@ -21,7 +23,7 @@ from stream.evidence import Kept, below, did, evidence, outside
 from stream.reason import reason, title
 from stream.techniques import techniques
 
-MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE, MOST_WAITING = 20, 20, 4096, 32, 32
+MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_TEXT, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 512, 32, 32
 
 
 class Episode(msgspec.Struct):
@@ -48,6 +50,8 @@ class Episode(msgspec.Struct):
     classifications: list[str] = []
     resources: list[str] = []
     recipients: list[str] = []
+    counted_resources: list[int] = []
+    counted_recipients: list[int] = []
     records: float | None = None
     bytes: float | None = None
     people: int = 0
@@ -94,7 +98,7 @@ class Episodes:
             self.merged += episode.revision > 0
             episode.score = max(episode.score, kept.score)
             episode.threshold = episode.threshold or threshold
-        if episode.score > 0 or len(episode.waiting) >= MOST_WAITING:
+        if episode.score > 0 or len(episode.waiting) >= MOST_WAITING or kept.large:
             self._absorb_waiting(episode)
         if episode.score > 0 and (episode.revision == 0 or _worth_saying(episode)):
             out.append(_say(episode, kept.time))
@@ -151,12 +155,11 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
         x.best = kept.own
         x.did = done
     recipients = [r.id for r in event.recipients or ()]
-    for names, new in (
-        (x.principals, [event.principal]), (x.sessions, [event.session_id]), (x.classifications, [event.classification]), (x.resources, [event.resource]), (x.recipients, recipients),
-    ):  # fmt: skip
-        for name in new:
-            if name and len(names) < MOST_COUNTED and name not in names:
-                names.append(name)
+    _list(x.principals, [event.principal])
+    _list(x.sessions, [event.session_id])
+    _list(x.classifications, [event.classification])
+    _list(x.resources, [event.resource], x.counted_resources)
+    _list(x.recipients, recipients, x.counted_recipients)
     if event.records is not None:
         x.records = (x.records or 0.0) + event.records
     if event.bytes is not None:
@@ -167,6 +170,19 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
     x.sensitive |= bool(recipients) and 2 * kept.rung >= len(ladder)
     x.denied |= kept.denied
+
+
+def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None = None) -> None:
+    """Keep the first few distinct names, cut short, and count the rest by their digest."""
+    for name in new:
+        if not name:
+            continue
+        if len(names) < MOST_NAMES and name[:MOST_TEXT] not in names:
+            names.append(name[:MOST_TEXT])
+        if counted is not None and len(counted) < MOST_COUNTED:
+            digest = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")
+            if digest not in counted:
+                counted.append(digest)
 
 
 def _severity(x: Episode) -> int:
@@ -197,7 +213,7 @@ def _say(x: Episode, time: float) -> Alert:
     x.said, x.said_severity, x.said_kinds = x.events, level, kinds
     evidence = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[:MOST_EVIDENCE]
     exposure = Exposure(
-        x.events, x.records, x.bytes, x.classifications[:MOST_NAMES], x.resources[:MOST_NAMES], len(x.resources), x.recipients[:MOST_NAMES], len(x.recipients),
+        x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.counted_recipients),
         x.people if x.recipients else None, x.people_below if x.recipients else None,
     )  # fmt: skip
     return Alert(
@@ -208,8 +224,8 @@ def _say(x: Episode, time: float) -> Alert:
         rfc3339(x.last_event_time),
         x.agent_id,
         x.agent_type,
-        x.principals[:MOST_NAMES],
-        x.sessions[:MOST_NAMES],
+        list(x.principals),
+        list(x.sessions),
         SEVERITIES[level],
         round(x.score, 2),
         kinds,

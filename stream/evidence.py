@@ -20,6 +20,7 @@ from stream.alert import Did, Evidence
 from stream.codec import AccessEvent
 from stream.reason import expected_values, number
 
+MOST_ATTRIBUTES = 2048  # bytes
 _USUAL_OF = {RESOURCE: BRANCH, FLOW: RECIPIENT, CLOSENESS: RECIPIENT, OUTCOME: TOOL, HOUR: TOOL, OWNER: ROOT, TRANSITION: TOOL}
 _CLOSE = ("one that it knows", "one that has written to it before", "one with whom it shares a contact", "known to its peers", "known elsewhere in the fleet", "new, at a known domain", "seen by no agent before")
 _OWNER = {1: "bears the name of the person it acts for", 2: "was never seen before", 3: "is the usual one for the person it acts for", 4: "belongs to another person than the one it acts for", 5: "is shared between several people"}
@@ -47,11 +48,18 @@ class Kept(msgspec.Struct):
     text: bytes
     length: bytes
 
+    @property
+    def large(self) -> bool:
+        """Not worth keeping as it is."""
+        return len(self.event.recipients or ()) + len(self.event.scopes or ()) > 64
+
 
 def keep(event: AccessEvent, e: int, b: Batch, s: Scores, window_bits: float) -> Kept:
     """Take what is needed of event number e out of a batch."""
     first, last = int(b.recipient_at[e]), int(b.recipient_at[e + 1])
     row = int(s.row[e])
+    if event.attributes is not None and len(event.attributes) > MOST_ATTRIBUTES:
+        event.attributes = msgspec.Raw(b"null")
     return Kept(
         event,
         float(b.time[e]),
@@ -93,7 +101,11 @@ def did(kept: Kept) -> Did:
     event = kept.event
     recipients = [r.id for r in event.recipients or ()]
     people = sum(r.size or 1 for r in event.recipients or ()) if recipients else None
-    return Did(event.event_id, event.action, event.tool, event.resource, event.classification, event.records, event.bytes, recipients[:20], people, event.approved, kept.denied)
+    return Did(event.event_id, event.action, event.tool, event.resource, event.classification, event.records, event.bytes, recipients[:20], people, event.approved, kept.denied, _attributes(event))
+
+
+def _attributes(event: AccessEvent) -> Any:
+    return msgspec.json.decode(event.attributes) if event.attributes else None
 
 
 def _text(column: Any, i: int) -> str:

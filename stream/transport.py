@@ -22,6 +22,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
+from weakref import WeakSet
 
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -42,10 +43,15 @@ _METHODS = {
     "on_buffer_full": ["self", "tp"],
     "on_partitions_revoked": ["self", "revoked"],
 }
-_NAMES = ("self._acked[tp]", "self._acked_index[tp]", "self._unacked_messages.discard(message)")
+_NAMES = (
+    "self._acked[tp]",
+    "self._acked_index[tp]",
+    "self._read_offset.__getitem__",
+    "self._unacked_messages.discard(message)",
+)
 _FIELDS = [
     "topic", "partition", "offset", "timestamp", "timestamp_type", "headers", "key", "value", "checksum",
-    "serialized_key_size", "serialized_value_size", "tp", "generation_id",
+    "tp", "generation_id",
 ]  # fmt: skip
 
 
@@ -98,9 +104,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     """Faust's consumer, in batches for the topics that were declared so."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Last offsets of the batches delivered and not yet committed, oldest first, of one generation of the group.
+        # Last offsets of the batches delivered since the last rebalance and not yet committed, oldest first.
         self._delivered: defaultdict[TP, deque[int]] = defaultdict(deque)
-        self._generation = 0
+        # The messages they came in. The group's generation cannot tell old ones from new: with static membership, a
+        # worker that fell out and came back has the one that it had.
+        self._current: WeakSet[ConsumerMessage] = WeakSet()
         super().__init__(*args, **kwargs)
 
     def _is_batched(self, topic: str) -> bool:
@@ -114,16 +122,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, list):
             return super()._to_message(tp, record)
-        generation = self.app.consumer_generation_id
-        if generation != self._generation:
-            self._begin(generation)
-        delivered = self._delivered[tp]
+        delivered, read = self._delivered[tp], self._read_offset[tp]
         while delivered and delivered[-1] >= record[0].offset:
             # Faust sought back to the committed offset: this batch is in the place of those.
             self._acked_index[tp].discard(delivered.pop())
         last = record[-1]
-        delivered.append(last.offset)
-        return ConsumerMessage(
+        if read is None or last.offset >= read:  # or Faust drops it, as one that it has read before
+            delivered.append(last.offset)
+        message = ConsumerMessage(
             topic=last.topic,
             partition=last.partition,
             offset=last.offset,
@@ -133,23 +139,15 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             key=None,
             value=record,
             checksum=None,
-            serialized_key_size=0,
-            serialized_value_size=sum(r.serialized_value_size for r in record),
             tp=tp,
             # Without it the stream takes the message for one of before the rebalance, and drops it in silence.
-            generation_id=generation,
+            generation_id=self.app.consumer_generation_id,
         )
-
-    def _begin(self, generation: int) -> None:
-        # A rebalance reads everything again from the committed offsets.
-        self._generation = generation
-        self._delivered.clear()
-        for tp in [tp for tp in self._acked if self._is_batched(tp.topic)]:
-            del self._acked[tp]
-            self._acked_index.pop(tp, None)
+        self._current.add(message)
+        return message
 
     def ack(self, message: ConsumerMessage) -> bool:
-        if self._is_batched(message.topic) and message.generation_id != self.app.consumer_generation_id:
+        if self._is_batched(message.topic) and message not in self._current:
             # Too late: it may be in another worker's hands, or in ours a second time, in a batch that ends alike.
             message.acked = True
             self._unacked_messages.discard(message)
@@ -186,6 +184,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         # Faust begins by forgetting what was acknowledged since its last commit.
         await self.commit()
         await super().on_partitions_revoked(revoked)
+        # What was worked on has been waited for; everything else is read again from the committed offsets.
+        self._current.clear()
+        self._delivered.clear()
+        for tp in [tp for tp in self._acked if self._is_batched(tp.topic)]:
+            del self._acked[tp]
+            self._acked_index.pop(tp, None)
 
 
 class Transport(driver.Transport):  # type: ignore[misc]

@@ -338,6 +338,37 @@ def test_a_rebalance_waits_for_what_is_being_worked_on_and_commits_it(broker, un
 
 
 @pytest.mark.kafka
+def test_a_static_member_that_was_thrown_out_and_comes_back_commits_again(broker, unique):
+    """The broker gives it the generation that it had, so the generation does not tell that a rebalance was between."""
+    topic, group = create(broker, unique("events"), 1), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, b"x")] * 300)
+        static = {
+            "consumer_group_instance_id": "the-one",
+            "broker_session_timeout": 10.0,
+            "broker_heartbeat_interval": 0.3,
+            "stream_wait_empty": False,
+        }
+        back = asyncio.Event()
+        first = Reader(broker.bootstrap, topic, group, acks=lambda _: back.is_set(), **static)
+        second = Reader(broker.bootstrap, topic, group, **static)
+        async with first.running():
+            await first.until(lambda: len(first.records) >= 300)
+            old = list(first.events)
+            async with second.running():
+                await reaches({0: 300}, lambda: committed(broker, group))
+            back.set()
+            await produce(broker, topic, [(0, b"y")] * 50)
+            await first.until(lambda: first.records[-1].value == b"y")
+            assert first.events[-1].message.generation_id == old[-1].message.generation_id
+            await reaches({0: 350}, lambda: committed(broker, group))
+        assert [r.offset for r in first.records if r.value == b"y"] == list(range(300, 350))
+
+    run(test)
+
+
+@pytest.mark.kafka
 def test_other_topics_of_the_app_arrive_record_by_record(broker, unique):
     """Side by side with a batched one."""
     topic, other, group = (

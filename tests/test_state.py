@@ -1,0 +1,573 @@
+"""What is remembered: the same wherever batches are cut, the same after a restart, bounded, and fading."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models import loop
+from models.batch import LATE, REPEATED, SKEWED, blank
+from models.clock import CONFIRM, SETTLE, TOLERANCE
+from models.state import HALF_LIFE, LAYOUTS, TABLES, State
+from models.table import Array, find
+from stream.codec import AccessEvent, Recipient, decode
+from stream.columns import columns, name_hash
+from stream.simulate import lines, simulate
+
+MIB = 16
+DAY = 86400.0
+START = 1772409600.0  # 2026-03-02T00:00:00Z, a Monday
+LADDER = np.array(
+    [name_hash(rung) for rung in ("public", "internal", "confidential", "restricted")], np.uint64
+)
+ALERTS_PER_DAY = 5.0
+OWN = np.zeros(0, np.uint64)
+PER_EVENT = ("score", "own", "parts", "threshold", "weight", "marks", "clock")
+SEEDS = (3, 4)
+
+few = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=15,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+@dataclass
+class Run:
+    """A state and all that was said of the events it has seen."""
+
+    state: State = field(default_factory=lambda: State(MIB))
+    said: dict[str, list[Array]] = field(default_factory=lambda: {name: [] for name in PER_EVENT})
+
+    def feed(self, events: Sequence[AccessEvent]) -> Run:
+        if not events:
+            return self
+        batch, out, at, asked = columns(events, LADDER), blank(len(events), window=False), 0, (-1, 0)
+        while True:
+            at, why = loop.run(self.state.arrays(), batch, out, at, ALERTS_PER_DAY, OWN)
+            if why == loop.FINISHED:
+                break
+            asked = (at, asked[1] + 1 if at == asked[0] else 1)
+            assert asked[1] < 1000, f"event {at} asks again and again for room in {why}"
+            if why == loop.RESCALE:
+                self.state.rescale()
+            else:
+                self.state.grow(why)
+        for name in PER_EVENT:
+            self.said[name].append(getattr(out, name))
+        return self
+
+    def __getitem__(self, name: str) -> Array:
+        return np.concatenate(self.said[name])
+
+    def same_as(self, other: Run, start: int = 0, end: int | None = None) -> bool:
+        """Whether both said the same, to the last bit, of the events in between."""
+        return all(self[name][start:end].tobytes() == other[name][start:end].tobytes() for name in PER_EVENT)
+
+
+def rows(state: State) -> dict[str, Any]:
+    """All rows in use, by table and slot, and how many they are."""
+    out = {}
+    for t in state.tables:
+        used = np.flatnonzero((t.head["key"] != 0) | (t.layout.name == "fleet"))
+        body = t.body[used].tobytes() if t.layout.body[1] else b""
+        out[t.layout.name] = (len(t.head), used.tobytes(), t.head[used].tobytes(), body, t.tally.tolist())
+    return out
+
+
+def restored(pieces: Sequence[bytes]) -> Run:
+    run = Run()
+    for piece in pieces:
+        run.state.apply(piece)
+    return run
+
+
+def read(i: int, time: float, agent: str = "bot", **fields: Any) -> AccessEvent:
+    return AccessEvent(
+        f"{agent}-{i}", time, agent, "read", **{"tool": "crm.read", "agent_type": "copilot"} | fields
+    )
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def fleet(request: pytest.FixtureRequest) -> list[AccessEvent]:
+    """Ten days of twelve agents; some late, some with a broken clock, some said twice."""
+    events, _, rejects = decode(
+        list(lines(simulate(request.param, agents=12, days=10))), range(1 << 20), 1 << 20
+    )
+    assert not rejects
+    rng = np.random.default_rng(request.param)
+    for i in rng.choice(len(events) - 100, 60, replace=False) + 50:
+        events[i], events[i + 40] = events[i + 40], events[i]
+    for i in rng.choice(len(events), 20, replace=False):
+        events[i] = msgspec.structs.replace(events[i], time=START + 900 * DAY)
+    for i in sorted(rng.choice(len(events), 60, replace=False), reverse=True):
+        events.insert(i + 1, events[i])
+    return events
+
+
+@pytest.fixture(scope="module")
+def whole(fleet) -> Run:
+    return Run().feed(fleet)
+
+
+# Cuts and restarts.
+
+
+@few
+@given(data=st.data())
+def test_cuts_between_batches_change_neither_scores_nor_state(fleet, whole, data):
+    """Kafka cuts batches where it likes; replay and worker must agree to the last bit."""
+    cuts = data.draw(st.sets(st.integers(1, len(fleet) - 1), max_size=30))
+    run = Run()
+    for a, b in pairwise(sorted(cuts | {0, len(fleet)})):
+        run.feed(fleet[a:b])
+    assert run.same_as(whole)
+    assert rows(run.state) == rows(whole.state)
+
+
+def test_events_one_by_one_are_the_batch(fleet):
+    """The smallest cut there is."""
+    run = Run()
+    for event in fleet[:500]:
+        run.feed([event])
+    whole = Run().feed(fleet[:500])
+    assert run.same_as(whole)
+    assert rows(run.state) == rows(whole.state)
+
+
+@few
+@given(end=st.integers(1, 3000), tail=st.integers(0, 500))
+def test_an_event_is_scored_by_what_came_before_it(fleet, whole, end, tail):
+    """Nothing that follows, in its batch or later, can change its score."""
+    run = Run().feed(fleet[:end])
+    assert run.same_as(whole, 0, end) is False or len(fleet) >= end
+    assert all(run[name].tobytes() == whole[name][:end].tobytes() for name in PER_EVENT)
+    strange = [read(i, START + 5 * DAY, tool="drop", bytes=1e12) for i in range(tail)]
+    other = Run().feed(fleet[:end] + strange)
+    assert all(other[name][:end].tobytes() == run[name].tobytes() for name in PER_EVENT)
+
+
+@few
+@given(data=st.data())
+def test_the_deltas_in_order_are_the_state(fleet, whole, data):
+    """A worker that takes over from the changelog goes on as if nothing had happened."""
+    end = len(fleet) - 600
+    cuts = data.draw(st.sets(st.integers(1, end - 1), max_size=12))
+    first, pieces = Run(), []
+    for a, b in pairwise(sorted(cuts | {0, end})):
+        first.feed(fleet[a:b])
+        pieces.append(first.state.delta())
+    assert first.state.delta() == first.state.delta()
+    second = restored(pieces)
+    assert rows(second.state) == rows(first.state)
+    assert second.state.nbytes == first.state.nbytes
+    second.feed(fleet[end:])
+    assert all(second[name].tobytes() == whole[name][end:].tobytes() for name in PER_EVENT)
+    assert rows(second.state) == rows(whole.state)
+
+
+@few
+@given(
+    end=st.integers(1, 3000), size=st.sampled_from([1 << 8, 1 << 12, 1 << 20]), follow=st.integers(0, 1500)
+)
+def test_the_pages_of_a_moment_and_the_deltas_since_are_the_state(fleet, end, size, follow):
+    """A compacted changelog holds old pages and newer changes."""
+    first = Run().feed(fleet[:end])
+    first.state.delta()
+    pieces = list(first.state.pages(size))
+    for at in range(end, end + follow, 400):
+        first.feed(fleet[at : min(at + 400, end + follow)])
+        pieces.append(first.state.delta())
+    second = restored(pieces)
+    assert rows(second.state) == rows(first.state)
+    rest = fleet[end + follow : end + follow + 400]
+    second.feed(rest)
+    first.feed(rest)
+    assert second["score"].tobytes() == first["score"][-len(rest) :].tobytes()
+
+
+def test_a_page_from_before_a_table_grew_is_overruled(fleet):
+    """Slots have moved since: rows of two layouts must never mix."""
+    first = Run().feed(fleet[:300])
+    old = list(first.state.pages(1 << 20))
+    first.feed(fleet[300:])
+    assert any(t.generation > 0 for t in first.state.tables)
+    new = list(first.state.pages(1 << 20))
+    assert rows(restored(old + new).state) == rows(first.state)
+    mixed = restored(new + old[:-1])
+    grown = [t.layout.name for t in first.state.tables if t.generation > 0]
+    for name in grown:
+        assert rows(mixed.state)[name] == rows(first.state)[name]
+
+
+def test_what_did_not_change_is_not_written(fleet):
+    """Writing everything at every commit would be the cost of the whole state."""
+    run = Run().feed(fleet)
+    everything = len(run.state.delta())
+    again = run.feed([fleet[-1]]).state.delta()
+    assert 0 < len(again) < everything / 20
+
+
+# Bounds.
+
+
+def flood(n: int, start: int = 0, same: bool = False) -> list[AccessEvent]:
+    """Events in each of which everything is new."""
+    return [
+        AccessEvent(
+            f"e{i}",
+            START + (0 if same else i),
+            f"agent-{i}",
+            "send",
+            agent_type=f"type-{i}",
+            principal=f"p@x{i}.example",
+            session_id=f"s{i}",
+            tool=f"tool-{i}",
+            resource=f"a{i}/b{i}/c{i}",
+            scopes=(f"scope-{i}",),
+            bytes=float(i),
+            records=1.0,
+            recipients=(Recipient(f"r{i}@d{i}.example"),),
+        )
+        for i in range(start, start + n)
+    ]
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["in time", "all at once"])
+def test_a_flood_of_new_names_stays_within_the_memory_and_is_counted(same):
+    """Whoever can send events can invent names without end."""
+    run = Run()
+    for at in range(0, 100_000, 10_000):
+        run.feed(flood(10_000, at, same))
+        assert run.state.nbytes <= MIB << 20
+    assert np.isfinite(run["score"]).all()
+    for name in ("facts", "amounts", "agents", "owners", "contacts"):
+        t = run.state[name]
+        assert len(t.head) == t.largest
+        assert t.tally[1] > 50_000
+    for t in run.state.tables[:-2]:
+        used = np.flatnonzero(t.head["key"])
+        keys = t.head["key"][used]
+        assert len(used) == t.tally[0] <= len(t.head)
+        assert len(np.unique(keys)) == len(keys), t.layout.name
+        assert all(find(t.head, key) == slot for key, slot in zip(keys[:2000], used[:2000], strict=True))
+        assert not np.delete(t.head, used).tobytes().strip(b"\0"), t.layout.name
+
+
+def test_what_is_used_survives_a_flood(fleet):
+    """The least used gives way: thirty thousand strangers do not make an agent forget its tools."""
+    run = Run().feed([read(i, START + i * 600, bytes=1000.0) for i in range(500)])
+    usual = float(run["own"][-1])
+    run.feed(flood(30_000, 400_000))
+    after = float(run.feed([read(500, START + 500 * 600, bytes=1000.0)])["own"][-1])
+    assert after <= usual + 3
+
+
+@pytest.mark.parametrize("recipients", [10, 999, 5000])
+def test_an_event_with_many_recipients_is_scored(recipients):
+    """The contract allows 65536; each needs room in several tables at once."""
+    many = tuple(Recipient(f"r{i}@d.example") for i in range(recipients))
+    run = Run(State(256)).feed([read(0, START), read(1, START + 1, recipients=many), read(2, START + 2)])
+    assert np.isfinite(run["score"]).all()
+
+
+def test_rows_unused_for_long_go_when_a_table_fills_up():
+    """Sessions of last month make room before the table grows."""
+    run = Run().feed([read(i, START + i * 7200, session_id=f"s{i}") for i in range(2000)])
+    t = run.state["sessions"]
+    assert len(t.head) == t.layout.rows
+    assert t.tally[0] < 600
+    assert t.tally[1] == 0
+    assert t.head["w"][t.head["key"] != 0].min() > START + 1400 * 7200
+    busy = Run().feed([read(i, START + i, session_id=f"s{i}") for i in range(2000)])
+    assert busy.state["sessions"].tally[0] == 2000
+
+
+def test_a_growth_that_empties_a_table_reaches_the_changelog():
+    """Otherwise rows that are gone here come back after a restart."""
+    first = Run().feed([read(i, START + i, session_id=f"s{i}") for i in range(300)])
+    pieces = [first.state.delta()]
+    first.state.fleet["clock"] += 30 * DAY
+    first.state.grow(TABLES.index("sessions"))
+    assert first.state["sessions"].tally[0] == 0
+    pieces.append(first.state.delta())
+    assert rows(restored(pieces).state) == rows(first.state)
+
+
+# Fading.
+
+
+def habits(days: int, pause: float, scopes: Sequence[str]) -> list[AccessEvent]:
+    """Months of ordinary days, then only reading for a while, then one last use of the scopes."""
+    events = [read(i, START + i * DAY / 4, scopes=("crm:read",)) for i in range(4 * days)]
+    for i in range(0, len(events), 4):
+        events[i] = msgspec.structs.replace(events[i], scopes=tuple(scopes))
+    at = START + days * DAY
+    steps = int(pause / (DAY / 4))
+    events += [read(4 * days + i, at + i * DAY / 4, scopes=("crm:read",)) for i in range(steps)]
+    return [*events, read(len(events), at + pause, scopes=tuple(scopes))]
+
+
+def test_a_scope_unused_for_months_becomes_strange_again():
+    """A permission that lies dormant is what an intruder finds first."""
+    own = [
+        float(Run().feed(habits(60, pause, ["crm:admin"]))["own"][-1])
+        for pause in (DAY / 4, 60 * DAY, 240 * DAY, 720 * DAY)
+    ]
+    never = [*habits(60, 60 * DAY, ["crm:read"])[:-1], read(10**6, START + 120 * DAY, scopes=("crm:admin",))]
+    assert own == sorted(own)
+    assert own[0] + 3 < own[2]
+    assert own[1] < float(Run().feed(never)["own"][-1])
+
+
+def test_facts_unused_for_a_year_are_dropped_on_growth():
+    """What nobody has touched for six half-lives takes no room."""
+    run = Run().feed([read(i, START + i, resource=f"old/{i}") for i in range(2000)])
+    run.feed([read(10**6, START + 500 * DAY)])
+    before = int(run.state["facts"].tally[0])
+    run.state.grow(TABLES.index("facts"))
+    assert run.state["facts"].tally[0] < before / 10
+    assert np.isfinite(run.feed([read(10**6 + 1, START + 500 * DAY)])["score"]).all()
+
+
+@few
+@given(cuts=st.sets(st.integers(1, 3000), max_size=2))
+def test_moving_the_landmark_changes_no_score(fleet, whole, cuts):
+    """Weights are relative to a landmark; which one it is must not show."""
+    run = Run()
+    for i, (a, b) in enumerate(pairwise(sorted(cuts | {0, len(fleet)}))):
+        if i:
+            run.state.rescale()
+        run.feed(fleet[a:b])
+    for name in ("score", "own", "parts", "threshold", "weight"):
+        np.testing.assert_allclose(run[name], whole[name], rtol=1e-6, atol=1e-6, err_msg=name)
+    assert (run["marks"] == whole["marks"]).all()
+
+
+def test_the_landmark_moves_by_itself_before_a_weight_overflows():
+    """After thirty years of events, everything still holds, and what is usual still is."""
+    run = Run().feed([read(i, START + i * 20 * DAY, scopes=("crm:read",), bytes=1000.0) for i in range(600)])
+    assert run.state.fleet["begin"] > START + 20 * 365 * DAY
+    assert np.isfinite(run["score"]).all()
+    assert run["score"][-100:].max() < 5
+    assert run.state["facts"].head["w"].max() < 1e30
+    strange = run.feed([read(601, START + 600 * 20 * DAY, tool="crm.drop", scopes=("crm:admin",))])
+    assert strange["score"][-1] > 5
+
+
+@pytest.mark.parametrize("years", [12, 40, 900])
+def test_moving_the_landmark_does_not_count_an_event_twice(years):
+    """The loop asks for it in the middle of an event, and begins that event again."""
+
+    def clock_of(first: float) -> Run:
+        run = Run().feed([read(i, START + first + i, f"bot-{i % 2}") for i in range(2 * SETTLE)])
+        ahead = START + years * 365 * DAY
+        return run.feed([read(100 + i, ahead + i * 40 * DAY, "bot-0") for i in range(CONFIRM)])
+
+    far, near = clock_of(0), clock_of(years * 365 * DAY - 300 * DAY)
+    assert far["marks"][-CONFIRM:].tolist() == near["marks"][-CONFIRM:].tolist()
+    assert far.state.fleet["skewed"] == near.state.fleet["skewed"]
+    assert far.state.fleet["clock"] == near.state.fleet["clock"]
+
+
+# Bytes that are not ours.
+
+
+@pytest.fixture(scope="module")
+def packed(fleet) -> bytes:
+    return Run().feed(fleet[:300]).state.delta()
+
+
+def refused(data: bytes) -> bool:
+    """Whether a fresh state refuses these bytes; it must then be as fresh as before, and any other error is a fault."""
+    state, fresh = State(MIB), rows(State(MIB))
+    try:
+        state.apply(data)
+    except ValueError:
+        assert rows(state) == fresh
+        return True
+    assert state.nbytes <= MIB << 20
+    return False
+
+
+def headers(data: bytes) -> list[int]:
+    """Where the pieces of a delta begin."""
+    out, at = [], 0
+    while at < len(data):
+        out.append(at)
+        which, n = np.frombuffer(data, "<i8", 6, at)[[0, 5]]
+        kind, width = LAYOUTS[which].body
+        row = 4 + np.dtype(LAYOUTS[which].fields).itemsize + width * np.dtype(kind).itemsize
+        at += 48 + int(n) * row
+    return out
+
+
+@few
+@given(cut=st.integers(1, 1 << 30))
+def test_bytes_cut_short_are_refused(packed, cut):
+    """Half a record must not become half a baseline."""
+    cut %= len(packed)
+    if cut and cut not in headers(packed):
+        assert refused(packed[:cut])
+
+
+@settings(few, max_examples=150)
+@given(piece=st.integers(0, 99), place=st.integers(0, 47), bit=st.integers(0, 7))
+def test_a_damaged_header_is_refused_or_harmless(packed, piece, place, bit):
+    """A count, a size or a slot that is wrong must not read or write anywhere else."""
+    data = bytearray(packed)
+    at = headers(packed)
+    data[at[piece % len(at)] + place] ^= 1 << bit
+    refused(bytes(data))
+
+
+@settings(few, max_examples=150)
+@given(
+    st.binary(max_size=400)
+    | st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=24).map(
+        lambda x: np.array(x, "<i8").tobytes()
+    )
+)
+def test_any_bytes_are_applied_or_refused(data):
+    """Nothing but a ValueError, whatever was stored."""
+    refused(data)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(0, -1), (0, len(LAYOUTS)), (1, -1), (2, -8), (2, 0), (2, 1000), (2, 1 << 31), (2, 1 << 62), (3, -1), (3, 1 << 40), (4, -1), (5, -1), (5, -(1 << 40)), (5, 1 << 62)],
+)  # fmt: skip
+def test_a_header_that_cannot_be_is_refused(packed, place, value):
+    """Each of its numbers, below and above."""
+    data = bytearray(packed)
+    data[8 * place : 8 * place + 8] = np.array([value], "<i8").tobytes()
+    assert refused(bytes(data))
+
+
+def test_a_slot_out_of_range_is_refused(packed):
+    """It would be another row's, or nobody's, memory."""
+    for slot in (LAYOUTS[0].rows, 1 << 31, (1 << 32) - 1):
+        data = bytearray(packed)
+        data[48:52] = np.array([slot], "<u4").tobytes()
+        assert refused(bytes(data))
+    data[48:52] = np.array([LAYOUTS[0].rows - 1], "<u4").tobytes()
+    assert not refused(bytes(data))
+
+
+# Repeats and clocks.
+
+
+def test_a_repeated_event_is_scored_and_marked_and_not_learned(fleet):
+    """At-least-once delivery must not make an incident look usual."""
+    plain = fleet[:800]
+    run = Run().feed(plain)
+    seen = Run().feed(plain)
+    seen.feed(plain[-1:] * 50)
+    assert (seen["marks"][800:] & REPEATED > 0).all()
+    assert (seen["weight"][800:] == 0).all()
+    assert (seen["own"][800:] == seen["own"][800]).all()
+    assert seen.state.fleet["repeated"] == run.state.fleet["repeated"] + 50
+    for name in ("facts", "amounts", "tails", "owners", "contacts", "levels", "recent", "calls"):
+        assert rows(seen.state)[name][2:4] == rows(run.state)[name][2:4], name
+    rest = fleet[800:1600]
+    run.feed(rest)
+    seen.feed(rest)
+    assert seen["score"][850:].tobytes() == run["score"][800:].tobytes()
+
+
+def test_a_repeat_long_after_changes_no_later_score():
+    """A worker that starts over sends hours of events again, between new ones."""
+    events = [read(i, START + i * 60, bytes=1000.0) for i in range(200)]
+    loud = [read(1000 + i, START + 200 * 60 + i, tool=f"drop-{i}", scopes=(f"s{i}",)) for i in range(5)]
+    after = [read(2000 + i, START + 200 * 60 + 4 * 3600 + i * 3600, tool=f"new-{i}") for i in range(5)]
+    run = Run().feed(events + loud + after)
+    with_repeats = Run().feed(events + loud)
+    for i, event in enumerate(after):
+        with_repeats.feed([msgspec.structs.replace(loud[i], time=event.time - 1)])
+        with_repeats.feed([event])
+    assert (with_repeats["marks"][205::2] & REPEATED > 0).all()
+    assert with_repeats["score"][206::2].tolist() == run["score"][205:].tolist()
+
+
+def test_the_same_id_of_another_agent_is_another_event():
+    """An agent must not be able to hide another's event by sending its id first."""
+    run = Run().feed([read(0, START, "a"), AccessEvent("a-0", START, "b", "read"), read(0, START, "a")])
+    assert (run["marks"] & REPEATED > 0).tolist() == [False, False, True]
+
+
+def ordinary(n: int, agents: int = 3) -> list[AccessEvent]:
+    return [read(i, START + i * 60, f"bot-{i % agents}") for i in range(n)]
+
+
+def test_a_late_event_is_scored_and_marked_and_leaves_the_clock():
+    """Late is not lost, and not now."""
+    run = Run().feed(ordinary(100))
+    now = float(run.state.fleet["clock"])
+    for late, marked in ((TOLERANCE - 1, 0), (TOLERANCE + 1, LATE), (30 * DAY, LATE)):
+        run.feed([read(1000 + int(late), now - late)])
+        assert run["marks"][-1] & (LATE | SKEWED) == marked
+        assert run["clock"][-1] == run.state.fleet["clock"] == now
+        assert run["weight"][-1] > 0
+
+
+def test_one_broken_clock_does_not_carry_the_streams_clock_away():
+    """Every tenth event of one agent is a year ahead; all others go on as if it were not there."""
+    events = ordinary(400)
+    broken = [
+        msgspec.structs.replace(e, time=e.time + 365 * DAY) if i % 10 == 0 and i >= SETTLE else e
+        for i, e in enumerate(events)
+    ]
+    run = Run().feed(broken)
+    skewed = run["marks"] & SKEWED > 0
+    assert [i for i in range(400) if skewed[i]] == list(range(SETTLE, 400, 10))
+    assert run["clock"].max() == events[-1].time
+    assert not (run["marks"] & LATE).any()
+
+
+def test_two_agents_that_agree_move_the_clock():
+    """After a quiet week the stream goes on."""
+    events = ordinary(100)
+    later = START + 9 * DAY
+    run = Run().feed(
+        [*events, read(1000, later, "bot-0"), read(1001, later + 5, "bot-1"), read(1002, later + 9, "bot-2")]
+    )
+    assert (run["marks"][100:] & SKEWED > 0).tolist() == [True, False, False]
+    assert run["clock"][100:].tolist() == [events[-1].time, later + 5, later + 9]
+
+
+def test_one_agent_alone_moves_the_clock_at_its_third_event_in_a_row():
+    """A stream of one agent must not stand still after a quiet week."""
+    later = START + 9 * DAY
+    run = Run().feed([read(i, START + i) for i in range(100)] + [read(200 + i, later + i) for i in range(4)])
+    assert (run["marks"][100:] & SKEWED > 0).tolist() == [True, True, False, False]
+    assert run["clock"][-1] == later + 3
+
+
+def test_a_broken_clock_that_comes_first_is_put_right():
+    """Being first is no authority."""
+    events = ordinary(100)
+    events[0] = msgspec.structs.replace(events[0], time=events[0].time + 3650 * DAY)
+    run = Run().feed(events)
+    assert run["clock"][1:].tolist() == [e.time for e in events[1:]]
+
+
+@pytest.mark.parametrize("time", [-62135596800.0, -1.0, 0.0, 253402300799.0])
+def test_the_first_and_the_last_second_there_is_harm_nothing(time):
+    """Alone, first, in the middle and thrice in a row."""
+    for where in (0, 1, 50):
+        for often in (1, CONFIRM, 2 * CONFIRM):
+            events = ordinary(100)
+            events[where:where] = [read(1000 + i, time, "odd") for i in range(often)]
+            run = Run().feed(events)
+            assert np.isfinite(run["score"]).all()
+            assert np.isfinite(run["clock"]).all()
