@@ -58,8 +58,8 @@ def keep(event: AccessEvent, e: int, b: Batch, s: Scores, window_bits: float) ->
     """Take what is needed of event number e out of a batch."""
     first, last = int(b.recipient_at[e]), int(b.recipient_at[e + 1])
     row = int(s.row[e])
-    if event.attributes is not None and len(event.attributes) > MOST_ATTRIBUTES:
-        event.attributes = msgspec.Raw(b"null")
+    if event.attributes and sum(map(len, event.attributes.values())) > MOST_ATTRIBUTES:
+        event.attributes = None
     return Kept(
         event,
         float(b.time[e]),
@@ -105,7 +105,7 @@ def did(kept: Kept) -> Did:
 
 
 def _attributes(event: AccessEvent) -> Any:
-    return msgspec.json.decode(event.attributes) if event.attributes else None
+    return msgspec.json.decode(msgspec.json.encode(event.attributes)) if event.attributes else None
 
 
 def _text(column: Any, i: int) -> str:
