@@ -14,7 +14,7 @@ import numpy as np
 from models import drift, loop, profile
 from models.batch import NOTABLE, WARMING, Batch, Scores, blank
 from models.signals import KINDS
-from models.state import State
+from models.state import TABLES, State
 from models.table import Array, find
 from models.windows import WindowDetector
 from stream.alert import Alert, Evidence, rfc3339
@@ -50,6 +50,8 @@ class Scored:
     rejects: list[Reject]
     alerts: list[Alert] = field(default_factory=list)
     alert_positions: list[int] = field(default_factory=list)  # of the event that each alert message was said at
+    merged: int = 0  # events over the threshold that joined an open alert
+    evicted: dict[str, int] = field(default_factory=dict)  # table → rows that gave way
     shifts: dict[str, int] = field(default_factory=lambda: {"agent": 0, "cohort": 0})
 
     def lines(self) -> list[ScoreLine]:
@@ -87,10 +89,15 @@ class Engine:
         b = decoded.batch
         if b is None:
             return Scored([], [], np.zeros(0), np.zeros((0, len(KINDS))), np.zeros(0, np.uint8), decoded.rejects)
+        before = self.state.tally[:, 1].copy()
+        merged = self.episodes.merged
         out = self._run(b)
         scored = Scored(decoded.events, decoded.positions, out.score, out.parts, out.marks, decoded.rejects)
         paid = self._watch_windows(b, out)
         self._tell(scored, b, out, paid)
+        scored.merged = self.episodes.merged - merged
+        gone = self.state.tally[:, 1] - before
+        scored.evicted = {TABLES[i]: int(gone[i]) for i in np.flatnonzero(gone)}
         return scored
 
     def unknown_classifications(self, decoded: Decoded) -> list[str]:

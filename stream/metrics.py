@@ -2,9 +2,48 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from models.state import GROWING, TABLES
+from stream.alert import SEVERITIES
+from stream.codec import REASONS
+
+
+
+class Scores(Collector):
+    """A histogram that is filled a batch at a time: one Python call per event would cost as much as scoring it."""
+
+    _edges = (1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0, 128.0)
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(len(self._edges) + 1, np.int64)
+        self._sum = 0.0
+
+    def observe(self, scores: NDArray[np.float64]) -> None:
+        """Count a batch."""
+        self._counts += np.bincount(np.searchsorted(self._edges, scores), minlength=len(self._counts))
+        self._sum += float(scores.sum())
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """As prometheus_client asks for it."""
+        bounds = [*(f"{e:g}" for e in self._edges), "+Inf"]
+        yield HistogramMetricFamily(
+            "strayline_score_bits",
+            "Scores of events, in bits.",
+            buckets=list(zip(bounds, np.cumsum(self._counts).astype(float).tolist(), strict=True)),
+            sum_value=self._sum,
+        )
+
 
 REGISTRY = CollectorRegistry()
+ProcessCollector(registry=REGISTRY)
+PlatformCollector(registry=REGISTRY)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 EVENTS = Counter("strayline_events", "Events scored.", registry=REGISTRY)
@@ -13,11 +52,12 @@ LATE = Counter("strayline_late_events", "Events older than the stream's clock by
 SKEWED = Counter("strayline_skewed_events", "Events ahead of the stream's clock by more than a day that no other event confirmed.", registry=REGISTRY)
 ALERTS = Counter("strayline_alerts", "Alerts opened, by the severity they opened with.", ["severity"], registry=REGISTRY)
 REVISIONS = Counter("strayline_alert_revisions", "Alert messages produced, first revisions included.", registry=REGISTRY)
+REPEATED = Counter("strayline_repeated_events", "Events whose id came before: scored, not learned again, no alert.", registry=REGISTRY)
 MERGED = Counter("strayline_merged_events", "Events over the threshold that joined an alert already open.", registry=REGISTRY)
-SUPPRESSED = Counter("strayline_suppressed_alerts", "Alerts that were not opened, by reason.", ["reason"], registry=REGISTRY)
 DRIFTS = Counter("strayline_drifts", "Changes of daily level that River's Page-Hinkley test confirmed.", ["level"], registry=REGISTRY)
 EVICTIONS = Counter("strayline_evictions", "Baseline rows that gave way to others because the state is full.", ["table"], registry=REGISTRY)
-SCORE = Histogram("strayline_score_bits", "Scores of events, in bits.", buckets=(1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128), registry=REGISTRY)
+SCORES = Scores()
+REGISTRY.register(SCORES)
 THRESHOLD = Gauge("strayline_alert_threshold_bits", "Score from which an event opens an alert, set by the alert budget.", ["partition"], registry=REGISTRY)
 AGENTS = Gauge("strayline_agents", "Agents with a baseline.", ["partition"], registry=REGISTRY)
 WARMING = Gauge("strayline_warming_agents", "Agents too young to be judged by their own past alone.", ["partition"], registry=REGISTRY)
@@ -33,3 +73,19 @@ RECOVERY = Histogram("strayline_recovery_seconds", "Time to restore one partitio
 CORRUPT = Counter("strayline_corrupt_baselines", "Changelog records that failed their checksum or version and were left out.", registry=REGISTRY)
 REBALANCES = Counter("strayline_rebalances", "Times that partitions were assigned to this worker.", registry=REGISTRY)
 BUILD = Gauge("strayline_build_info", "Always 1.", ["version"], registry=REGISTRY)
+BUDGET = Gauge("strayline_alert_budget_per_day", "STRAYLINE_ALERTS_PER_DAY.", registry=REGISTRY)
+
+
+def declare(alerts_per_day: float) -> None:
+    """Make every labelled series at 0: one born at 1 never shows its first increase."""
+    BUDGET.set(alerts_per_day)
+    for severity in SEVERITIES:
+        ALERTS.labels(severity)
+    for reason in REASONS:
+        REJECTS.labels(reason)
+    for level in ("agent", "cohort"):
+        DRIFTS.labels(level)
+    for i in GROWING:
+        EVICTIONS.labels(TABLES[i])
+    for stage in ("decode", "score", "deliver"):
+        STAGE.labels(stage)

@@ -363,7 +363,8 @@ def test_a_static_member_that_was_thrown_out_and_comes_back_commits_again(broker
             await first.until(lambda: first.records[-1].value == b"y")
             assert first.events[-1].message.generation_id == old[-1].message.generation_id
             await reaches({0: 350}, lambda: committed(broker, group))
-        assert [r.offset for r in first.records if r.value == b"y"] == list(range(300, 350))
+        # Once or, if it was not yet thrown out when they came, twice.
+        assert [r.offset for r in first.records][-50:] == list(range(300, 350))
 
     run(test)
 

@@ -1,0 +1,212 @@
+"""The Faust worker: batches of events in, alerts and baselines out; /metrics, /healthz and /readyz beside it.
+
+Faust does membership, assignment, back-pressure and shutdown; `stream.transport` hands over whole record batches, and each partition
+delivers its own results (`stream.partition`). Whatever cannot be delivered ends the process with the reason: its supervisor
+starts it again, and it goes on where its last transaction ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from typing import Any
+
+import faust
+import structlog
+from aiohttp import web
+from mode import Service
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from stream import metrics
+from stream.engine import Engine, warm_up
+from stream.explain import baseline
+from stream.partition import Partition
+from stream.settings import Settings
+from stream.topics import EVENTS, check_topics
+from stream.transport import batched, check_faust, urls
+
+log = structlog.get_logger()
+SESSION_SECONDS = 10.0  # a crashed worker's partitions are free after this; a restarted one takes its own back at once
+
+
+def run(settings: Settings) -> int:
+    """Run until SIGTERM or SIGINT; the exit status. Raises `BrokerError` if broker or topics are not as they must be."""
+    check_faust()
+    partitions = check_topics(settings)
+    Engine(settings)  # refuses settings that no engine can be made of
+    log.info("compiling the models, once, or loading them")
+    warm_up(settings)
+    metrics.BUILD.labels(version("strayline")).set(1)
+    metrics.declare(settings.alerts_per_day)
+    log.info("worker starts", broker=settings.broker, group=settings.group, instance=_instance(settings), partitions=partitions, http=f"{settings.http_host}:{settings.http_port}")
+    worker = faust.Worker(make_app(settings), loglevel="WARNING", redirect_stdouts=False, quiet=True)
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 1
+    return 0
+
+
+def make_app(settings: Settings) -> Any:
+    """The application: one topic, one stream function, one web server."""
+    app = faust.App(
+        settings.group,
+        broker=urls(settings.broker),
+        broker_client_id=f"strayline-{_instance(settings)}",
+        broker_session_timeout=SESSION_SECONDS,
+        broker_heartbeat_interval=3.0,
+        broker_max_poll_records=4000,
+        broker_commit_every=1_000_000,
+        broker_commit_interval=1.0,
+        broker_check_crcs=True,
+        consumer_group_instance_id=_instance(settings),
+        consumer_max_fetch_size=4 << 20,
+        consumer_auto_offset_reset="earliest",
+        key_serializer="raw",
+        value_serializer="raw",
+        store="memory://",
+        stream_buffer_maxsize=8,  # batches, not records
+        stream_wait_empty=True,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        autodiscover=False,
+        datadir=os.devnull + ".d" if os.name == "nt" else "/tmp/strayline-faust",  # noqa: S108  # Faust wants one and with the memory store puts nothing there
+    )
+    desk = Desk(app, settings)
+
+    @app.agent(batched(app, EVENTS), name="score_events")  # type: ignore[untyped-decorator]
+    async def score_events(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await desk.take(event)
+        if not app.should_stop:
+            fatal("the stream of events ended by itself; restart the worker")
+
+    app.on_partitions_revoked.connect(desk.revoked)
+    app.on_partitions_assigned.connect(desk.assigned)
+    app.service(Web(desk, settings))
+    return app
+
+
+class Desk:
+    """The partitions that this worker holds, and the task that delivers for them."""
+
+    def __init__(self, app: Any, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self.partitions: dict[int, Partition] = {}
+        self.held: set[int] = set()
+        self.rebalancing = True
+        self._executor = ThreadPoolExecutor(1, "score")
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def take(self, event: Any) -> None:
+        """Score one batch, opening its partition first if this is its first."""
+        try:
+            partition = await self._opened(event.message.partition)
+            await partition.take(event)
+            self._measure_lag(event.message)
+        except Exception as error:  # noqa: BLE001  # the one guard: whatever it is, nothing was acknowledged
+            fatal("a batch could not be scored; it will be read again", error)
+
+    async def revoked(self, app: Any, revoked: Any, **_: Any) -> None:
+        """Partitions go to other workers: Faust has waited for what we had in hand."""
+        del app
+        self.rebalancing = True
+        for tp in revoked:
+            self.held.discard(tp.partition)
+            partition = self.partitions.pop(tp.partition, None)
+            if partition is not None:
+                await partition.close()
+
+    async def assigned(self, app: Any, assigned: Any, **_: Any) -> None:
+        """Partitions are ours now; their baselines are read when their first batch comes."""
+        del app
+        metrics.REBALANCES.inc()
+        self.held = {tp.partition for tp in assigned if tp.topic == EVENTS}
+        self.rebalancing = False
+        log.info("partitions assigned", partitions=sorted(self.held))
+
+    async def flush_for_ever(self) -> None:
+        """Deliver for every partition, again and again. It outlives Faust's services, which wait for it when they stop."""
+        while True:
+            await asyncio.sleep(self.settings.flush_seconds)
+            try:
+                await asyncio.gather(*(p.flush() for p in list(self.partitions.values())))
+            except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
+                fatal("alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells", error)
+
+    async def _opened(self, number: int) -> Partition:
+        if self._flusher is None:
+            self._flusher = asyncio.get_running_loop().create_task(self.flush_for_ever())
+        partition = self.partitions.get(number)
+        if partition is None:
+            partition = Partition(self.settings, number, self._executor)
+            await partition.open()
+            self.partitions[number] = partition
+        return partition
+
+    def _measure_lag(self, message: Any) -> None:
+        end = self.app.consumer.highwater(message.tp)
+        if end is not None:
+            metrics.LAG.labels(str(message.partition)).set(max(0, end - message.offset - 1))
+
+
+class Web(Service):  # type: ignore[misc]
+    """/metrics, /healthz, /readyz, and /agents/ID for `strayline explain`."""
+
+    def __init__(self, desk: Desk, settings: Settings, **options: Any) -> None:
+        self._desk = desk
+        self._settings = settings
+        self._runner: web.AppRunner | None = None
+        super().__init__(**options)
+
+    async def on_start(self) -> None:
+        site = web.Application()
+        site.router.add_get("/metrics", self._metrics)
+        site.router.add_get("/healthz", self._health)
+        site.router.add_get("/readyz", self._ready)
+        site.router.add_get("/agents/{agent_id}", self._agent)
+        self._runner = web.AppRunner(site, access_log=None)
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._settings.http_host, self._settings.http_port).start()
+        except OSError as error:
+            fatal(f"cannot serve on {self._settings.http_host}:{self._settings.http_port}; set STRAYLINE_HTTP_PORT to a free port", error)
+
+    async def on_stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(metrics.REGISTRY), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        if self._desk.rebalancing:
+            return web.Response(status=503, text="waiting for partitions\n")
+        return web.Response(text=f"partitions {sorted(self._desk.held)}\n")
+
+    async def _agent(self, request: web.Request) -> web.Response:
+        for partition in self._desk.partitions.values():
+            found = baseline(partition.engine, request.match_info["agent_id"])
+            if found is not None:
+                return web.json_response(found)
+        return web.json_response({"error": "no baseline of this agent here"}, status=404)
+
+
+def fatal(what: str, error: BaseException | None = None) -> None:
+    """Say why and end the process at once. Nothing is lost: what was not in a transaction is read again."""
+    log.error(what, error=f"{type(error).__name__}: {error}" if error else None, exc_info=error if os.environ.get("PYTHONFAULTHANDLER") else None)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _instance(settings: Settings) -> str:
+    return settings.instance or f"{socket.gethostname()}-{settings.http_port}"
