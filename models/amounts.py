@@ -20,7 +20,7 @@ import numpy as np
 from river.base import AnomalyDetector
 
 from models.compiled import njit
-from models.table import Array, claim
+from models.table import Array, Key, claim
 
 PRIOR, MEMORY, FLOOR, CLIP = 4.0, 400.0, 0.01, 3.0
 STEP_LOW, STEP_HIGH, PEERS, SLACK = -2.0, 3.0, 2.0, 0.5
@@ -28,7 +28,9 @@ Z_RATE, Z_FADE = 0.1, 86400.0
 
 
 @njit
-def deviate(x: float, n: float, m: float, v: float, peers_n: float, peers_m: float, peers_v: float) -> tuple[float, float, float]:
+def deviate(
+    x: float, n: float, m: float, v: float, peers_n: float, peers_m: float, peers_v: float
+) -> tuple[float, float, float]:
     """Normal deviate of x, and the mean and spread that it was judged by."""
     prior_m = peers_m if peers_n > 0 else x
     prior_v = (peers_v * peers_n + 4.0) / (peers_n + 4.0)
@@ -61,7 +63,7 @@ def learn(rows: Array, i: int, x: float, first_variance: float) -> None:
 
 
 @njit
-def row(rows: Array, dirty: Array, tally: Array, key: int, clock: float) -> tuple[int, bool]:
+def row(rows: Array, dirty: Array, tally: Array, key: Key, clock: float) -> tuple[int, bool]:
     """Slot of a row, made empty if it is new. An empty row says the same as none."""
     i, fresh = claim(rows, dirty, tally, key)
     if fresh:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.signals import KINDS, N_AMOUNTS, N_FACTS, N_SIGNALS
 from models.memory import TEXTS
+from models.signals import KINDS, N_AMOUNTS, N_FACTS, N_SIGNALS
 from models.state import RING, TEXT, WINDOW_SUMS
 from models.table import Array
 
@@ -61,9 +61,14 @@ class Batch(NamedTuple):
 # A row of `detail`, float32: what an event was scored with, kept where it is evidence.
 BITS = 0  # of each signal, beyond the usual, before weights
 PAID = BITS + N_SIGNALS  # of the winner of each group, after weights
-FACT, FACT_WIDTH = PAID + N_SIGNALS, 7  # agent's count and total, cohort's and fleet's count, distinct values, place in the event's list, value of a derived fact
+FACT, FACT_WIDTH = (
+    PAID + N_SIGNALS,
+    7,
+)  # agent's count and total, cohort's and fleet's count, distinct values, place in the event's list, value of a derived fact
 AMOUNT, AMOUNT_WIDTH = FACT + N_FACTS * FACT_WIDTH, 4  # value, mean, spread, cohort's mean
-SESSION = AMOUNT + N_AMOUNTS * AMOUNT_WIDTH  # rung of the highest class handled before, records at it, events, recipients outside
+SESSION = (
+    AMOUNT + N_AMOUNTS * AMOUNT_WIDTH
+)  # rung of the highest class handled before, records at it, events, recipients outside
 DETAIL = SESSION + 4
 
 
@@ -80,7 +85,9 @@ class Scores(NamedTuple):
     row: Array  # (n,) row of this event in the next three, or -1 where it is not evidence
     rows: Array  # (1,) how many
     detail: Array  # (n, DETAIL)
-    text: Array  # (n, texts, bytes) names of what was usual for the agent when the event was scored, see `models.memory`
+    text: (
+        Array  # (n, texts, bytes) names of what was usual for the agent when the event was scored, see `models.memory`
+    )
     length: Array  # (n, texts)
     window: Array  # (n or 0, sums) decayed over an hour: calls, bytes, records, recipients, denied, novelty
     turned: Array  # (2n,) keys of levels whose day ended

@@ -24,7 +24,7 @@ STEP = 2.0  # steps a bit
 @njit
 def threshold(fleet: Any) -> float:
     """The score from which an alert opens."""
-    return fleet[0].bin / STEP
+    return float(fleet[0].bin / STEP)
 
 
 @njit

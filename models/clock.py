@@ -15,6 +15,7 @@ from typing import Any
 
 from models.batch import LATE, SKEWED
 from models.compiled import njit
+from models.table import Key
 
 DAY = 86400.0
 TOLERANCE = 600.0
@@ -23,7 +24,7 @@ SETTLE = 20
 
 
 @njit
-def advance(fleet: Any, time: float, agent: int) -> int:
+def advance(fleet: Any, time: float, agent: Key) -> int:
     """Move the clock for an event; its mark (0, LATE or SKEWED)."""
     f = fleet[0]
     if f.events == 0 or (f.events < SETTLE and f.clock - time > DAY):

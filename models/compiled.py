@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _cache_folder() -> str:
-    sources = sorted(Path(__file__).parent.glob("*.py")) + [Path(__file__).parent.parent / "stream" / "columns.py"]
+    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parent.parent / "stream" / "columns.py"]
     digest = hashlib.sha256(numba.__version__.encode())
     for source in sources:
         digest.update(source.read_bytes())

@@ -23,20 +23,30 @@ import numpy as np
 from river.base import AnomalyDetector
 
 from models.compiled import inline, njit
-from models.table import Array, claim, find, mix
+from models.table import Array, Key, claim, find, mix
 
 THETA, DELTA, BEYOND = 1.0, 0.5, 10.0
 LEVELS = 3  # fleet, cohort, agent
 
 
 @inline
-def place(attribute: int, context: int) -> int:
+def place(attribute: int, context: Key) -> Key:
     """Key of a context, before the entity."""
     return mix(np.uint64(attribute + 1), np.uint64(context) + np.uint64(1))
 
 
 @njit
-def predict(facts: Array, base: int, value: int, entity: Array, fade: float, keys: Array, slots: Array, counts: Array, q: int) -> float:
+def predict(
+    facts: Array,
+    base: Key,
+    value: Key,
+    entity: Array,
+    fade: float,
+    keys: Array,
+    slots: Array,
+    counts: Array,
+    q: int,
+) -> float:
     """Probability of a value. Fills row q of `keys` and `slots` (level, 2: context and value) and of `counts` (level, 4: c, N, D, κ·p_above)."""
     p = 1.0
     for level in range(LEVELS):
@@ -66,7 +76,17 @@ def predict(facts: Array, base: int, value: int, entity: Array, fade: float, key
 
 
 @njit
-def learn(facts: Array, dirty: Array, tally: Array, keys: Array, slots: Array, counts: Array, q: int, now: float, weight: float) -> float:
+def learn(
+    facts: Array,
+    dirty: Array,
+    tally: Array,
+    keys: Array,
+    slots: Array,
+    counts: Array,
+    q: int,
+    now: float,
+    weight: float,
+) -> float:
     """Add a value that `predict` has just seen; `now` is the present weight of one event. The agent's count before, faded."""
     for level in range(LEVELS - 1, -1, -1):
         i = slots[q, level, 1]
@@ -89,7 +109,7 @@ def learn(facts: Array, dirty: Array, tally: Array, keys: Array, slots: Array, c
         if fresh:
             facts[j].d += min(1.0, weight) * now
         weight *= counts[q, level, 3] / (counts[q, level, 0] + counts[q, level, 3])
-    return counts[q, LEVELS - 1, 0]
+    return float(counts[q, LEVELS - 1, 0])
 
 
 @inline
@@ -156,7 +176,12 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
         slots = np.zeros((1, LEVELS, 2), np.int64)
         counts = np.zeros((1, LEVELS, 4))
         base, number = np.uint64(_number(str(name))), np.uint64(_number(repr(value)))
-        return float(predict(self._head, base, number, self._entity, 1.0, keys, slots, counts, 0)), keys, slots, counts
+        return (
+            float(predict(self._head, base, number, self._entity, 1.0, keys, slots, counts, 0)),
+            keys,
+            slots,
+            counts,
+        )
 
 
 def _number(text: str) -> int:

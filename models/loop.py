@@ -15,41 +15,38 @@ Doubt: with τ the running 95 % quantile of the fleet's scores, an event teaches
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from models import amounts, budget, clock, facts, memory, parties, tails, usual
-from models.batch import AMOUNT, AMOUNT_WIDTH, BITS, DETAIL, FACT, FACT_WIDTH, NOTABLE, PAID, REPEATED, SESSION, WARMING, Batch, Scores
+from models import amounts, budget, clock, facts, levels, memory, parties, signals, tails, usual
+from models import batch as col
+from models import state as st
+from models.batch import Batch, Scores
 from models.compiled import njit
-from models.signals import (
-    BRANCH, BYTES_SUM, CALL_RATE, CLASSIFICATION, CLEARANCE, CLOSENESS, DEAD_OF, DOMAIN, FLOW, GROUP_OF, HOUR, KIND_OF, N_AMOUNTS, N_FACTS, N_GROUPS, N_SIGNALS,
-    N_TAILS, OUTCOME, OWNER, PERMISSION, RECIPIENT, RECORDS_SUM, RESOURCE, ROOT, SESSION_CALLS_SUM, TOOL, TRANSITION, WEIGHT_OF,
-)  # fmt: skip
-from models.state import (
-    AGES, ALL_HISTOGRAMS, ALL_TAILS, BINS, GROWING, HALF_LIFE, OWN_TAILS, OWN_WINDOW, PEER_TAILS, RING, TEXT, TOO_FAR, USUAL, WINDOW_SUMS, Arrays,
-)  # fmt: skip
-from models.table import Array, claim, find, mix
+from models.table import Array, Key, claim, find, mix
 
 POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 1800.0, 0.85, 3.0, 4.0
 DOUBT_LEAST, DOUBT_QUANTILE, DOUBT_RATE, DOUBT_FLOOR = 0.05, 0.95, 0.02, 3.0
 RATE_MEMORY = 600.0  # seconds
 SESSION_GAP = 1800.0  # seconds: a session where the event names none
 KEEP = 5.0  # bits: an event with more of its own becomes part of its agent's episode,
-EPISODE_GAP, EPISODE_LONGEST = 3600.0, 86400.0  # which ends after an hour without one, or after a day (seconds)
+EPISODE_GAP, EPISODE_LONGEST = (
+    3600.0,
+    86400.0,
+)  # which ends after an hour without one, or after a day (seconds)
 YOUNG_EVENTS = 50  # an agent with fewer is warming
 HOUR_SECONDS, DAY = 3600.0, 86400.0
 FINISHED, RESCALE = -1, -2
 AMOUNT_OF_SUM = np.array([0, 1, 2])  # bytes_sum, records_sum, session_calls_sum are of these amounts
-NAMED = np.isin(np.arange(N_FACTS), memory.NAMED_FACTS)
-GROWING_TABLES = np.array(GROWING)
+NAMED = np.isin(np.arange(signals.N_FACTS), memory.NAMED_FACTS)
+GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
 ROOM = np.array([2, 8, 16, 1, 1, 1, 1, 1, 0, 0, 0, 2])
 ROOM_FACT = np.array([6, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 0])
 
 
 @njit
-def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array) -> tuple[int, int]:
+def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array) -> tuple[int, int]:
     """Score and learn events from `start` on; `own` holds the hashes of the organisation's own domains.
 
     Returns the next event and FINISHED, or the event before which the table of that number must grow, or RESCALE.
@@ -67,13 +64,13 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
     slots = np.zeros((most, facts.LEVELS, 2), np.int64)
     counts = np.zeros((most, facts.LEVELS, 4))
     entity = np.zeros(facts.LEVELS, np.uint64)
-    surprise = np.zeros(N_FACTS)
-    mean = np.zeros(N_FACTS)
-    tail = np.zeros(N_TAILS)
-    bins = np.zeros(N_TAILS, np.int64)
-    group = np.zeros(N_GROUPS)
-    winner = np.zeros(N_GROUPS, np.int64)
-    amount = np.zeros(N_AMOUNTS)
+    surprise = np.zeros(signals.N_FACTS)
+    mean = np.zeros(signals.N_FACTS)
+    tail = np.zeros(signals.N_TAILS)
+    bins = np.zeros(signals.N_TAILS, np.int64)
+    group = np.zeros(signals.N_GROUPS)
+    winner = np.zeros(signals.N_GROUPS, np.int64)
+    amount = np.zeros(signals.N_AMOUNTS)
     fleet_row = a.fleet_body[0]
     entity[0] = parties.fleet_entity()
 
@@ -126,7 +123,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
     fleet_head = a.fleet
     tally = a.tally
     limits = a.limits
-    detail = np.zeros(DETAIL, np.float32)
+    detail = np.zeros(col.DETAIL, np.float32)
 
     for e in range(start, n):
         n_facts = 12 + b.scope_at[e + 1] - b.scope_at[e] + 4 * (b.recipient_at[e + 1] - b.recipient_at[e])
@@ -138,8 +135,8 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         before_s = f.clock if f.events > 0 else b.time[e]
         mark = clock.advance(fleet_head, b.time[e], agent)
         now_s = f.clock
-        age_of_state = (now_s - f.begin) / HALF_LIFE
-        if age_of_state > TOO_FAR:
+        age_of_state = (now_s - f.begin) / st.HALF_LIFE
+        if age_of_state > st.TOO_FAR:
             return e, RESCALE
         now = 2.0**age_of_state
         fade = 1.0 / now
@@ -148,7 +145,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         at_recent = np.int64(ticket & np.uint64(len(recent_head) - 1))
         if recent_head[at_recent].key == ticket:
             learned = False
-            mark |= REPEATED
+            mark |= col.REPEATED
             fleet_head[0].repeated += 1
 
         # Who.
@@ -178,9 +175,9 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         if learned:
             agents_head[ag].seen += 1
         seen = max(1.0, agents_head[ag].seen)
-        age = min(AGES - 1, int(math.log2(seen)))
+        age = min(st.AGES - 1, int(math.log2(seen)))
         if seen < YOUNG_EVENTS:
-            mark |= WARMING
+            mark |= col.WARMING
         elif seen == YOUNG_EVENTS and learned:
             fleet_head[0].warming -= 1
         session = b.session[e]
@@ -195,30 +192,30 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         sessions_head[se].w = now_s
         out.clock[e] = now_s
         detail[:] = 0
-        detail[SESSION] = sessions_head[se].top
-        detail[SESSION + 1] = sessions_head[se].records
-        detail[SESSION + 2] = sessions_head[se].events
+        detail[col.SESSION] = sessions_head[se].top
+        detail[col.SESSION + 1] = sessions_head[se].records
+        detail[col.SESSION + 2] = sessions_head[se].events
 
         # What it says.
         q = 0
         tool = b.tool.hash[e]
-        attribute[q], context[q], value[q], entry[q] = TOOL, 0, tool, e
+        attribute[q], context[q], value[q], entry[q] = signals.TOOL, 0, tool, e
         q += 1
         for j in range(b.scope_at[e], b.scope_at[e + 1]):
-            attribute[q], context[q], value[q], entry[q] = PERMISSION, 0, b.scope.hash[j], j
+            attribute[q], context[q], value[q], entry[q] = signals.PERMISSION, 0, b.scope.hash[j], j
             q += 1
         if b.root[e] != 0:
-            attribute[q], context[q], value[q], entry[q] = ROOT, 0, b.root[e], e
+            attribute[q], context[q], value[q], entry[q] = signals.ROOT, 0, b.root[e], e
             q += 1
             if b.branch[e] != 0:
-                attribute[q], context[q], value[q], entry[q] = BRANCH, 0, b.branch[e], e
+                attribute[q], context[q], value[q], entry[q] = signals.BRANCH, 0, b.branch[e], e
                 q += 1
-            attribute[q], context[q], value[q], entry[q] = RESOURCE, 0, b.resource.hash[e], e
+            attribute[q], context[q], value[q], entry[q] = signals.RESOURCE, 0, b.resource.hash[e], e
             q += 1
         if b.classification.hash[e] != 0:
-            attribute[q], context[q], value[q], entry[q] = CLASSIFICATION, 0, b.classification.hash[e], e
+            attribute[q], context[q], value[q], entry[q] = signals.CLASSIFICATION, 0, b.classification.hash[e], e
             q += 1
-        attribute[q], context[q], value[q], entry[q] = TRANSITION, sessions_head[se].tool, tool, e
+        attribute[q], context[q], value[q], entry[q] = signals.TRANSITION, sessions_head[se].tool, tool, e
         q += 1
         principal = b.principal.hash[e]
         owner = -1
@@ -232,30 +229,50 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
                 owner = 3
             else:
                 owner = 5 if owners_head[o].shared else 4
-            attribute[q], context[q], value[q], entry[q] = OWNER, b.root[e], owner, e
+            attribute[q], context[q], value[q], entry[q] = signals.OWNER, b.root[e], owner, e
             derived[q] = owner
             q += 1
-        attribute[q], context[q], value[q], entry[q] = OUTCOME, 0, b.outcome[e], e
+        attribute[q], context[q], value[q], entry[q] = signals.OUTCOME, 0, b.outcome[e], e
         q += 1
         weekend = int(b.time[e] // DAY + 3) % 7 >= 5
-        attribute[q], context[q], value[q], entry[q] = HOUR, 0, int(b.time[e] // 7200) % 12 + (100 if weekend else 0), e
+        attribute[q], context[q], value[q], entry[q] = (
+            signals.HOUR,
+            0,
+            int(b.time[e] // 7200) % 12 + (100 if weekend else 0),
+            e,
+        )
         q += 1
         rung = b.rung[e]
         below = 0
         short = 0
         for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
             inside = 1 if parties.is_home(facts_head, own, b.domain.hash[j], b.home[e], fade) else 0
-            attribute[q], context[q], value[q], entry[q] = RECIPIENT, 0, b.recipient.hash[j], j
+            attribute[q], context[q], value[q], entry[q] = signals.RECIPIENT, 0, b.recipient.hash[j], j
             q += 1
             if b.domain.hash[j] != 0:
-                attribute[q], context[q], value[q], entry[q] = DOMAIN, 0, b.domain.hash[j], j
+                attribute[q], context[q], value[q], entry[q] = signals.DOMAIN, 0, b.domain.hash[j], j
                 q += 1
-            detail[SESSION + 3] += 1 - inside
-            close = parties.closeness(facts_head, agents_head, contacts_head, contacts_body, entity, agent, b.cohort[e] != 0, b.recipient.hash[j], b.domain.hash[j])
-            attribute[q], context[q], value[q], entry[q] = CLOSENESS, inside, close, j
+            detail[col.SESSION + 3] += 1 - inside
+            close = parties.closeness(
+                facts_head,
+                agents_head,
+                contacts_head,
+                contacts_body,
+                entity,
+                agent,
+                b.cohort[e] != 0,
+                b.recipient.hash[j],
+                b.domain.hash[j],
+            )
+            attribute[q], context[q], value[q], entry[q] = signals.CLOSENESS, inside, close, j
             derived[q] = close
             q += 1
-            attribute[q], context[q], value[q], entry[q] = FLOW, 0, mix(rung + 2, mix(np.uint64(inside), b.kind[j] if inside else np.uint64(0))), j
+            attribute[q], context[q], value[q], entry[q] = (
+                signals.FLOW,
+                0,
+                mix(rung + 2, mix(np.uint64(inside), b.kind[j] if inside else np.uint64(0))),
+                j,
+            )
             derived[q] = inside
             q += 1
             if 0 <= b.clearance[j] < rung:
@@ -265,22 +282,38 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         # 1. Facts: how improbable is each, beyond what it usually costs this agent.
         surprise[:] = -1.0
         for j in range(q):
-            p = facts.predict(facts_head, facts.place(attribute[j], context[j]), value[j], entity, fade, keys, slots, counts, j)
+            p = facts.predict(
+                facts_head,
+                facts.place(attribute[j], context[j]),
+                value[j],
+                entity,
+                fade,
+                keys,
+                slots,
+                counts,
+                j,
+            )
             s = facts.bits(p)
             k = attribute[j]
             if s > surprise[k]:
                 surprise[k] = s
-                fact_at = FACT + k * FACT_WIDTH
+                fact_at = col.FACT + k * col.FACT_WIDTH
                 detail[fact_at] = counts[j, 2, 0]
                 detail[fact_at + 1] = counts[j, 2, 1]
                 detail[fact_at + 2] = counts[j, 1, 0]
                 detail[fact_at + 3] = counts[j, 0, 0]
                 detail[fact_at + 4] = counts[j, 2, 2]
                 detail[fact_at + 6] = derived[j]
-                detail[fact_at + 5] = entry[j] - (b.scope_at[e] if k == PERMISSION else b.recipient_at[e] if k in (RECIPIENT, DOMAIN, CLOSENESS, FLOW) else e)
+                detail[fact_at + 5] = entry[j] - (
+                    b.scope_at[e]
+                    if k == signals.PERMISSION
+                    else b.recipient_at[e]
+                    if k in (signals.RECIPIENT, signals.DOMAIN, signals.CLOSENESS, signals.FLOW)
+                    else e
+                )
         group[:] = 0.0
         winner[:] = -1
-        for k in range(N_FACTS):
+        for k in range(signals.N_FACTS):
             if surprise[k] < 0:
                 continue
             mean[k] = usual.usual(fleet_row, peer_row, own_row, k, age)
@@ -288,14 +321,14 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
 
         # 2. Amounts: how far from its own past, and what has added up.
         tail[:] = -1.0
-        tail[CLEARANCE] = 2.0 + 2.0 * short + 2.0 * math.log2(below) if below else 0.0
+        tail[signals.CLEARANCE] = 2.0 + 2.0 * short + 2.0 * math.log2(below) if below else 0.0
         amount[0] = math.log1p(b.bytes[e])
         amount[1] = math.log1p(b.records[e])
         call = mix(session, tool)
         ca = find(calls_head, call)
         amount[2] = math.log((calls_head[ca].n if ca >= 0 else 0.0) + 1.0)
         amount[3] = math.log(agents_head[ag].calls * math.exp(-gap / RATE_MEMORY) + 1.0)
-        for k in range(N_AMOUNTS):
+        for k in range(signals.N_AMOUNTS):
             x = amount[k]
             if math.isnan(x):
                 continue
@@ -306,7 +339,7 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
                 amounts_head[c].a += 1.0
             own_amount, peers = amounts_head[i], amounts_head[c]
             z, centre, spread = amounts.deviate(x, own_amount.n, own_amount.m, own_amount.v, peers.n, peers.m, peers.v)
-            amount_at = AMOUNT + k * AMOUNT_WIDTH
+            amount_at = col.AMOUNT + k * col.AMOUNT_WIDTH
             detail[amount_at] = x
             detail[amount_at + 1] = centre
             detail[amount_at + 2] = spread
@@ -316,54 +349,80 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
                 continue
             summed = amounts.add_up(amounts_head, c, i, z, now_s)
             if k < 3:
-                tail[BYTES_SUM + AMOUNT_OF_SUM[k]] = summed
+                tail[signals.BYTES_SUM + AMOUNT_OF_SUM[k]] = summed
             amounts.learn(amounts_head, c, x, 1.0)
             amounts.learn(amounts_head, i, x, 0.0)
 
         # 3. Their bits: the tail of what came before, one exceedance lent by the level above.
-        for k in range(N_TAILS):
+        for k in range(signals.N_TAILS):
             x = tail[k]
             bins[k] = -1
             if x < 0 and k in (1, 2):
                 continue
             bins[k] = 0
-            if x <= 0 or fleet_row[ALL_TAILS + k] <= 0:
+            if x <= 0 or fleet_row[st.ALL_TAILS + k] <= 0:
                 if x > 0:
                     bins[k] = tails.bin_of(x)
                 continue
             at = tails.bin_of(x)
             bins[k] = at
             mark_k = np.uint64(1001 + k)
-            low = ALL_HISTOGRAMS + k * BINS
-            p = tails.lend(tails.above(fleet_row[low : low + BINS], fleet_row[ALL_TAILS + k], at), fleet_row[ALL_TAILS + k], now, 1.0)
-            p = tails.lend(tails.weight_above(tails_head, tails_body, mix(mark_k, cohort_key), peer_row[PEER_TAILS + k], at), peer_row[PEER_TAILS + k], now, p)
-            p = tails.lend(tails.weight_above(tails_head, tails_body, mix(mark_k, entity[2]), own_row[OWN_TAILS + k], at), own_row[OWN_TAILS + k], now, p)
-            _pay(detail, N_FACTS + k, facts.bits(p), group, winner)
+            low = st.ALL_HISTOGRAMS + k * st.BINS
+            p = tails.lend(
+                tails.above(fleet_row[low : low + st.BINS], fleet_row[st.ALL_TAILS + k], at),
+                fleet_row[st.ALL_TAILS + k],
+                now,
+                1.0,
+            )
+            p = tails.lend(
+                tails.weight_above(tails_head, tails_body, mix(mark_k, cohort_key), peer_row[st.PEER_TAILS + k], at),
+                peer_row[st.PEER_TAILS + k],
+                now,
+                p,
+            )
+            p = tails.lend(
+                tails.weight_above(tails_head, tails_body, mix(mark_k, entity[2]), own_row[st.OWN_TAILS + k], at),
+                own_row[st.OWN_TAILS + k],
+                now,
+                p,
+            )
+            _pay(detail, signals.N_FACTS + k, facts.bits(p), group, winner)
 
         # 4. The event, and the episode.
         s = 0.0
-        for g in range(N_GROUPS):
+        for g in range(signals.N_GROUPS):
             if winner[g] >= 0:
                 s += group[g]
-                detail[PAID + winner[g]] = group[g]
-                out.parts[e, KIND_OF[winner[g]]] += group[g]
+                detail[col.PAID + winner[g]] = group[g]
+                out.parts[e, signals.KIND_OF[winner[g]]] += group[g]
         pool = agents_head[ag].pool * 2.0 ** (-gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, s - POOL_DEAD)
         score = max(s, min(pool, POOL_GAIN * s))
         out.own[e] = s
         out.score[e] = score
         out.threshold[e] = budget.threshold(fleet_head)
         if score >= out.threshold[e] and learned:
-            mark |= NOTABLE
+            mark |= col.NOTABLE
         out.marks[e] = mark
         if not learned:
             continue
-        if s >= KEEP or mark & NOTABLE:
+        if s >= KEEP or mark & col.NOTABLE:
             row = out.rows[0]
             out.row[e] = row
             out.rows[0] = row + 1
-            for k in range(DETAIL):
+            for k in range(col.DETAIL):
                 out.detail[row, k] = detail[k]
-            memory.recall(profiles_head, profiles_body, names_head, names_body, facts_head, entity[2], sessions_head[se].tool, out.text, out.length, row)
+            memory.recall(
+                profiles_head,
+                profiles_body,
+                names_head,
+                names_body,
+                facts_head,
+                entity[2],
+                sessions_head[se].tool,
+                out.text,
+                out.length,
+                row,
+            )
 
         # 5. Learn; what looks hostile teaches little.
         recent_head[at_recent].key = ticket
@@ -375,43 +434,81 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
         if score != f.tau:
             fleet_head[0].tau += DOUBT_RATE * f.tau * (DOUBT_QUANTILE - (1.0 if score <= f.tau else 0.0))
         fleet_head[0].tau = min(max(f.tau, DOUBT_FLOOR), 1e4)
-        for k in range(N_FACTS):
+        for k in range(signals.N_FACTS):
             if surprise[k] >= 0:
                 usual.learn(fleet_row, peer_row, own_row, k, age, surprise[k], mean[k], weight)
         for j in range(q):
             before = facts.learn(facts_head, facts_dirty, facts_tally, keys, slots, counts, j, now, weight)
-            if NAMED[attribute[j]] and (before == 0 or int(math.log2(before + 1)) != int(math.log2(before + 1 + weight))):
+            if NAMED[attribute[j]] and (
+                before == 0 or int(math.log2(before + 1)) != int(math.log2(before + 1 + weight))
+            ):
                 k = attribute[j]
-                memory.remember(profiles_head, profiles_body, profiles_dirty, profiles_tally, facts_head, mix(entity[2], np.uint64(2001 + k)), value[j], keys[j, 2, 0], now_s)
+                memory.remember(
+                    profiles_head,
+                    profiles_body,
+                    profiles_dirty,
+                    profiles_tally,
+                    facts_head,
+                    mix(entity[2], np.uint64(2001 + k)),
+                    value[j],
+                    keys[j, 2, 0],
+                    now_s,
+                )
                 text, low, high = b.tool.buffer, b.tool.low[e], b.tool.high[e]
-                if k == PERMISSION:
+                if k == signals.PERMISSION:
                     text, low, high = b.scope.buffer, b.scope.low[entry[j]], b.scope.high[entry[j]]
-                elif k == ROOT:
+                elif k == signals.ROOT:
                     text, low, high = b.resource.buffer, b.resource.low[e], b.root_high[e]
-                elif k == BRANCH:
+                elif k == signals.BRANCH:
                     text, low, high = b.resource.buffer, b.resource.low[e], b.branch_high[e]
-                elif k == CLASSIFICATION:
-                    text, low, high = b.classification.buffer, b.classification.low[e], b.classification.high[e]
-                elif k == RECIPIENT:
-                    text, low, high = b.recipient.buffer, b.recipient.low[entry[j]], b.recipient.high[entry[j]]
-                elif k == DOMAIN:
+                elif k == signals.CLASSIFICATION:
+                    text, low, high = (
+                        b.classification.buffer,
+                        b.classification.low[e],
+                        b.classification.high[e],
+                    )
+                elif k == signals.RECIPIENT:
+                    text, low, high = (
+                        b.recipient.buffer,
+                        b.recipient.low[entry[j]],
+                        b.recipient.high[entry[j]],
+                    )
+                elif k == signals.DOMAIN:
                     text, low, high = b.domain.buffer, b.domain.low[entry[j]], b.domain.high[entry[j]]
                 memory.name(names_head, names_body, names_dirty, names_tally, value[j], text, low, high, now_s)
         if b.home[e] != 0:
             _count_home(facts_head, facts_dirty, facts_tally, b.home[e], now)
-        for k in range(N_TAILS):
+        for k in range(signals.N_TAILS):
             if bins[k] < 0:
                 continue
-            low = ALL_HISTOGRAMS + k * BINS
-            fleet_row[ALL_TAILS + k] += now
-            peer_row[PEER_TAILS + k] += now
-            own_row[OWN_TAILS + k] += now
+            low = st.ALL_HISTOGRAMS + k * st.BINS
+            fleet_row[st.ALL_TAILS + k] += now
+            peer_row[st.PEER_TAILS + k] += now
+            own_row[st.OWN_TAILS + k] += now
             if bins[k] > 0:
                 mark_k = np.uint64(1001 + k)
                 for i in range(1, bins[k] + 1):
                     fleet_row[low + i] += now
-                tails.learn(tails_head, tails_body, tails_dirty, tails_tally, mix(mark_k, cohort_key), bins[k], now, now_s)
-                tails.learn(tails_head, tails_body, tails_dirty, tails_tally, mix(mark_k, entity[2]), bins[k], now, now_s)
+                tails.learn(
+                    tails_head,
+                    tails_body,
+                    tails_dirty,
+                    tails_tally,
+                    mix(mark_k, cohort_key),
+                    bins[k],
+                    now,
+                    now_s,
+                )
+                tails.learn(
+                    tails_head,
+                    tails_body,
+                    tails_dirty,
+                    tails_tally,
+                    mix(mark_k, entity[2]),
+                    bins[k],
+                    now,
+                    now_s,
+                )
         sessions_head[se].tool = tool
         sessions_head[se].events += 1
         if b.rung[e] > sessions_head[se].top:
@@ -432,20 +529,46 @@ def run(a: Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own
                 owners_head[i].shared = 1
             owners_head[i].w = now_s
         for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
-            parties.meet(contacts_head, contacts_body, contacts_dirty, contacts_tally, b.agent.hash[e], b.recipient.hash[j], now_s)
-            parties.meet(contacts_head, contacts_body, contacts_dirty, contacts_tally, b.recipient.hash[j], b.agent.hash[e], now_s)
+            parties.meet(
+                contacts_head,
+                contacts_body,
+                contacts_dirty,
+                contacts_tally,
+                b.agent.hash[e],
+                b.recipient.hash[j],
+                now_s,
+            )
+            parties.meet(
+                contacts_head,
+                contacts_body,
+                contacts_dirty,
+                contacts_tally,
+                b.recipient.hash[j],
+                b.agent.hash[e],
+                now_s,
+            )
         moved = b.bytes[e]
         if math.isnan(moved):
             moved = 1.0 if math.isnan(b.records[e]) else b.records[e]
         for level in (entity[2], cohort_key):
-            if _learn_level(levels_head, levels_body, levels_dirty, levels_tally, level, moved, now_s):
+            if levels.learn_level(levels_head, levels_body, levels_dirty, levels_tally, level, moved, now_s):
                 turn = out.turns[0]
                 out.turned[turn] = level
                 out.turned_at[turn] = e
                 out.turns[0] = turn + 1
-                _days(levels_head, levels_body, find(levels_head, level), out.days, out.days_length, turn)
+                levels.days(levels_head, levels_body, find(levels_head, level), out.days, out.days_length, turn)
         if len(out.window) > 0:
-            _window(own_row, math.exp(-gap / HOUR_SECONDS), b.bytes[e], b.records[e], b.recipient_at[e + 1] - b.recipient_at[e], b.denied[e], s, out.window, e)
+            levels.window(
+                own_row,
+                math.exp(-gap / HOUR_SECONDS),
+                b.bytes[e],
+                b.records[e],
+                b.recipient_at[e + 1] - b.recipient_at[e],
+                b.denied[e],
+                s,
+                out.window,
+                e,
+            )
         if out.row[e] >= 0:
             if now_s >= agents_head[ag].kept + EPISODE_GAP or now_s >= agents_head[ag].begin + EPISODE_LONGEST:
                 agents_head[ag].begin = now_s
@@ -466,21 +589,21 @@ def _full(tally: Array, limits: Array, n_facts: int) -> int:
     for i in range(len(GROWING_TABLES)):
         k = GROWING_TABLES[i]
         if tally[k, 0] + ROOM[i] + ROOM_FACT[i] * n_facts > limits[k]:
-            return k
+            return int(k)
     return -1
 
 
 @njit
 def _pay(detail: Array, k: int, bits: float, group: Array, winner: Array) -> None:
-    detail[BITS + k] = bits
-    pays = WEIGHT_OF[k] * (bits - DEAD_OF[k])
-    if pays > group[GROUP_OF[k]]:
-        group[GROUP_OF[k]] = pays
-        winner[GROUP_OF[k]] = k
+    detail[col.BITS + k] = bits
+    pays = signals.WEIGHT_OF[k] * (bits - signals.DEAD_OF[k])
+    if pays > group[signals.GROUP_OF[k]]:
+        group[signals.GROUP_OF[k]] = pays
+        winner[signals.GROUP_OF[k]] = k
 
 
 @njit
-def _count_home(head: Array, dirty: Array, tally: Array, home: int, now: float) -> None:
+def _count_home(head: Array, dirty: Array, tally: Array, home: Key, now: float) -> None:
     """Count the domain of a principal, for the fleet."""
     context = mix(facts.place(parties.HOME, 0), parties.fleet_entity())
     for key in (context, mix(context, home + np.uint64(7))):
@@ -488,43 +611,3 @@ def _count_home(head: Array, dirty: Array, tally: Array, home: int, now: float) 
         if fresh:
             head[i].w = head[i].d = 0
         head[i].w += now
-
-
-@njit
-def _learn_level(head: Array, body: Array, dirty: Array, tally: Array, key: int, moved: float, clock_s: float) -> bool:
-    """Add to the day's amount of an agent or a cohort; when a day has ended, keep it and say so."""
-    day = np.int64(clock_s // DAY)
-    i, fresh = claim(head, dirty, tally, key)
-    if fresh:
-        head[i].n = 0
-        head[i].day = day
-        head[i].sum = head[i].shifted = 0.0
-    head[i].w = clock_s
-    ended = False
-    if day != head[i].day:
-        body[i, head[i].n % RING] = math.log2(1.0 + head[i].sum)
-        head[i].n += 1
-        head[i].day = day
-        head[i].sum = 0.0
-        ended = True
-    head[i].sum += moved
-    return ended
-
-
-@njit
-def _days(head: Array, body: Array, i: int, out: Array, length: Array, turn: int) -> None:
-    """Copy out a level's days, oldest first."""
-    n = head[i].n
-    first = max(0, n - RING)
-    length[turn] = n - first
-    for k in range(first, n):
-        out[turn, k - first] = body[i, k % RING]
-
-
-@njit
-def _window(sums: Array, fade: float, moved: float, rows: float, recipients: int, denied: bool, novelty: float, out: Array, e: int) -> None:
-    """The agent's sums over about an hour, this event included."""
-    added = (1.0, 0.0 if math.isnan(moved) else moved, 0.0 if math.isnan(rows) else rows, float(recipients), 1.0 if denied else 0.0, novelty)
-    for k in range(WINDOW_SUMS):
-        sums[OWN_WINDOW + k] = sums[OWN_WINDOW + k] * fade + added[k]
-        out[e, k] = sums[OWN_WINDOW + k]

@@ -13,7 +13,7 @@ from models import facts
 from models.compiled import njit
 from models.signals import BRANCH, CLASSIFICATION, DOMAIN, PERMISSION, RECIPIENT, ROOT, TOOL
 from models.state import TEXT, USUAL
-from models.table import Array, claim, find, mix
+from models.table import Array, Key, claim, find, mix
 
 NAMED_FACTS = np.array([TOOL, PERMISSION, ROOT, BRANCH, CLASSIFICATION, RECIPIENT, DOMAIN])
 TOP = 3
@@ -22,7 +22,17 @@ PROFILE = 2001  # keys of the table: mix(agent, PROFILE + fact)
 
 
 @njit
-def remember(profiles: Array, body: Array, dirty: Array, tally: Array, facts_head: Array, key: int, value: int, context: int, clock_s: float) -> None:
+def remember(
+    profiles: Array,
+    body: Array,
+    dirty: Array,
+    tally: Array,
+    facts_head: Array,
+    key: Key,
+    value: Key,
+    context: Key,
+    clock_s: float,
+) -> None:
     """Keep a value among the agent's most used of its fact."""
     i, fresh = claim(profiles, dirty, tally, key)
     if fresh:
@@ -46,7 +56,17 @@ def remember(profiles: Array, body: Array, dirty: Array, tally: Array, facts_hea
 
 
 @njit
-def name(names: Array, body: Array, dirty: Array, tally: Array, value: int, buffer: Array, low: int, high: int, clock_s: float) -> None:
+def name(
+    names: Array,
+    body: Array,
+    dirty: Array,
+    tally: Array,
+    value: Key,
+    buffer: Array,
+    low: int,
+    high: int,
+    clock_s: float,
+) -> None:
     """Keep what a value is called, as far as there is room."""
     i, fresh = claim(names, dirty, tally, value)
     names[i].w = clock_s
@@ -57,7 +77,18 @@ def name(names: Array, body: Array, dirty: Array, tally: Array, value: int, buff
 
 
 @njit
-def recall(profiles: Array, body: Array, names: Array, names_body: Array, facts_head: Array, agent: int, before: int, text: Array, length: Array, row: int) -> None:
+def recall(
+    profiles: Array,
+    body: Array,
+    names: Array,
+    names_body: Array,
+    facts_head: Array,
+    agent: Key,
+    before: Key,
+    text: Array,
+    length: Array,
+    row: int,
+) -> None:
     """Copy the names of an agent's top values of each named fact, and of the tool before, into a row of `text`."""
     for f in range(len(NAMED_FACTS)):
         fact = NAMED_FACTS[f]
@@ -84,13 +115,13 @@ def recall(profiles: Array, body: Array, names: Array, names_body: Array, facts_
 
 
 @njit
-def _count(facts_head: Array, context: int, value: int) -> float:
+def _count(facts_head: Array, context: Key, value: Key) -> float:
     j = find(facts_head, mix(context, value + np.uint64(7)))
     return facts_head[j].w if j >= 0 else 0.0
 
 
 @njit
-def _copy(names: Array, names_body: Array, value: int, text: Array, length: Array, row: int, at: int) -> None:
+def _copy(names: Array, names_body: Array, value: Key, text: Array, length: Array, row: int, at: int) -> None:
     j = find(names, value)
     if j >= 0:
         length[row, at] = names[j].length

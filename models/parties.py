@@ -14,20 +14,30 @@ from models.compiled import njit
 from models.facts import place
 from models.signals import DOMAIN, RECIPIENT
 from models.state import RING
-from models.table import Array, claim, find, mix
+from models.table import Array, Key, claim, find, mix
 
 HOME = 40  # attribute under which the fleet counts the domains of its principals
 HOME_SHARE = 0.2
 
 
 @njit
-def known(facts: Array, attribute: int, entity: int, value: int) -> bool:
+def known(facts: Array, attribute: int, entity: Key, value: Key) -> bool:
     """Whether an entity has used a value of an attribute."""
     return find(facts, mix(mix(place(attribute, 0), entity), value + np.uint64(7))) >= 0
 
 
 @njit
-def closeness(facts: Array, agents: Array, contacts: Array, contacts_body: Array, entity: Array, agent: int, typed: bool, recipient: int, domain: int) -> int:
+def closeness(
+    facts: Array,
+    agents: Array,
+    contacts: Array,
+    contacts_body: Array,
+    entity: Array,
+    agent: Key,
+    typed: bool,
+    recipient: Key,
+    domain: Key,
+) -> int:
     """Step of the scale above. `entity` holds the keys of fleet, cohort and agent."""
     if known(facts, RECIPIENT, entity[2], recipient):
         return 0
@@ -50,7 +60,7 @@ def closeness(facts: Array, agents: Array, contacts: Array, contacts_body: Array
 
 
 @njit
-def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: int, other: int, clock: float) -> None:
+def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: Key, other: Key, clock: float) -> None:
     """Remember `other` among the last contacts of `one`."""
     i, fresh = claim(contacts, dirty, tally, one)
     if fresh:
@@ -61,7 +71,7 @@ def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: int, oth
 
 
 @njit
-def is_home(facts: Array, own: Array, domain: int, home: int, fade: float) -> bool:
+def is_home(facts: Array, own: Array, domain: Key, home: Key, fade: float) -> bool:
     """Whether a domain is the organisation's: one of its own where they are given, else the principal's, else a common one
     among principals. No domain is inside."""
     if domain in (np.uint64(0), home):
@@ -78,18 +88,18 @@ def is_home(facts: Array, own: Array, domain: int, home: int, fade: float) -> bo
 
 
 @njit
-def fleet_entity() -> int:
+def fleet_entity() -> Key:
     """Key of the fleet."""
-    return np.uint64(1)  # type: ignore[return-value]
+    return np.uint64(1)
 
 
 @njit
-def cohort_entity(cohort: int) -> int:
+def cohort_entity(cohort: Key) -> Key:
     """Key of a cohort; agents without a type share one."""
-    return np.uint64(cohort) * np.uint64(2) + np.uint64(2)  # type: ignore[return-value]
+    return np.uint64(cohort) * np.uint64(2) + np.uint64(2)
 
 
 @njit
-def agent_entity(agent: int) -> int:
+def agent_entity(agent: Key) -> Key:
     """Key of an agent."""
     return mix(np.uint64(3), np.uint64(agent))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,11 +12,11 @@ from models import facts, parties
 from models.memory import NAMED_FACTS, PROFILE
 from models.signals import FACTS, TOOL
 from models.state import HALF_LIFE, RING, State
-from models.table import find, mix
+from models.table import Key, find, mix
 
 
-
-class Used(NamedTuple):
+@dataclass(frozen=True)
+class Used:
     """A value that an agent uses: its name and its count, faded to the present."""
 
     name: str
@@ -28,7 +29,7 @@ def fade(state: State) -> float:
     return float(2.0 ** (-(f["clock"] - f["begin"]) / HALF_LIFE))
 
 
-def name_of(state: State, value: int) -> str | None:
+def name_of(state: State, value: Key) -> str | None:
     """The name of a hashed value, if it is remembered (its first 64 bytes)."""
     t = state["names"]
     i = find(t.head, np.uint64(value))
@@ -37,7 +38,7 @@ def name_of(state: State, value: int) -> str | None:
     return bytes(t.body[i, : t.head[i]["length"]]).decode("utf-8", "replace")
 
 
-def used(state: State, agent: int, fact: int) -> list[Used]:
+def used(state: State, agent: Key, fact: int) -> list[Used]:
     """The most used values of a fact, most used first; at most eight are remembered."""
     t = state["profiles"]
     entity = parties.agent_entity(np.uint64(agent))
@@ -56,7 +57,7 @@ def used(state: State, agent: int, fact: int) -> list[Used]:
     return sorted(out, key=lambda u: (-u.count, u.name))
 
 
-def total(state: State, agent: int, fact: int) -> tuple[float, float]:
+def total(state: State, agent: Key, fact: int) -> tuple[float, float]:
     """How often an agent has shown a fact at all, and with how many distinct values; faded."""
     head = state["facts"].head
     i = find(head, mix(facts.place(fact, 0), parties.agent_entity(np.uint64(agent))))
@@ -64,7 +65,7 @@ def total(state: State, agent: int, fact: int) -> tuple[float, float]:
     return (float(head[i]["w"]) * now, float(head[i]["d"]) * now) if i >= 0 else (0.0, 0.0)
 
 
-def levels(state: State, entity: int) -> list[float]:
+def levels(state: State, entity: Key) -> list[float]:
     """The last days' amounts of an agent or a cohort, log2(1 + amount), oldest first."""
     t = state["levels"]
     i = find(t.head, np.uint64(entity))
@@ -74,7 +75,7 @@ def levels(state: State, entity: int) -> list[float]:
     return [float(t.body[i, k % RING]) for k in range(max(0, n - RING), n)]
 
 
-def baseline(state: State, agent_id: str, agent: int) -> dict[str, Any] | None:
+def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
     """All that is known of one agent, as plain values; None if it is not known."""
     t = state["agents"]
     i = find(t.head, np.uint64(agent))
@@ -105,11 +106,14 @@ def baseline(state: State, agent_id: str, agent: int) -> dict[str, Any] | None:
             j = find(amounts, mix(mix(np.uint64(701 + k), _hash_of(state, agent, u.name)), entity))
             if j >= 0 and amounts[j]["n"] >= 2:
                 m, sd = float(amounts[j]["m"]), math.sqrt(float(amounts[j]["v"]) + 0.01)
-                out["amounts"].setdefault(u.name, {})[what] = {"typical": _round(math.expm1(m)), "high": _round(math.expm1(m + 2.33 * sd))}
+                out["amounts"].setdefault(u.name, {})[what] = {
+                    "typical": _round(math.expm1(m)),
+                    "high": _round(math.expm1(m + 2.33 * sd)),
+                }
     return out
 
 
-def _hash_of(state: State, agent: int, name: str) -> Any:
+def _hash_of(state: State, agent: Key, name: str) -> Any:
     t = state["profiles"]
     i = find(t.head, mix(parties.agent_entity(np.uint64(agent)), np.uint64(PROFILE + TOOL)))
     return next(v for v in t.body[i] if v and name_of(state, v) == name)
@@ -120,6 +124,6 @@ def _round(x: float) -> float:
     return float(f"{max(0.0, x):.2g}")
 
 
-def cohort_key(cohort: int) -> int:
+def cohort_key(cohort: Key) -> int:
     """Key of a cohort in the tables."""
     return int(parties.cohort_entity(np.uint64(cohort)))

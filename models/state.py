@@ -10,6 +10,7 @@ No row holds a Python object or an import path.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -117,7 +118,7 @@ class Table:
     @property
     def step(self) -> int:
         """Rows in a piece."""
-        return max(1, PIECE // (self.head.dtype.itemsize + self.body.dtype.itemsize * self.body.shape[1] + 4))
+        return int(max(1, PIECE // (self.head.dtype.itemsize + self.body.dtype.itemsize * self.body.shape[1] + 4)))
 
     def rows(self, indices: Array) -> bytes:
         """The rows at these slots, packed."""
@@ -253,7 +254,12 @@ class State:
 
     def pages(self) -> list[tuple[int, int, int]]:
         """The whole state as (table, first slot, slot after the last), each worth about `PIECE` bytes."""
-        return [(i, low, min(low + step, len(t.head))) for i, t in enumerate(self.tables) for step in (t.step,) for low in range(0, len(t.head), step)]
+        return [
+            (i, low, min(low + step, len(t.head)))
+            for i, t in enumerate(self.tables)
+            for step in (t.step,)
+            for low in range(0, len(t.head), step)
+        ]
 
     def page(self, which: int, low: int, high: int) -> list[bytes]:
         """The rows in use of one page; for a host that writes the whole in turns."""
@@ -309,7 +315,15 @@ class State:
             if n and slots.max() >= rows:
                 raise ValueError(f"row {slots.max()} of {rows} of {t.layout.name}")
             body = np.frombuffer(data, kind, n * width, body_at).reshape(n, width)
-            yield which, generation, rows, (used, gone), slots, np.frombuffer(data, t.head.dtype, n, head_at), body
+            yield (
+                which,
+                generation,
+                rows,
+                (used, gone),
+                slots,
+                np.frombuffer(data, t.head.dtype, n, head_at),
+                body,
+            )
 
 
 def layout_id() -> int:

@@ -20,10 +20,11 @@ from models.compiled import inline, njit
 
 WINDOW = 16
 Array = NDArray[Any]
+Key = Any  # a numpy uint64
 
 
 @inline
-def mix(a: int, b: int) -> Any:
+def mix(a: Key, b: Key) -> Key:
     """One 64-bit key from two, by the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     x = np.uint64(a) ^ (np.uint64(b) * np.uint64(0x9E3779B97F4A7C15))
     x ^= x >> np.uint64(30)
@@ -35,7 +36,7 @@ def mix(a: int, b: int) -> Any:
 
 
 @njit
-def find(head: Array, key: int) -> int:
+def find(head: Array, key: Key) -> int:
     """Slot of `key`, or -1."""
     mask = np.uint64(len(head) - 1)
     i = np.uint64(key) & mask
@@ -50,7 +51,7 @@ def find(head: Array, key: int) -> int:
 
 
 @njit
-def claim(head: Array, dirty: Array, tally: Array, key: int) -> tuple[int, bool]:
+def claim(head: Array, dirty: Array, tally: Array, key: Key) -> tuple[int, bool]:
     """Slot of `key`, taken for it if it had none, and whether it is new (then its other fields hold a stranger's values).
 
     `tally` is (rows in use, rows that gave way).

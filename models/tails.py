@@ -22,7 +22,7 @@ from river.base import AnomalyDetector
 
 from models.compiled import inline, njit
 from models.state import BINS, TAIL_SCALE
-from models.table import Array, claim, find
+from models.table import Array, Key, claim, find
 
 
 @inline
@@ -44,7 +44,7 @@ def lend(c: float, total: float, now: float, p_above: float) -> float:
 
 
 @njit
-def weight_above(head: Array, body: Array, key: int, total: float, b: int) -> float:
+def weight_above(head: Array, body: Array, key: Key, total: float, b: int) -> float:
     """Weight at or above a bin in the row of `key`; none if there is no row."""
     if b == 0:
         return total
@@ -53,7 +53,7 @@ def weight_above(head: Array, body: Array, key: int, total: float, b: int) -> fl
 
 
 @njit
-def learn(head: Array, body: Array, dirty: Array, tally: Array, key: int, b: int, now: float, clock: float) -> None:
+def learn(head: Array, body: Array, dirty: Array, tally: Array, key: Key, b: int, now: float, clock: float) -> None:
     """Add an event's weight to every bin up to its own. The first bin is not stored: it is the total."""
     i, fresh = claim(head, dirty, tally, key)
     if fresh:

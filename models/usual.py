@@ -24,11 +24,13 @@ def usual(fleet: Array, cohort: Array, own: Array, fact: int, age: int) -> float
     at = 2 * (fact * AGES + age)
     mean = (fleet[at] * fleet[at + 1] + PRIOR_BITS * 5.0) / (fleet[at + 1] + 5.0)
     mean = (cohort[at] * cohort[at + 1] + mean * YOUNG) / (cohort[at + 1] + YOUNG)
-    return (own[2 * fact] * own[2 * fact + 1] + mean * OWN) / (own[2 * fact + 1] + OWN)
+    return float((own[2 * fact] * own[2 * fact + 1] + mean * OWN) / (own[2 * fact + 1] + OWN))
 
 
 @njit
-def learn(fleet: Array, cohort: Array, own: Array, fact: int, age: int, surprise: float, mean: float, weight: float) -> None:
+def learn(
+    fleet: Array, cohort: Array, own: Array, fact: int, age: int, surprise: float, mean: float, weight: float
+) -> None:
     """Move the three means towards a surprise, at most 8 bits beyond the mean it was judged by."""
     x = min(surprise, mean + CLIP)
     at = 2 * (fact * AGES + age)

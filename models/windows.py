@@ -65,7 +65,7 @@ class WindowDetector:
             self._of[agent] = model
         self._of.move_to_end(agent)
         x = {name: math.log1p(value) for name, value in zip(FEATURES, sums, strict=True)}
-        raw = {"raw": float(model.score_one(x)) * 100.0}
+        raw: dict[object, float] = {"raw": float(model.score_one(x)) * 100.0}
         bits = self.tail.score_one(raw)
         model.learn_one(x)
         self.tail.learn_one(raw)

@@ -19,7 +19,9 @@ from stream.settings import PREFIX, SETTINGS, load
 if TYPE_CHECKING:
     from stream.files import Lines
 
-_SETTINGS_HELP = "\b\nSettings, from the environment:\n" + "\n".join(f"  {s.name}={s.default or '(empty)'}\n      {s.help}" for s in SETTINGS)
+_SETTINGS_HELP = "\b\nSettings, from the environment:\n" + "\n".join(
+    f"  {s.name}={s.default or '(empty)'}\n      {s.help}" for s in SETTINGS
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=_SETTINGS_HELP)
@@ -47,10 +49,23 @@ def main_group() -> None:
 
 @main_group.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--format", "format_", type=click.Choice(["access"]), default="access", show_default=True, help="What a line is: `access` events of the contract.")
-@click.option("--scores", metavar="PATH", help="Write one score a line for each event, in order (`-`: standard output).")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["access"]),
+    default="access",
+    show_default=True,
+    help="What a line is: `access` events of the contract.",
+)
+@click.option(
+    "--scores", metavar="PATH", help="Write one score a line for each event, in order (`-`: standard output)."
+)
 @click.option("--alerts", metavar="PATH", help="Write every alert revision as a line (`-`: standard output).")
-@click.option("--rejects", metavar="PATH", help="Write every record that could not be used, with its reason and its bytes.")
+@click.option(
+    "--rejects",
+    metavar="PATH",
+    help="Write every record that could not be used, with its reason and its bytes.",
+)
 def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str | None, rejects: str | None) -> None:
     """Score events from files, with no broker.
 
@@ -81,7 +96,11 @@ def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str
 @click.option("--agents", type=click.IntRange(12, 5000), default=60, show_default=True, help="Agents in the fleet.")
 @click.option("--days", type=click.IntRange(5, 365), default=28, show_default=True, help="Days that pass.")
 @click.option("--events", "events_path", metavar="PATH", help="Write the simulated events to a file as well.")
-@click.option("--to-kafka", is_flag=True, help="Produce the simulated events to agent.access.events instead of scoring them here.")
+@click.option(
+    "--to-kafka",
+    is_flag=True,
+    help="Produce the simulated events to agent.access.events instead of scoring them here.",
+)
 def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: bool) -> None:
     """Watch a simulated fleet of AI agents live through four weeks, with incidents planted in it.
 
@@ -109,7 +128,10 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: b
         count = produce(settings, simulation.events)
         click.echo(f"{count:,} events delivered to agent.access.events on {settings.broker}", err=True)
         return
-    click.echo(f"{len(simulation.events):,} events of {agents} simulated agents over {days} days, {len(simulation.incidents)} incidents planted, seed {seed}.\n", err=True)
+    click.echo(
+        f"{len(simulation.events):,} events of {agents} simulated agents over {days} days, {len(simulation.incidents)} incidents planted, seed {seed}.\n",
+        err=True,
+    )
     click.echo("Compiling the models if this is the first run (once, about half a minute) …", err=True)
     from stream.engine import warm_up  # noqa: PLC0415
 
@@ -122,8 +144,18 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: b
 
 
 @main_group.command()
-@click.option("--partitions", type=click.IntRange(1, 100_000), help="Partitions of the events (and of the baselines); needed when they do not exist yet.")
-@click.option("--replication", type=click.IntRange(1, 32), default=1, show_default=True, help="Copies of each partition.")
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 100_000),
+    help="Partitions of the events (and of the baselines); needed when they do not exist yet.",
+)
+@click.option(
+    "--replication",
+    type=click.IntRange(1, 32),
+    default=1,
+    show_default=True,
+    help="Copies of each partition.",
+)
 def topics(partitions: int | None, replication: int) -> None:
     """Create the topics that are missing, and tell what differs from what they should be.
 
@@ -199,7 +231,7 @@ class _progress:  # noqa: N801
             self._bar.update(lines.consumed - self._seen.get(lines.path, 0))
             self._seen[lines.path] = lines.consumed
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.__exit__(*error)
 
@@ -223,7 +255,9 @@ def main() -> None:
         click.echo("strayline: interrupted; no file was left half-written", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone: what is still buffered goes nowhere
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader has gone: what is still buffered goes nowhere
         sys.exit(1)
 
 

@@ -129,6 +129,11 @@ class Reader:
         if layout != self._layout:
             raise Corrupt("it was written for another layout of the state")
         try:
-            return kind, sequence, next_offset, zstandard.ZstdDecompressor().decompress(body, max_output_size=1 << 28)
+            return (
+                kind,
+                sequence,
+                next_offset,
+                zstandard.ZstdDecompressor().decompress(body, max_output_size=1 << 28),
+            )
         except zstandard.ZstdError as error:
             raise Corrupt(f"it does not decompress ({error})") from None

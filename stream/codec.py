@@ -18,7 +18,10 @@ from models.compiled import njit
 
 NESTING = 500  # levels; a shorter record cannot nest deeper
 DETAIL = 300  # characters of a reject's detail: an error may quote a value as long as the record
-FIRST, LAST = -62135596800.0, 253402300799.0  # seconds since the epoch: 0001-01-01T00:00:00Z, 9999-12-31T23:59:59Z
+FIRST, LAST = (
+    -62135596800.0,
+    253402300799.0,
+)  # seconds since the epoch: 0001-01-01T00:00:00Z, 9999-12-31T23:59:59Z
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
 Label = Annotated[str, msgspec.Meta(max_length=8192)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
@@ -75,7 +78,9 @@ _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 
 
-def decode(records: Sequence[bytes | None], positions: Sequence[int], max_bytes: int) -> tuple[list[AccessEvent], list[int], list[Reject]]:
+def decode(
+    records: Sequence[bytes | None], positions: Sequence[int], max_bytes: int
+) -> tuple[list[AccessEvent], list[int], list[Reject]]:
     """A batch of raw records → events, the index in `records` of each, and rejects. Both keep the order.
 
     The largest record allowed is `max_bytes` long.
@@ -103,7 +108,14 @@ def decode(records: Sequence[bytes | None], positions: Sequence[int], max_bytes:
             _check_time(event.time)
             events.append(event)
             kept.append(i)
-        except (msgspec.DecodeError, AttributeError, TypeError, UnicodeDecodeError, RecursionError, _UnfitError) as error:
+        except (
+            msgspec.DecodeError,
+            AttributeError,
+            TypeError,
+            UnicodeDecodeError,
+            RecursionError,
+            _UnfitError,
+        ) as error:
             rejects.append(_reject(raw, error, positions[i]))
     return events, kept, rejects
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from models.batch import Batch, Text
 from models.compiled import inline, njit
-from models.table import Array
+from models.table import Array, Key
 from stream.codec import AccessEvent
 
 
@@ -24,7 +24,9 @@ def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
     """Turn events into columns. `ladder` holds the hashes of the classification ladder, lowest first."""
     principal = text([e.principal or "" for e in events])
     resource = text([e.resource or "" for e in events])
-    root, root_high, branch, branch_high, in_path = _paths(resource.buffer, resource.low, resource.high, principal.buffer, principal.low, principal.high)
+    root, root_high, branch, branch_high, in_path = _paths(
+        resource.buffer, resource.low, resource.high, principal.buffer, principal.low, principal.high
+    )
     classification = text([e.classification or "" for e in events])
     scope_at, scopes = _flat([e.scopes for e in events])
     recipient_at, recipients = _flat([e.recipients for e in events])
@@ -70,7 +72,9 @@ def text(values: Sequence[str]) -> Text:
     joined = "\0".join(values)
     if joined.count("\0") != n - 1:
         joined = "\0".join([v.replace("\0", "\ufffd") for v in values])
-    buffer = np.array(np.frombuffer(joined.encode("utf-8", "surrogatepass"), np.uint8))  # a copy: one type for the compiler
+    buffer = np.array(
+        np.frombuffer(joined.encode("utf-8", "surrogatepass"), np.uint8)
+    )  # a copy: one type for the compiler
     return Text(*_hashes(buffer, n), buffer)
 
 
@@ -93,7 +97,7 @@ def _flat(lists: Sequence[Sequence[Any] | None]) -> tuple[Array, list[Any]]:
 
 
 @inline
-def _round(a: int, b: int, c: int, d: int) -> tuple[int, int, int, int]:
+def _round(a: Key, b: Key, c: Key, d: Key) -> tuple[Key, Key, Key, Key]:
     a += b
     b = (b << np.uint64(13)) | (b >> np.uint64(51))
     b ^= a
@@ -112,7 +116,7 @@ def _round(a: int, b: int, c: int, d: int) -> tuple[int, int, int, int]:
 
 
 @njit
-def siphash(buffer: Array, low: int, high: int) -> int:
+def siphash(buffer: Array, low: int, high: int) -> Key:
     """SipHash-1-3 (Aumasson and Bernstein 2012) of `buffer[low:high]` with the all-zero key."""
     a = np.uint64(0x736F6D6570736575)
     b = np.uint64(0x646F72616E646F6D)
@@ -157,7 +161,9 @@ def _hashes(buffer: Array, n: int) -> tuple[Array, Array, Array]:
 
 
 @njit
-def _paths(buffer: Array, low: Array, high: Array, who: Array, who_low: Array, who_high: Array) -> tuple[Array, Array, Array, Array, Array]:
+def _paths(
+    buffer: Array, low: Array, high: Array, who: Array, who_low: Array, who_high: Array
+) -> tuple[Array, Array, Array, Array, Array]:
     """First part of each path, first two parts, where both end, and whether a part is the principal's name.
 
     Parts stand between slashes; empty ones do not count, and of a URI the scheme is a part.
@@ -214,7 +220,11 @@ def _rungs(values: Array, ladder: Array) -> Array:
 
 def _domains(parties: Text, given: Text | None) -> Text:
     """The domain of each party: as given, else what follows the last @ of its id, else the host of its URL; in lower case."""
-    g = given if given is not None else Text(np.zeros(len(parties.low), np.uint64), parties.low, parties.low, parties.buffer)
+    g = (
+        given
+        if given is not None
+        else Text(np.zeros(len(parties.low), np.uint64), parties.low, parties.low, parties.buffer)
+    )
     return Text(*_domain_spans(parties.buffer, parties.low, parties.high, g.buffer, g.low, g.high))
 
 
@@ -237,7 +247,9 @@ def _host(buffer: Array, low: int, high: int) -> tuple[int, int]:
 
 
 @njit
-def _domain_spans(buffer: Array, low: Array, high: Array, given: Array, given_low: Array, given_high: Array) -> tuple[Array, Array, Array, Array]:
+def _domain_spans(
+    buffer: Array, low: Array, high: Array, given: Array, given_low: Array, given_high: Array
+) -> tuple[Array, Array, Array, Array]:
     n = len(low)
     out = np.zeros(n, np.uint64)
     begin = np.zeros(n, np.int64)

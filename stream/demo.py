@@ -33,7 +33,9 @@ class Account:
     true: list[Alert]
 
 
-def play(settings: Settings, simulation: Simulation, show: Callable[[Alert], None], tick: Callable[[int], None]) -> list[Alert]:
+def play(
+    settings: Settings, simulation: Simulation, show: Callable[[Alert], None], tick: Callable[[int], None]
+) -> list[Alert]:
     """Score the simulated fleet; every alert revision, in order. `show` is given each alert when it opens."""
     if not settings.domains:
         settings = replace(settings, domains=(HOME,))
@@ -55,12 +57,18 @@ def account(simulation: Simulation, alerts: Sequence[Alert]) -> Account:
     last = {a.alert_id: a for a in alerts}
     opened = {a.alert_id: a for a in alerts if a.revision == 1}
     planted = {event_id: i for i in simulation.incidents for event_id in i.event_ids}
-    at = {e["event_id"]: (str(e["agent_id"]), _seconds(str(e["time"]))) for e in simulation.events if e["event_id"] in planted}
+    at = {
+        e["event_id"]: (str(e["agent_id"]), _seconds(str(e["time"])))
+        for e in simulation.events
+        if e["event_id"] in planted
+    }
     by_agent: dict[str, list[tuple[float, Incident]]] = {}
     for event_id, (agent_id, time) in at.items():
         by_agent.setdefault(agent_id, []).append((time, planted[event_id]))
     found: dict[str, Alert] = {}
-    true, false, in_changes = [], [], 0
+    true: list[Alert] = []
+    false: list[Alert] = []
+    in_changes = 0
     for alert in last.values():
         ids = {event_id for e in alert.evidence for event_id in e.event_ids}
         hits = {planted[i].incident_id for i in ids if i in planted}
@@ -98,9 +106,16 @@ def account_text(simulation: Simulation, alerts: Sequence[Alert]) -> str:
         how = f"{hit.severity} after {_span(_seconds(hit.time) - i.start)}" if hit else "-"
         rows.append(f"  {mark}  {i.kind:24} {how:26} {textwrap.shorten(i.story, 110)}")
     total = len(a.true) + len(a.false)
-    rows.append(f"\n{total} alerts in {span:.0f} days ({total / span:.1f} a day): {len(a.true)} on what was planted, {len(a.false)} on nothing that was planted;")
-    by = ", ".join(f"{sum(x.severity == s for x in a.true)} of {sum(x.severity == s for x in (*a.true, *a.false))} {s}" for s in ("critical", "high", "medium", "low"))
-    rows.append(f"of the false ones {a.in_changes} fell into a harmless change (a rollout, new hires, a role change). True by severity: {by}.")
+    rows.append(
+        f"\n{total} alerts in {span:.0f} days ({total / span:.1f} a day): {len(a.true)} on what was planted, {len(a.false)} on nothing that was planted;"
+    )
+    by = ", ".join(
+        f"{sum(x.severity == s for x in a.true)} of {sum(x.severity == s for x in (*a.true, *a.false))} {s}"
+        for s in ("critical", "high", "medium", "low")
+    )
+    rows.append(
+        f"of the false ones {a.in_changes} fell into a harmless change (a rollout, new hires, a role change). True by severity: {by}."
+    )
     return "\n".join(rows)
 
 

@@ -58,7 +58,9 @@ class Scored:
         """Score lines as in the contract, rounded to a ten-thousandth of a bit."""
         scores = np.round(self.score, 4).tolist()
         parts = np.round(self.parts, 4).tolist()
-        return [ScoreLine(e.event_id, e.agent_id, s, Parts(*p)) for e, s, p in zip(self.events, scores, parts, strict=True)]
+        return [
+            ScoreLine(e.event_id, e.agent_id, s, Parts(*p)) for e, s, p in zip(self.events, scores, parts, strict=True)
+        ]
 
 
 class Engine:
@@ -106,7 +108,11 @@ class Engine:
         if b is None:
             return []
         odd = np.flatnonzero((b.rung < 0) & (b.classification.hash != 0))
-        new = {str(decoded.events[i].classification) for i in odd} - self.unknown if len(odd) and len(self.unknown) < 100 else set()
+        new = (
+            {str(decoded.events[i].classification) for i in odd} - self.unknown
+            if len(odd) and len(self.unknown) < 100
+            else set()
+        )
         self.unknown |= new
         return sorted(new)
 
@@ -127,7 +133,7 @@ class Engine:
         if self.windows is not None:
             for e, sums in enumerate(out.window.tolist()):
                 paid[e] = self.windows.pay(int(b.agent.hash[e]), sums)
-            out.score += paid
+            np.add(out.score, paid, out=out.score)
             out.parts[:, KINDS.index("rate")] += paid
             out.marks[(out.score >= out.threshold) & (paid > 0)] |= NOTABLE
         return paid
@@ -141,7 +147,13 @@ class Engine:
         for e in [*telling, len(b.time)]:
             while t < turns and turned[t] <= e:
                 entity, cohort = int(out.turned[t]), profile.cohort_key(int(b.cohort[turned[t]]))
-                self._end_day(entity, out.days[t, : out.days_length[t]].tolist(), float(out.clock[turned[t]]), scored, "cohort" if entity == cohort else "agent")
+                self._end_day(
+                    entity,
+                    out.days[t, : out.days_length[t]].tolist(),
+                    float(out.clock[turned[t]]),
+                    scored,
+                    "cohort" if entity == cohort else "agent",
+                )
                 t += 1
             if e == len(b.time):
                 break
@@ -179,7 +191,15 @@ class Engine:
         if i < 0 or not head[i]["shifted"] or clock - head[i]["shifted"] > SHIFT_DAYS * 86400:
             return None
         day = rfc3339(float(head[i]["shifted"]))[:10]
-        return Evidence("cohort_shift", "volume", f"the daily amounts of its whole cohort changed by {day}", "-", 0.0, [], 1)
+        return Evidence(
+            "cohort_shift",
+            "volume",
+            f"the daily amounts of its whole cohort changed by {day}",
+            "-",
+            0.0,
+            [],
+            1,
+        )
 
 
 def warm_up(settings: Settings) -> None:

@@ -77,7 +77,16 @@ class Episodes:
         self.merged = 0
         self._due: list[tuple[float, str]] = []
 
-    def add(self, kept: Kept, clock: float, threshold: float, *, notable: bool, warming: bool, shift: Evidence | None) -> list[Alert]:
+    def add(
+        self,
+        kept: Kept,
+        clock: float,
+        threshold: float,
+        *,
+        notable: bool,
+        warming: bool,
+        shift: Evidence | None,
+    ) -> list[Alert]:
         """Add an event to its agent's episode; the alert revisions that this calls for."""
         out = self.lapse(clock)
         agent_id = kept.event.agent_id
@@ -180,7 +189,9 @@ def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None
         if len(names) < MOST_NAMES and name[:MOST_TEXT] not in names:
             names.append(name[:MOST_TEXT])
         if counted is not None and len(counted) < MOST_COUNTED:
-            digest = int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")
+            digest = int.from_bytes(
+                hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big"
+            )
             if digest not in counted:
                 counted.append(digest)
 
@@ -203,7 +214,11 @@ def _severity(x: Episode) -> int:
 def _worth_saying(x: Episode) -> bool:
     n = x.events
     round_number = n in {2, 5} or (n >= 10 and str(n).rstrip("0") in {"1", "2", "5"})
-    return round_number or _severity(x) > x.said_severity or not set(by_kind(dict(zip(KINDS, x.parts, strict=True)))) <= set(x.said_kinds)
+    return (
+        round_number
+        or _severity(x) > x.said_severity
+        or not set(by_kind(dict(zip(KINDS, x.parts, strict=True)))) <= set(x.said_kinds)
+    )
 
 
 def _say(x: Episode, time: float) -> Alert:

@@ -11,7 +11,24 @@ import numpy as np
 from models.batch import AMOUNT, AMOUNT_WIDTH, BITS, DETAIL, FACT, FACT_WIDTH, PAID, SESSION, Batch, Scores
 from models.memory import NAMED_FACTS, TEXTS, TOP
 from models.signals import (
-    BRANCH, CLASSIFICATION, CLEARANCE, CLOSENESS, DOMAIN, FACTS, FLOW, HOUR, N_FACTS, N_SIGNALS, OUTCOME, OWNER, PERMISSION, RECIPIENT, RESOURCE, ROOT, SIGNALS, TOOL,
+    BRANCH,
+    CLASSIFICATION,
+    CLEARANCE,
+    CLOSENESS,
+    DOMAIN,
+    FACTS,
+    FLOW,
+    HOUR,
+    N_FACTS,
+    N_SIGNALS,
+    OUTCOME,
+    OWNER,
+    PERMISSION,
+    RECIPIENT,
+    RESOURCE,
+    ROOT,
+    SIGNALS,
+    TOOL,
     TRANSITION,
 )  # fmt: skip
 from models.state import TEXT
@@ -21,11 +38,41 @@ from stream.codec import AccessEvent
 from stream.reason import expected_values, number
 
 MOST_ATTRIBUTES = 2048  # bytes
-_USUAL_OF = {RESOURCE: BRANCH, FLOW: RECIPIENT, CLOSENESS: RECIPIENT, OUTCOME: TOOL, HOUR: TOOL, OWNER: ROOT, TRANSITION: TOOL}
-_CLOSE = ("one that it knows", "one that has written to it before", "one with whom it shares a contact", "known to its peers", "known elsewhere in the fleet", "new, at a known domain", "seen by no agent before")
-_OWNER = {1: "bears the name of the person it acts for", 2: "was never seen before", 3: "is the usual one for the person it acts for", 4: "belongs to another person than the one it acts for", 5: "is shared between several people"}
+_USUAL_OF = {
+    RESOURCE: BRANCH,
+    FLOW: RECIPIENT,
+    CLOSENESS: RECIPIENT,
+    OUTCOME: TOOL,
+    HOUR: TOOL,
+    OWNER: ROOT,
+    TRANSITION: TOOL,
+}
+_CLOSE = (
+    "one that it knows",
+    "one that has written to it before",
+    "one with whom it shares a contact",
+    "known to its peers",
+    "known elsewhere in the fleet",
+    "new, at a known domain",
+    "seen by no agent before",
+)
+_OWNER = {
+    1: "bears the name of the person it acts for",
+    2: "was never seen before",
+    3: "is the usual one for the person it acts for",
+    4: "belongs to another person than the one it acts for",
+    5: "is shared between several people",
+}
 _DAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
-_AMOUNTS = {"bytes": 0, "records": 1, "session_calls": 2, "call_rate": 3, "bytes_sum": 0, "records_sum": 1, "session_calls_sum": 2}
+_AMOUNTS = {
+    "bytes": 0,
+    "records": 1,
+    "session_calls": 2,
+    "call_rate": 3,
+    "bytes_sum": 0,
+    "records_sum": 1,
+    "session_calls_sum": 2,
+}
 
 
 class Kept(msgspec.Struct):
@@ -83,10 +130,22 @@ def keep(event: AccessEvent, e: int, b: Batch, s: Scores, window_bits: float) ->
 def evidence(ladder: tuple[str, ...], kept: Kept) -> list[Evidence]:
     """What was strange about an event, strongest first, then what belongs into the sentence though it is not strange."""
     d = np.frombuffer(kept.detail, np.float32).tolist()
-    items = [_fact(ladder, k, kept, d) if k < N_FACTS else _tail(k, kept, d) for k in range(N_SIGNALS) if d[PAID + k] > 0]
+    items = [
+        _fact(ladder, k, kept, d) if k < N_FACTS else _tail(k, kept, d) for k in range(N_SIGNALS) if d[PAID + k] > 0
+    ]
     if kept.window_bits > 0:
         sums = ", ".join(f"{number(x)} {name}" for name, x in zip(FEATURES[:5], kept.window, strict=False) if x >= 0.5)
-        items.append(Evidence("windows", "rate", sums or "nothing", "its other hours", round(kept.window_bits, 2), [kept.event.event_id], 1))
+        items.append(
+            Evidence(
+                "windows",
+                "rate",
+                sums or "nothing",
+                "its other hours",
+                round(kept.window_bits, 2),
+                [kept.event.event_id],
+                1,
+            )
+        )
     items.sort(key=lambda i: (-i.bits, i.name))
     return items + _context(ladder, kept, d)
 
@@ -101,7 +160,20 @@ def did(kept: Kept) -> Did:
     event = kept.event
     recipients = [r.id for r in event.recipients or ()]
     people = sum(r.size or 1 for r in event.recipients or ()) if recipients else None
-    return Did(event.event_id, event.action, event.tool, event.resource, event.classification, event.records, event.bytes, recipients[:20], people, event.approved, kept.denied, _attributes(event))
+    return Did(
+        event.event_id,
+        event.action,
+        event.tool,
+        event.resource,
+        event.classification,
+        event.records,
+        event.bytes,
+        recipients[:20],
+        people,
+        event.approved,
+        kept.denied,
+        _attributes(event),
+    )
 
 
 def _attributes(event: AccessEvent) -> Any:
@@ -130,7 +202,11 @@ def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Eviden
         observed = event.classification or ""
     elif k == TRANSITION:
         before = _recalled(kept, TEXTS - 1)
-        observed = f"from {before} to {event.tool or event.action}" if before else f"straight to {event.tool or event.action} at the start of a session"
+        observed = (
+            f"from {before} to {event.tool or event.action}"
+            if before
+            else f"straight to {event.tool or event.action} at the start of a session"
+        )
     elif k == OUTCOME:
         observed = event.outcome or "success"
     elif k == HOUR:
@@ -144,8 +220,15 @@ def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Eviden
     else:
         observed = event.tool or event.action
     expected = expected_values(usual)
-    numbers = {"own": round(row[0], 1), "of": round(row[1]), "peers": round(row[2], 1), "distinct": round(row[4], 1)}
-    return Evidence(FACTS[k].name, FACTS[k].kind, observed, expected, round(d[BITS + k], 2), [event.event_id], 1, numbers)
+    numbers = {
+        "own": round(row[0], 1),
+        "of": round(row[1]),
+        "peers": round(row[2], 1),
+        "distinct": round(row[4], 1),
+    }
+    return Evidence(
+        FACTS[k].name, FACTS[k].kind, observed, expected, round(d[BITS + k], 2), [event.event_id], 1, numbers
+    )
 
 
 def _party(ladder: tuple[str, ...], k: int, kept: Kept, at: int, derived: float) -> str:
@@ -158,7 +241,11 @@ def _party(ladder: tuple[str, ...], k: int, kept: Kept, at: int, derived: float)
     if k == CLOSENESS:
         return _CLOSE[int(derived)]
     data = f"{event.classification} data" if event.classification in ladder else "data of unknown class"
-    where = "outside the organisation" if derived == 0 else f"to {'an' if recipient.type in {'agent', 'email'} else 'a'} {recipient.type or 'recipient'}"
+    where = (
+        "outside the organisation"
+        if derived == 0
+        else f"to {'an' if recipient.type in {'agent', 'email'} else 'a'} {recipient.type or 'recipient'}"
+    )
     return f"{data} {where}"
 
 
@@ -181,7 +268,15 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
     signal = SIGNALS[k]
     bits = round(d[BITS + k], 2)
     if k - N_FACTS == CLEARANCE:
-        return Evidence(signal.name, signal.kind, _below(kept), "recipients cleared for the data", bits, [event.event_id], 1)
+        return Evidence(
+            signal.name,
+            signal.kind,
+            _below(kept),
+            "recipients cleared for the data",
+            bits,
+            [event.event_id],
+            1,
+        )
     at = AMOUNT + _AMOUNTS[signal.name] * AMOUNT_WIDTH
     x, mean, spread, peers = d[at : at + AMOUNT_WIDTH]
     back = math.expm1 if signal.name.startswith(("bytes", "records")) else math.exp
@@ -189,12 +284,23 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
     observed = round(max(0.0, back(x)), 1)
     tool = event.tool or event.action
     numbers = {"tool": tool, "typical": typical, "high": high, "peers": peers_typical}
-    return Evidence(signal.name, signal.kind, observed, f"typically {number(typical)}, rarely above {number(high)}", bits, [event.event_id], 1, numbers)
+    return Evidence(
+        signal.name,
+        signal.kind,
+        observed,
+        f"typically {number(typical)}, rarely above {number(high)}",
+        bits,
+        [event.event_id],
+        1,
+        numbers,
+    )
 
 
 def below(kept: Kept) -> int:
     """How many people that got it lack the clearance."""
-    return sum(r.size or 1 for r, c in zip(kept.event.recipients or (), kept.clearances, strict=True) if 0 <= c < kept.rung)
+    return sum(
+        r.size or 1 for r, c in zip(kept.event.recipients or (), kept.clearances, strict=True) if 0 <= c < kept.rung
+    )
 
 
 def _below(kept: Kept) -> str:
@@ -216,6 +322,20 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))
     top, records = int(d[SESSION]), d[SESSION + 1]
     if event.recipients and top >= 0 and (2 * top >= len(ladder) or top > kept.rung):
-        much = f"{number(records)} record{'' if records == 1 else 's'} of {ladder[top]} data" if records else f"{ladder[top]} data"
-        out.append(Evidence("read_before", "sequence", f"earlier in the same session it had handled {much}", "-", 0.0, [event.event_id], 1))
+        much = (
+            f"{number(records)} record{'' if records == 1 else 's'} of {ladder[top]} data"
+            if records
+            else f"{ladder[top]} data"
+        )
+        out.append(
+            Evidence(
+                "read_before",
+                "sequence",
+                f"earlier in the same session it had handled {much}",
+                "-",
+                0.0,
+                [event.event_id],
+                1,
+            )
+        )
     return out

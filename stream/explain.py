@@ -25,12 +25,16 @@ def baseline(engine: Engine, agent_id: str) -> dict[str, Any] | None:
     return profile.baseline(engine.state, agent_id, name_hash(agent_id))
 
 
-def from_files(settings: Settings, files: Sequence[str], agent_id: str, tick: Callable[[Lines], None]) -> dict[str, Any]:
+def from_files(
+    settings: Settings, files: Sequence[str], agent_id: str, tick: Callable[[Lines], None]
+) -> dict[str, Any]:
     """Replay files, then read the agent's baseline."""
     engine, summary = replay(settings, files, None, None, None, tick)
     found = baseline(engine, agent_id)
     if found is None:
-        raise InputError(f"no event of agent {agent_id!r} among the {summary.events:,} events read; check the id's spelling")
+        raise InputError(
+            f"no event of agent {agent_id!r} among the {summary.events:,} events read; check the id's spelling"
+        )
     return found
 
 
@@ -38,25 +42,34 @@ def from_worker(address: str, agent_id: str) -> dict[str, Any]:
     """Ask a running worker."""
     url = f"http://{address}/agents/{urllib.parse.quote(agent_id, safe='')}"
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=10) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
     except urllib.error.HTTPError as error:
         if error.code == 404:
-            raise InputError(f"the worker at {address} has no baseline of agent {agent_id!r}; another worker may hold its partition") from None
+            raise InputError(
+                f"the worker at {address} has no baseline of agent {agent_id!r}; another worker may hold its partition"
+            ) from None
         raise BrokerError(f"the worker at {address} answered {error.code}; see its log") from None
     except (OSError, ValueError) as error:
-        raise BrokerError(f"no worker answers at {address} ({error}); it serves on STRAYLINE_HTTP_HOST:STRAYLINE_HTTP_PORT") from None
+        raise BrokerError(
+            f"no worker answers at {address} ({error}); it serves on STRAYLINE_HTTP_HOST:STRAYLINE_HTTP_PORT"
+        ) from None
 
 
 def baseline_text(b: dict[str, Any]) -> str:
     """A baseline for reading."""
-    rows = [f"{plain(b['agent_id'])}: {number(b['events'])} events from {rfc3339(b['first_event_time'])} to {rfc3339(b['last_event_time'])}"]
+    rows = [
+        f"{plain(b['agent_id'])}: {number(b['events'])} events from {rfc3339(b['first_event_time'])} to {rfc3339(b['last_event_time'])}"
+    ]
     for fact, values in b["usual"].items():
         known = ", ".join(f"{plain(v['value'], 60)} ({number(v['count'])})" for v in values)
         rows.append(f"  {fact:15} {known}; {number(b['distinct'][fact])} different in all")
     for tool, amounts in b["amounts"].items():
-        said = ", ".join(f"{(size if what == 'bytes' else number)(v['typical'])} {'' if what == 'bytes' else what} (rarely above {(size if what == 'bytes' else number)(v['high'])})" for what, v in amounts.items())
+        said = ", ".join(
+            f"{(size if what == 'bytes' else number)(v['typical'])} {'' if what == 'bytes' else what} (rarely above {(size if what == 'bytes' else number)(v['high'])})"
+            for what, v in amounts.items()
+        )
         rows.append(f"  a call of {plain(tool, 48)} moves {said}")
     if b["daily_amounts"]:
         rows.append(f"  daily amounts, latest last: {', '.join(number(x) for x in b['daily_amounts'][-14:])}")

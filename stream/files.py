@@ -7,8 +7,9 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 import zstandard
 
@@ -31,7 +32,9 @@ class Lines:
         try:
             self._raw: Any = sys.stdin.buffer if path == "-" else Path(path).open("rb")  # noqa: SIM115
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error.strerror or error}; check the path and its permissions") from None
+            raise InputError(
+                f"cannot read {path}: {error.strerror or error}; check the path and its permissions"
+            ) from None
         self.size = 0 if path == "-" else os.fstat(self._raw.fileno()).st_size
         self.consumed = 0
 
@@ -59,7 +62,9 @@ class Lines:
                     rest.append(last)
                     held += len(last)
         except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
-            raise InputError(f"{self.path} is damaged or cut short after line {number - 1}: {error}; the lines before that are scored, get the file again for the rest") from None
+            raise InputError(
+                f"{self.path} is damaged or cut short after line {number - 1}: {error}; the lines before that are scored, get the file again for the rest"
+            ) from None
         except OSError as error:
             raise InputError(f"cannot read {self.path} after line {number - 1}: {error.strerror or error}") from None
         tail = b"".join(rest)
@@ -70,7 +75,7 @@ class Lines:
         raw = _Counted(self._raw, self)
         head = raw.read(4)
         if head[:2] == b"\x1f\x8b":
-            source: Any = gzip.GzipFile(fileobj=_Rejoined(head, raw))  # type: ignore[arg-type]
+            source: Any = gzip.GzipFile(fileobj=cast("Any", _Rejoined(head, raw)))
         elif head == b"\x28\xb5\x2f\xfd":
             source = _Frames(_Rejoined(head, raw))
         else:
@@ -172,10 +177,8 @@ class Output:
         """Leave whatever stood at the path as it was."""
         if self._beside is not None:
             if self._file is not None:
-                try:
+                with suppress(OSError):  # the disk is full: closing tries to write once more, and the file goes anyway
                     self._file.close()
-                except OSError:
-                    pass  # the disk is full: closing tries to write once more, and the file goes anyway
             self._beside.unlink(missing_ok=True)
             self._beside = None
 
@@ -190,4 +193,6 @@ class Output:
             raise self._error(error) from None
 
     def _error(self, error: OSError) -> OutputError:
-        return OutputError(f"cannot write {self.path}: {error.strerror or error}; nothing was left at that path by this run. Free space or choose another path, then run again")
+        return OutputError(
+            f"cannot write {self.path}: {error.strerror or error}; nothing was left at that path by this run. Free space or choose another path, then run again"
+        )

@@ -129,9 +129,7 @@ ANALYST = AgentType("data-analyst", 0.12, "4.6.1", (6.5, 18.5), 6.0, 9.0, 0.1, (
     Tool("archive.restore", "read", "archive:read", "archive/{area}/{n}", "confidential", 0.0, 400, 110, 1),
 ))  # fmt: skip
 TYPES = (SUPPORT, SALES, FINANCE, HR, REVIEW, ANALYST)
-ROLLED_OUT = Tool(
-    "licences.check", "execute", "licences:read", "licences/{area}/{n}", "internal", 1.2, 12, 700, 2
-)
+ROLLED_OUT = Tool("licences.check", "execute", "licences:read", "licences/{area}/{n}", "internal", 1.2, 12, 700, 2)
 TYPE = {each.name: each for each in TYPES}
 OWNER = {tool.name: each for each in TYPES for tool in each.tools}
 TOOL = {tool.name: tool for each in TYPES for tool in each.tools}
@@ -296,9 +294,7 @@ def access(
         "scopes": [tool.scope],
     }
     spread = 0.7 if tool.records >= 4 else 0.35
-    records = max(
-        1, round(tool.records * agent.volume.get(tool.name, 1.0) * scale * math.exp(rng.gauss(0, spread)))
-    )
+    records = max(1, round(tool.records * agent.volume.get(tool.name, 1.0) * scale * math.exp(rng.gauss(0, spread))))
     event["records"] = records
     event["bytes"] = max(16, round(records * tool.size * math.exp(rng.gauss(0, 0.35))))
     if tool.audience:

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -86,7 +87,12 @@ class Partition:
                         reader.read(record.value)
                     except Corrupt as reason:
                         corrupt += 1
-                        log.warning("corrupt baselines record left out: what it held is learned anew", partition=self.number, offset=record.offset, reason=str(reason))
+                        log.warning(
+                            "corrupt baselines record left out: what it held is learned anew",
+                            partition=self.number,
+                            offset=record.offset,
+                            reason=str(reason),
+                        )
             source = TopicPartition(EVENTS, self.number)
             last = (await consumer.end_offsets([source]))[source]
         finally:
@@ -95,11 +101,23 @@ class Partition:
         self._writer = reader.writer()
         self.next_offset = reader.next_offset
         if self.next_offset > last:
-            log.warning("the events topic is shorter than what was learned from it, so it is a new one: reading it from its beginning", partition=self.number, learned_to=self.next_offset, end=last)
+            log.warning(
+                "the events topic is shorter than what was learned from it, so it is a new one: reading it from its beginning",
+                partition=self.number,
+                learned_to=self.next_offset,
+                end=last,
+            )
             self.next_offset = 0
         seconds = time.perf_counter() - begin
         metrics.RECOVERY.observe(seconds)
-        log.info("partition ready", partition=self.number, next_offset=self.next_offset, agents=int(self.engine.state["agents"].tally[0]), records=reader.records, seconds=round(seconds, 2))
+        log.info(
+            "partition ready",
+            partition=self.number,
+            next_offset=self.next_offset,
+            agents=int(self.engine.state["agents"].tally[0]),
+            records=reader.records,
+            seconds=round(seconds, 2),
+        )
 
     async def take(self, event: Any) -> None:
         """Score a batch: `event` is Faust's, its value aiokafka's records. It is acknowledged by a later `flush`."""
@@ -111,7 +129,9 @@ class Partition:
             if fresh:
                 scored = await asyncio.get_running_loop().run_in_executor(self._executor, self._score, fresh)
                 arrived = {r.offset: r.timestamp / 1000.0 for r in fresh} if scored.alerts else {}
-                self._alerts += [(a, arrived[fresh[i].offset]) for a, i in zip(scored.alerts, scored.alert_positions, strict=True)]
+                self._alerts += [
+                    (a, arrived[fresh[i].offset]) for a, i in zip(scored.alerts, scored.alert_positions, strict=True)
+                ]
                 if scored.rejects:
                     keys = {r.offset: r.key for r in fresh}
                     self._rejects += [(reject, keys[reject.position]) for reject in scored.rejects]
@@ -129,13 +149,27 @@ class Partition:
                 learned, self.waiting = self.waiting, 0
                 if not events:
                     return
-                records = await asyncio.get_running_loop().run_in_executor(self._executor, self._writer.flush, self.next_offset) if learned else []
+                records = (
+                    await asyncio.get_running_loop().run_in_executor(
+                        self._executor, self._writer.flush, self.next_offset
+                    )
+                    if learned
+                    else []
+                )
             if records:
                 with metrics.STAGE.labels("deliver").time():
                     async with self._producer.transaction():
-                        sent = [await self._producer.send(ALERTS, encode(a), key=a.agent_id.encode("utf-8", "surrogatepass")) for a, _ in alerts]
+                        sent = [
+                            await self._producer.send(
+                                ALERTS, encode(a), key=a.agent_id.encode("utf-8", "surrogatepass")
+                            )
+                            for a, _ in alerts
+                        ]
                         sent += [await self._send_reject(reject, key) for reject, key in rejects]
-                        sent += [await self._producer.send(BASELINES, r.value, key=r.key, partition=self.number) for r in records]
+                        sent += [
+                            await self._producer.send(BASELINES, r.value, key=r.key, partition=self.number)
+                            for r in records
+                        ]
                         await asyncio.gather(*sent)
                 now = time.time()
                 for _, arrived in alerts:
@@ -147,26 +181,47 @@ class Partition:
     async def close(self) -> None:
         """Give the partition up; what was not flushed is for the next owner."""
         await self._producer.stop()
-        for gauge in (metrics.THRESHOLD, metrics.AGENTS, metrics.WARMING, metrics.STATE, metrics.EVENT_TIME, metrics.PROCESSED, metrics.LAG):
-            try:
+        for gauge in (
+            metrics.THRESHOLD,
+            metrics.AGENTS,
+            metrics.WARMING,
+            metrics.STATE,
+            metrics.EVENT_TIME,
+            metrics.PROCESSED,
+            metrics.LAG,
+        ):
+            with suppress(KeyError):  # never set
                 gauge.remove(str(self.number))
-            except KeyError:
-                pass  # never set
 
     def _score(self, records: Sequence[Any]) -> Scored:
         with metrics.STAGE.labels("decode").time():
             decoded = self.engine.decode([r.value for r in records], [r.offset for r in records])
         for name in self.engine.unknown_classifications(decoded):
-            log.warning("a classification is not on the ladder and counts as unknown", classification=name, setting="STRAYLINE_CLASSIFICATIONS")
+            log.warning(
+                "a classification is not on the ladder and counts as unknown",
+                classification=name,
+                setting="STRAYLINE_CLASSIFICATIONS",
+            )
         with metrics.STAGE.labels("score").time():
             return self.engine.score(decoded)
 
     async def _send_reject(self, reject: Reject, key: bytes | None) -> Any:
         value = reject.raw[:MOST_REJECT]
-        headers = {"reason": reject.reason, "detail": reject.detail, "topic": EVENTS, "partition": str(self.number), "offset": str(reject.position)}
+        headers = {
+            "reason": reject.reason,
+            "detail": reject.detail,
+            "topic": EVENTS,
+            "partition": str(self.number),
+            "offset": str(reject.position),
+        }
         if len(value) < len(reject.raw):
             headers["cut_from_bytes"] = str(len(reject.raw))
-        return await self._producer.send(REJECTED, value, key=key, headers=[(k, v.encode("utf-8", "surrogatepass")) for k, v in headers.items()])
+        return await self._producer.send(
+            REJECTED,
+            value,
+            key=key,
+            headers=[(k, v.encode("utf-8", "surrogatepass")) for k, v in headers.items()],
+        )
 
     def _measure(self, scored: Scored, records: int) -> None:
         state, number = self.engine.state, str(self.number)

@@ -19,7 +19,9 @@ def produce(settings: Settings, events: Iterable[dict[str, Any]]) -> int:
     check_topics(settings)
     count = 0
     try:
-        producer = KafkaProducer(bootstrap_servers=settings.broker.split(","), compression_type="zstd", linger_ms=20, acks="all")
+        producer = KafkaProducer(
+            bootstrap_servers=settings.broker.split(","), compression_type="zstd", linger_ms=20, acks="all"
+        )
         try:
             sent = []
             for event in events:
@@ -34,5 +36,7 @@ def produce(settings: Settings, events: Iterable[dict[str, Any]]) -> int:
         finally:
             producer.close(timeout=10)
     except KafkaError as error:
-        raise BrokerError(f"events could not be delivered to {settings.broker}: {error}; {count:,} were handed over before that") from None
+        raise BrokerError(
+            f"events could not be delivered to {settings.broker}: {error}; {count:,} were handed over before that"
+        ) from None
     return count

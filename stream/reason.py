@@ -57,12 +57,14 @@ def did(event: Did) -> str:
     """What the strangest event did, as a clause without its subject."""
     verb = _DONE.get(event.action, f"did “{plain(event.action, 24)}” on")
     if event.denied:
-        verb = f"was denied: it {verb}" if event.action in _DONE else f"was denied: it {verb}"
+        verb = f"was denied when it {verb}"
     what = []
     if event.classification:
         what.append(plain(event.classification, 32))
     if event.records is not None:
-        what.append(f"{'data, ' if event.classification else ''}{number(event.records)} record{'' if event.records == 1 else 's'}")
+        what.append(
+            f"{'data, ' if event.classification else ''}{number(event.records)} record{'' if event.records == 1 else 's'}"
+        )
     elif event.bytes is not None:
         what.append(f"{'data, ' if event.classification else ''}{size(event.bytes)}")
     elif event.classification:
@@ -74,7 +76,11 @@ def did(event: Did) -> str:
     if event.recipients:
         names = ", ".join(plain(r, 48) for r in event.recipients[:2])
         more = f" and {len(event.recipients) - 2} more" if len(event.recipients) > 2 else ""
-        people = f" ({number(event.people)} people)" if event.people is not None and event.people > len(event.recipients) else ""
+        people = (
+            f" ({number(event.people)} people)"
+            if event.people is not None and event.people > len(event.recipients)
+            else ""
+        )
         out += f" to {names}{more}{people}"
     if event.tool:
         out += f" with {plain(event.tool, 48)}"
@@ -89,7 +95,13 @@ def _seen(e: Evidence, never: str, rarely: str) -> str:
     else:
         said = f"{rarely}: about {number(max(1, own))} of its {number(of)} events"
     peers = b.get("peers", 0.0)
-    return said + (f", as do about {number(peers)} of its peers" if own >= 0.5 and peers >= 1 else f"; about {number(peers)} of its peers have" if peers >= 1 else "; none of its peers has")
+    return said + (
+        f", as do about {number(peers)} of its peers"
+        if own >= 0.5 and peers >= 1
+        else f"; about {number(peers)} of its peers have"
+        if peers >= 1
+        else "; none of its peers has"
+    )
 
 
 def _amount(e: Evidence) -> str:
@@ -135,7 +147,15 @@ def clause(e: Evidence) -> str:
     return _CLAUSES[e.name](e)
 
 
-def reason(agent_id: str, agent_type: str | None, event: Did, evidence: Sequence[Evidence], exposure: Exposure, *, warming: bool) -> str:
+def reason(
+    agent_id: str,
+    agent_type: str | None,
+    event: Did,
+    evidence: Sequence[Evidence],
+    exposure: Exposure,
+    *,
+    warming: bool,
+) -> str:
     """The sentence that a person reads, and what is usual."""
     who = plain(agent_id) + (f" ({plain(agent_type, 48)})" if agent_type else "")
     signals = [e for e in evidence if e.name not in CONTEXT]
@@ -149,7 +169,9 @@ def reason(agent_id: str, agent_type: str | None, event: Did, evidence: Sequence
     if exposure.events > 1:
         moved = [f"{number(exposure.records)} records"] if exposure.records is not None else []
         moved += [size(exposure.bytes)] if exposure.bytes is not None else []
-        out += f" The episode has {exposure.events} such events" + (f" and {' and '.join(moved)}" if moved else "") + "."
+        out += (
+            f" The episode has {exposure.events} such events" + (f" and {' and '.join(moved)}" if moved else "") + "."
+        )
     usual = next((e.expected for e in signals if e.expected.startswith("usually ")), None)
     if usual:
         out += f" {usual[0].upper()}{usual[1:]}."

@@ -37,7 +37,11 @@ def scored(engine: Engine, batches: Iterable[tuple[int, Sequence[bytes]]]) -> It
         for first, records in batches:
             decoded: Decoded = engine.decode(records, range(first, first + len(records)))
             for name in engine.unknown_classifications(decoded):
-                log.warning("a classification is not on the ladder and counts as unknown", classification=name, setting="STRAYLINE_CLASSIFICATIONS")
+                log.warning(
+                    "a classification is not on the ladder and counts as unknown",
+                    classification=name,
+                    setting="STRAYLINE_CLASSIFICATIONS",
+                )
             done = pending.result() if pending else None
             pending = pool.submit(engine.score, decoded)
             if done:
@@ -47,7 +51,12 @@ def scored(engine: Engine, batches: Iterable[tuple[int, Sequence[bytes]]]) -> It
 
 
 def replay(
-    settings: Settings, paths: Sequence[str], scores: str | None, alerts: str | None, rejects: str | None, tick: Callable[[Lines], None] = lambda _: None
+    settings: Settings,
+    paths: Sequence[str],
+    scores: str | None,
+    alerts: str | None,
+    rejects: str | None,
+    tick: Callable[[Lines], None] = lambda _: None,
 ) -> tuple[Engine, Summary]:
     """Read files of events in the order given and write what the engine says of them.
 

@@ -107,7 +107,9 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     known = {s.name for s in SETTINGS}
     unknown = sorted(name for name in env if name.startswith(PREFIX) and name not in known)
     if unknown:
-        raise SettingsError(f"unknown setting {', '.join(unknown)}; the settings are {', '.join(s.name for s in SETTINGS)}")
+        raise SettingsError(
+            f"unknown setting {', '.join(unknown)}; the settings are {', '.join(s.name for s in SETTINGS)}"
+        )
     values = {}
     for s in SETTINGS:
         text = env.get(s.name, s.default)

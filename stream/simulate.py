@@ -90,17 +90,13 @@ def simulate(
     if unknown := sorted(set(kinds) - set(KINDS)):
         raise ValueError(f"unknown kind of incident {', '.join(unknown)}; the kinds are {', '.join(KINDS)}")
     if start.tzinfo is None:
-        raise ValueError(
-            "the start needs an offset from UTC: without one the events would depend on the machine"
-        )
+        raise ValueError("the start needs an offset from UTC: without one the events would depend on the machine")
     fleet = staffed(Random(f"{seed}:fleet"), agents, days, start)
     fleet, changes = changed(Random(f"{seed}:changes"), fleet, days, start)
     surge = next((change for change in changes if change.what == "quarter_end"), None)
     events = [event for agent in fleet for event in ordinary_life(seed, agent, days, start, surge)]
     events += export(Random(f"{seed}:export"), fleet, changes)
-    avoid = {
-        name for each in changes if each.what in {"role_change", "big_export"} for name in each.agent_ids
-    }
+    avoid = {name for each in changes if each.what in {"role_change", "big_export"} for name in each.agent_ids}
     planted = plant(seed, fleet, events, kinds, days, start, twins, avoid)
     events += [event for each in planted for event in each.added]
     events.sort(key=when)
@@ -153,9 +149,7 @@ def changed(rng: Random, fleet: list[Agent], days: int, start: datetime) -> tupl
     midnight = start.timestamp()
 
     def change(what: str, who: Sequence[Agent], first: float, last: float, story: str) -> Change:
-        return Change(
-            what, tuple(each.agent_id for each in who), midnight + first * DAY, midnight + last * DAY, story
-        )
+        return Change(what, tuple(each.agent_id for each in who), midnight + first * DAY, midnight + last * DAY, story)
 
     newcomers = [each for each in fleet if each.first > 0]
     changes = [
@@ -170,15 +164,11 @@ def changed(rng: Random, fleet: list[Agent], days: int, start: datetime) -> tupl
     ]
     day = workday(0.4, days, start)
     cohort = [each for each in fleet if each.agent_type == REVIEW.name and each.first == 0]
-    changes.append(
-        change("tool_rollout", cohort, day, day + 3, f"every {REVIEW.name} gets {ROLLED_OUT.name}")
-    )
+    changes.append(change("tool_rollout", cohort, day, day + 3, f"every {REVIEW.name} gets {ROLLED_OUT.name}"))
     after = []
     for each in cohort:
         weights = (*each.weights, each.weights[-1] + ROLLED_OUT.weight * rng.lognormvariate(0, 0.3))
-        after.append(
-            replace(each, first=day, tools=(*each.tools, ROLLED_OUT), weights=weights, version="7.5.0")
-        )
+        after.append(replace(each, first=day, tools=(*each.tools, ROLLED_OUT), weights=weights, version="7.5.0"))
     fleet = [replace(each, last=day) if each in cohort else each for each in fleet] + after
 
     day = workday(0.54, days, start)
@@ -205,9 +195,7 @@ def changed(rng: Random, fleet: list[Agent], days: int, start: datetime) -> tupl
     day = workday(0.64, days, start)
     finance = [each for each in fleet if each.agent_type == "finance-reconciler"]
     changes.append(
-        change(
-            "quarter_end", finance, day, day + 2, "the quarter is closed: three times the usual in finance"
-        )
+        change("quarter_end", finance, day, day + 2, "the quarter is closed: three times the usual in finance")
     )
     return fleet, sorted(changes, key=lambda each: each.start)
 
@@ -233,9 +221,7 @@ def export(rng: Random, fleet: list[Agent], changes: list[Change]) -> Iterator[E
     yield access(rng, agent, tools["extracts.send"], at, session, 40.0, approved=True, recipients=auditor)
 
 
-def ordinary_life(
-    seed: int, agent: Agent, days: int, start: datetime, surge: Change | None
-) -> Iterator[Event]:
+def ordinary_life(seed: int, agent: Agent, days: int, start: datetime, surge: Change | None) -> Iterator[Event]:
     """Yield an agent's ordinary calls, session by session."""
     rng = Random(f"{seed}:{agent.agent_id}:{agent.first}")
     kind = TYPE[agent.agent_type]

@@ -85,9 +85,7 @@ TOPICS = (
         "what is usual for each agent; partition for partition beside the events",
     ),
 )
-DEFAULT_PARTITIONS = (
-    4  # of the events: no more workers than these can share the work, and it cannot grow later
-)
+DEFAULT_PARTITIONS = 4  # of the events: no more workers than these can share the work, and it cannot grow later
 
 
 def ensure_topics(
@@ -151,9 +149,7 @@ def _drift(admin: KafkaAdminClient, found: dict[str, int], broker: str) -> Itera
         count = topic.partitions or found[EVENTS]
         # More alert partitions, or fewer, change nothing; a baseline must be where its agent's events are.
         if topic.name == BASELINES and found[topic.name] != count:
-            grow = (
-                f"kafka-topics --bootstrap-server {broker} --alter --topic {topic.name} --partitions {count}"
-            )
+            grow = f"kafka-topics --bootstrap-server {broker} --alter --topic {topic.name} --partitions {count}"
             anew = f"{_delete(broker, topic.name)}` and `strayline topics --partitions {count}"
             mend = f"run `{grow}`" if found[topic.name] < count else f"learn the baselines anew: run `{anew}`"
             yield f"{topic.name} has partitions={found[topic.name]}, should be {count} as {EVENTS} has: {mend}"

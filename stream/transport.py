@@ -175,8 +175,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return done + 1
 
     def on_buffer_full(self, tp: TP) -> None:
-        # Faust would stop polling the partition and, with none left, sleep a whole second: with buffers counted in
-        # batches that is most of the time. A full queue holds up the loop that polls, which is back-pressure enough.
+        # Faust would stop polling the partition and, with none left, sleep a whole second: a hundred batches that each
+        # waited 20 ms for a delivery took 17 s through a buffer of four, and 2.4 s so. A full queue holds up the loop
+        # that polls, which is back-pressure enough.
         if not self._is_batched(tp.topic):
             super().on_buffer_full(tp)
 

@@ -42,7 +42,14 @@ def run(settings: Settings) -> int:
     warm_up(settings)
     metrics.BUILD.labels(version("strayline")).set(1)
     metrics.declare(settings.alerts_per_day)
-    log.info("worker starts", broker=settings.broker, group=settings.group, instance=_instance(settings), partitions=partitions, http=f"{settings.http_host}:{settings.http_port}")
+    log.info(
+        "worker starts",
+        broker=settings.broker,
+        group=settings.group,
+        instance=_instance(settings),
+        partitions=partitions,
+        http=f"{settings.http_host}:{settings.http_port}",
+    )
     worker = faust.Worker(make_app(settings), loglevel="WARNING", redirect_stdouts=False, quiet=True)
     try:
         worker.execute_from_commandline()
@@ -138,7 +145,10 @@ class Desk:
             try:
                 await asyncio.gather(*(p.flush() for p in list(self.partitions.values())))
             except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
-                fatal("alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells", error)
+                fatal(
+                    "alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells",
+                    error,
+                )
 
     async def _opened(self, number: int) -> Partition:
         if self._flusher is None:
@@ -176,7 +186,10 @@ class Web(Service):  # type: ignore[misc]
         try:
             await web.TCPSite(self._runner, self._settings.http_host, self._settings.http_port).start()
         except OSError as error:
-            fatal(f"cannot serve on {self._settings.http_host}:{self._settings.http_port}; set STRAYLINE_HTTP_PORT to a free port", error)
+            fatal(
+                f"cannot serve on {self._settings.http_host}:{self._settings.http_port}; set STRAYLINE_HTTP_PORT to a free port",
+                error,
+            )
 
     async def on_stop(self) -> None:
         if self._runner is not None:
@@ -203,7 +216,11 @@ class Web(Service):  # type: ignore[misc]
 
 def fatal(what: str, error: BaseException | None = None) -> None:
     """Say why and end the process at once. Nothing is lost: what was not in a transaction is read again."""
-    log.error(what, error=f"{type(error).__name__}: {error}" if error else None, exc_info=error if os.environ.get("PYTHONFAULTHANDLER") else None)
+    log.error(
+        what,
+        error=f"{type(error).__name__}: {error}" if error else None,
+        exc_info=error if os.environ.get("PYTHONFAULTHANDLER") else None,
+    )
     sys.stderr.flush()
     os._exit(1)
 

@@ -193,6 +193,18 @@ def test_the_same_input_gives_the_same_scores_in_a_clone(kind, rows):
     assert pickle.dumps(first) == pickle.dumps(second)
 
 
+@each
+def test_the_order_of_a_dict_does_not_matter_even_where_memory_is_full(kind):
+    """Encoders order fields as they like; what is forgotten must not follow from that."""
+    forwards, backwards = kind(), kind()
+    for i in range(60):
+        row = {f"name-{i}-{j}": f"value-{j}" if j % 2 else j / 7 for j in range(50)}
+        forwards.learn_one(row)
+        backwards.learn_one(dict(reversed(row.items())))
+        assert forwards.score_one(row) == backwards.score_one(row)
+    assert pickle.dumps(forwards) == pickle.dumps(backwards)
+
+
 def stream() -> Iterator[dict[str, Any]]:
     """Names, texts and numbers, with more of them than a detector keeps."""
     rng = Random(3)

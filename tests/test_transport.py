@@ -55,6 +55,7 @@ class Reader:
         group: str,
         acks: Callable[[int], bool] = lambda _: True,
         gate: asyncio.Event | None = None,
+        work: float = 0.0,
         **settings: Any,
     ) -> None:
         self.app = app_for(bootstrap, group, **settings)
@@ -71,6 +72,8 @@ class Reader:
                     event.ack()
                 if gate is not None:
                     await gate.wait()
+                if work:
+                    await asyncio.sleep(work)  # a delivery, say
 
         self.app.agent(batched(self.app, topic))(read)
 
@@ -100,12 +103,8 @@ def create(broker: Broker, topic: str, partitions: int) -> str:
     return topic
 
 
-async def produce(
-    broker: Broker, topic: str, records: list[tuple[int, bytes | None]], **settings: Any
-) -> None:
-    async with aiokafka.AIOKafkaProducer(
-        bootstrap_servers=broker.bootstrap, linger_ms=5, **settings
-    ) as producer:
+async def produce(broker: Broker, topic: str, records: list[tuple[int, bytes | None]], **settings: Any) -> None:
+    async with aiokafka.AIOKafkaProducer(bootstrap_servers=broker.bootstrap, linger_ms=5, **settings) as producer:
         sent = [
             await producer.send(topic, value, key=b"k" if value is None else None, partition=partition)
             for partition, value in records
@@ -134,9 +133,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     ("writer", "codec"),
     [
         *(("aiokafka", codec) for codec in (None, "gzip", "snappy", "lz4", "zstd")),
-        *(
-            ("kafka-python", codec) for codec in (None, "gzip", "zstd")
-        ),  # for which it needs nothing else installed
+        *(("kafka-python", codec) for codec in (None, "gzip", "zstd")),  # for which it needs nothing else installed
     ],
 )
 def test_every_record_arrives_once_and_in_order(broker, unique, codec, writer):
@@ -148,9 +145,7 @@ def test_every_record_arrives_once_and_in_order(broker, unique, codec, writer):
         if writer == "aiokafka":
             await produce(broker, topic, written, compression_type=codec)
         else:
-            with KafkaProducer(
-                bootstrap_servers=broker.bootstrap, compression_type=codec, linger_ms=5
-            ) as producer:
+            with KafkaProducer(bootstrap_servers=broker.bootstrap, compression_type=codec, linger_ms=5) as producer:
                 for partition, value in written:
                     producer.send(topic, value, partition=partition)
                 producer.flush()
@@ -164,6 +159,7 @@ def test_every_record_arrives_once_and_in_order(broker, unique, codec, writer):
         assert all(len({r.partition for r in event.value}) == 1 for event in reader.events)
         assert len(reader.events) < len(written) / 10
         assert committed(broker, group) == {0: 1000, 1: 1000, 2: 1000}
+        assert not any(reader.app.consumer._gap.values())  # which would grow for ever
 
     run(test)
 
@@ -258,12 +254,27 @@ def test_a_slow_reader_holds_up_the_fetching_and_loses_nothing(broker, unique):
                 await reader.app.consumer.commit()
                 await asyncio.to_thread(committed, broker, group)
             assert sum(map(len, waiting.values())) <= 6  # four in the queue, one on each side of it
-            began = time.monotonic()
             gate.set()
             await reader.until(lambda: len(reader.records) >= 5000)
-            assert time.monotonic() - began < 5  # stock back-pressure sleeps a second for every few batches
         assert [r.offset for r in reader.records] == list(range(5000))
         assert committed(broker, group) == {0: 5000}
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_a_full_buffer_does_not_make_the_reader_wait(broker, unique):
+    """Faust's own back-pressure sleeps a second whenever no partition is left to poll: half a minute here."""
+    topic, group = create(broker, unique("events"), 1), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, b"x")] * 5000)
+        reader = Reader(broker.bootstrap, topic, group, work=0.02)  # a hundred times
+        async with reader.running():
+            await reader.until(lambda: len(reader.events) >= 1)
+            began = time.monotonic()
+            await reader.until(lambda: len(reader.records) >= 5000)
+            assert time.monotonic() - began < 8
 
     run(test)
 
@@ -279,10 +290,17 @@ def test_a_rebalance_drops_what_is_not_acknowledged_and_it_is_read_again(broker,
         second = Reader(broker.bootstrap, topic, group, stream_wait_empty=False)
         async with first.running():
             await first.until(lambda: len(first.records) >= 1000)
-            done = first.events[0].message
             old = list(first.events)
+            done = old[0].message
             start = {0: 0, 1: 0} | {done.partition: done.offset + 1}
             await reaches({done.partition: done.offset + 1}, lambda: committed(broker, group))
+
+            async def on_revoked(*_: Any, **__: Any) -> None:  # at the last moment, and not the first of any partition
+                for event in old:
+                    if event.message.offset > 150:
+                        event.ack()
+
+            first.app.on_partitions_revoked.connect(on_revoked)
             async with second.running():
                 await second.until(lambda: len(second.events) >= 1)
                 taken = second.records[0].partition
@@ -296,10 +314,57 @@ def test_a_rebalance_drops_what_is_not_acknowledged_and_it_is_read_again(broker,
                     await first.app.consumer.commit()
                 assert committed(broker, group).get(kept, 0) == start[kept]
                 assert [r.offset for r in second.records] == list(range(start[taken], 500))
-                again = [r for event in first.events[len(old) :] for r in event.value]
-                assert [(r.partition, r.offset) for r in again] == [
+                again = first.events[len(old) :]
+                assert [(r.partition, r.offset) for e in again for r in e.value] == [
                     (kept, n) for n in range(start[kept], 500)
                 ]
+                for event in again[:-1]:
+                    event.ack()
+                await reaches(again[-2].message.offset + 1, lambda: committed(broker, group).get(kept, 0))
+                for _ in range(10):
+                    await first.app.consumer.commit()
+                assert committed(broker, group)[kept] == again[-2].message.offset + 1
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_a_rebalance_commits_what_was_acknowledged_before_it(broker, unique):
+    """However long the next commit was still away."""
+    topic, group = create(broker, unique("events"), 2), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(n % 2, b"x") for n in range(400)])
+        first = Reader(broker.bootstrap, topic, group, broker_commit_interval=3600.0)
+        second = Reader(broker.bootstrap, topic, group)
+        async with first.running():
+            await first.until(lambda: len(first.records) >= 400)
+            assert committed(broker, group) == {}
+            async with second.running():
+                await reaches({0: 200, 1: 200}, lambda: committed(broker, group))
+                await produce(broker, topic, [(n % 2, b"y") for n in range(2)])
+                await second.until(lambda: len(second.records) >= 1)
+        assert [r.value for r in second.records] == [b"y"]
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_what_is_read_again_after_a_seek_takes_the_place_of_what_was(broker, unique):
+    """Faust seeks to the committed offset when its flow stops in mid-poll."""
+    topic, group = create(broker, unique("events"), 1), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, b"x")] * 300)
+        reader = Reader(broker.bootstrap, topic, group, acks=lambda n: n == 0 or n > 5)
+        async with reader.running():
+            await reader.until(lambda: len(reader.records) >= 300)
+            await reaches({0: 50}, lambda: committed(broker, group))
+            await reader.app.consumer.perform_seek()
+            await reaches({0: 300}, lambda: committed(broker, group))
+            for event in reader.events:
+                event.ack()
+        assert [r.offset for r in reader.records] == [*range(300), *range(50, 300)]
 
     run(test)
 

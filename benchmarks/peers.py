@@ -1,0 +1,119 @@
+"""What others would run on the same events: the rules that most SOCs have, and River's half-space trees, one an agent.
+
+A peer is a function from an event, as `json.loads` gives it, to a score; it scores by what came before and then learns. Both get what
+our own models get where it helps them: amounts on a log scale, flags of novelty. No labels, no tuning to a set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from river import anomaly, base, compose, preprocessing
+
+Event = Mapping[str, Any]
+Peer = Callable[[Event], float]
+ROLLING = 500  # calls of an agent that its mean and spread are taken over
+FIRING = 3.0  # standard deviations at which such a rule fires; a first-seen value counts as much
+AMOUNTS = ("bytes", "records")
+
+
+def recipients(event: Event) -> list[str]:
+    """Who received the data."""
+    return [r["id"] for r in event.get("recipients") or ()]
+
+
+def _values(event: Event) -> dict[str, list[str]]:
+    """What the first-seen rules watch."""
+    return {
+        "tool": [event.get("tool") or event["action"]],
+        "scope": list(event.get("scopes") or ()),
+        "recipient": recipients(event),
+    }
+
+
+def soc_rules() -> Peer:
+    """First-seen and rolling z-score rules, as a SOC writes them, added up.
+
+    Each of an agent's tool, scope and recipient that it never used before counts as `FIRING`; of its bytes and records the larger
+    z-score over its last `ROLLING` amounts is added, on a log scale, where a rule on raw amounts fires at every long tail.
+
+    What they miss: how usual novelty is for this agent, anything seen once long ago, anything that adds up slowly.
+    """
+    seen: set[tuple[str, str, str]] = set()
+    rolling: dict[tuple[str, str], deque[float]] = defaultdict(lambda: deque(maxlen=ROLLING))
+    sums: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+
+    def score(event: Event) -> float:
+        agent = event["agent_id"]
+        total = 0.0
+        for name, values in _values(event).items():
+            keys = {(agent, name, value) for value in values}
+            total += FIRING * (not keys <= seen)
+            seen.update(keys)
+        strangest = 0.0
+        for name in AMOUNTS:
+            if event.get(name) is None:
+                continue
+            value = math.log1p(event[name])
+            last, add = rolling[agent, name], sums[agent, name]
+            if len(last) >= 10:
+                mean = add[0] / len(last)
+                spread = math.sqrt(max(1e-6, add[1] / len(last) - mean * mean))
+                strangest = max(strangest, (value - mean) / spread)
+            if len(last) == ROLLING:
+                add[0] -= last[0]
+                add[1] -= last[0] * last[0]
+            last.append(value)
+            add[0] += value
+            add[1] += value * value
+        return total + strangest
+
+    return score
+
+
+def half_space_trees() -> Peer:
+    """River's HalfSpaceTrees with its own defaults, one for each agent, its features scaled to 0..1 by River's MinMaxScaler.
+
+    Features: whether the tool, a scope, a recipient, the resource's root or the outcome is new to the agent, and log(1 + x)
+    of bytes, records and the number of recipients.
+
+    What they miss: an agent's first window of 250 events, since mass is needed before anything is anomalous; anything that adds up.
+    """
+    seen: set[tuple[str, str, str]] = set()
+    models: dict[str, base.AnomalyDetector] = {}
+
+    def score(event: Event) -> float:
+        agent = event["agent_id"]
+        model = models.get(agent)
+        if model is None:
+            model = models[agent] = compose.Pipeline(
+                preprocessing.MinMaxScaler(), anomaly.HalfSpaceTrees(seed=1)
+            )
+        watched = _values(event) | {
+            "root": [str(event.get("resource") or "").strip("/").split("/")[0]],
+            "outcome": [event.get("outcome") or "success"],
+        }
+        x = {}
+        for name, values in watched.items():
+            keys = {(agent, name, value) for value in values}
+            x[name] = float(not keys <= seen)
+            seen.update(keys)
+        for name in AMOUNTS:
+            x[name] = math.log1p(event.get(name) or 0.0)
+        x["recipients"] = math.log1p(len(recipients(event)))
+        out = float(model.score_one(x))
+        model.learn_one(x)
+        return out
+
+    return score
+
+
+PEERS: dict[str, Callable[[], Peer]] = {"SOC rules": soc_rules, "River HST": half_space_trees}
+
+
+def scored(peer: Peer, events: Iterable[Event]) -> list[tuple[str, float]]:
+    """Each event's id and its score, in order."""
+    return [(event["event_id"], peer(event)) for event in events]
