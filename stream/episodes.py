@@ -20,7 +20,7 @@ from models.loop import EPISODE_GAP, EPISODE_LONGEST
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
 from stream.evidence import Kept, below, did, evidence, outside
-from stream.reason import reason, title
+from stream.reason import OF_THE_EVENT, reason, title
 from stream.techniques import techniques
 
 MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_TEXT, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 512, 32, 32
@@ -150,7 +150,8 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.first_event_time = min(x.first_event_time, kept.time)
     x.last_event_time = max(x.last_event_time, kept.time)
     x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
-    for item in evidence(ladder, kept):
+    found = evidence(ladder, kept)
+    for item in found:
         have = x.evidence.get(item.name)
         if have is None:
             x.evidence[item.name] = item
@@ -160,8 +161,11 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
         x.evidence[item.name] = msgspec.structs.replace(stronger, event_ids=ids, count=have.count + item.count)
     event = kept.event
     done = did(kept)
-    if kept.own > x.best:
+    if kept.own > x.best:  # what is said beside the strangest event is about that event
         x.best = kept.own
+        for name in OF_THE_EVENT:
+            x.evidence.pop(name, None)
+        x.evidence |= {item.name: item for item in found if item.name in OF_THE_EVENT}
         x.did = done
     recipients = [r.id for r in event.recipients or ()]
     _list(x.principals, [event.principal])
@@ -214,16 +218,18 @@ def _severity(x: Episode) -> int:
 def _worth_saying(x: Episode) -> bool:
     n = x.events
     round_number = n in {2, 5} or (n >= 10 and str(n).rstrip("0") in {"1", "2", "5"})
-    return (
-        round_number
-        or _severity(x) > x.said_severity
-        or not set(by_kind(dict(zip(KINDS, x.parts, strict=True)))) <= set(x.said_kinds)
-    )
+    return round_number or _severity(x) > x.said_severity or not set(_kinds(x)) <= set(x.said_kinds)
+
+
+def _kinds(x: Episode) -> list[str]:
+    """Broken policy is a fact and not a degree, so it is named whatever else is stranger."""
+    kinds = by_kind(dict(zip(KINDS, x.parts, strict=True)))
+    return ["policy", *(k for k in kinds if k != "policy")] if x.people_below else kinds
 
 
 def _say(x: Episode, time: float) -> Alert:
     level = _severity(x)
-    kinds = by_kind(dict(zip(KINDS, x.parts, strict=True)))
+    kinds = _kinds(x)
     x.revision += 1
     x.said, x.said_severity, x.said_kinds = x.events, level, kinds
     evidence = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[:MOST_EVIDENCE]

@@ -317,6 +317,10 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
     """What is not strange by itself but belongs into the sentence."""
     event = kept.event
     out = []
+    if (
+        below(kept) and d[PAID + N_FACTS + CLEARANCE] <= 0
+    ):  # another signal of its group said more; it is said all the same
+        out.append(_tail(N_FACTS + CLEARANCE, kept, d))
     if event.approved is not None and event.recipients:
         said = "nobody approved it" if not event.approved else "it was approved by a person"
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))

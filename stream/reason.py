@@ -89,19 +89,21 @@ def did(event: Did) -> str:
 
 def _seen(e: Evidence, never: str, rarely: str) -> str:
     b = e.baseline
-    own, of = b.get("own", 0.0), b.get("of", 0.0)
-    if own < 0.5:
-        said = f"{never} in its {number(of)} events so far" if of >= 1 else f"{never} before"
-    else:
-        said = f"{rarely}: about {number(max(1, own))} of its {number(of)} events"
-    peers = b.get("peers", 0.0)
-    return said + (
-        f", as do about {number(peers)} of its peers"
-        if own >= 0.5 and peers >= 1
-        else f"; about {number(peers)} of its peers have"
-        if peers >= 1
-        else "; none of its peers has"
-    )
+    own, of, peers = b.get("own", 0.0), b.get("of", 0.0), b.get("peers", 0.0)
+    if own >= 0.5:
+        said = f"{rarely}: about {number(max(1, own))} of its {_events(of)}"
+        return said + (f", as do about {number(peers)} of its peers" if peers >= 1 else "")
+    said = f"{never} in its {_events(of)} so far" if of >= 1 else f"{never} before"
+    return said + (f"; about {number(peers)} of its peers have" if peers >= 1 else "")
+
+
+def _events(n: float) -> str:
+    return f"{number(n)} event{'' if n == 1 else 's'}"
+
+
+def _alone(e: Evidence) -> bool:
+    """Neither the agent nor any of its peers has done this."""
+    return "peers" in e.baseline and "own" in e.baseline and e.baseline["own"] < 0.5 and e.baseline["peers"] < 1
 
 
 def _amount(e: Evidence) -> str:
@@ -110,7 +112,9 @@ def _amount(e: Evidence) -> str:
     b = e.baseline
     what = f"{unit(float(e.observed))}{word} in one call of {plain(str(b['tool']), 48)}, usually {unit(b['typical'])} and rarely above {unit(b['high'])}"
     if e.name.endswith("_sum"):
-        return f"what it moves a call stays above its usual ({e.count} calls so far): {what}"
+        return (
+            f"what it moves a call stays above its usual ({e.count} call{'' if e.count == 1 else 's'} so far): {what}"
+        )
     return what
 
 
@@ -139,7 +143,21 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "read_before": lambda e: f"{e.observed}",
     "cohort_shift": lambda e: f"{e.observed}",
 }  # fmt: skip
-CONTEXT = ("approval", "read_before", "cohort_shift")
+OF_THE_EVENT = ("approval", "read_before")  # of the strangest event alone
+CONTEXT = ("clearance", "approval", "read_before", "cohort_shift")  # said whatever else is
+# Said less well by the one than by the other.
+_COVERED = {
+    "bytes": "bytes_sum",
+    "records": "records_sum",
+    "session_calls": "session_calls_sum",
+    "closeness": "recipient",
+    "resource": "branch",
+    "branch": "root",
+}
+_USUALLY = {
+    "tool": "uses", "permission": "uses", "root": "touches", "branch": "touches", "resource": "touches", "owner": "touches", "classification": "handles",
+    "transition": "uses", "outcome": "uses", "hour": "uses", "recipient": "sends to", "domain": "sends to", "closeness": "sends to", "flow": "sends to",
+}  # fmt: skip
 
 
 def clause(e: Evidence) -> str:
@@ -158,23 +176,29 @@ def reason(
 ) -> str:
     """The sentence that a person reads, and what is usual."""
     who = plain(agent_id) + (f" ({plain(agent_type, 48)})" if agent_type else "")
-    signals = [e for e in evidence if e.name not in CONTEXT]
-    chosen: list[Evidence] = []
-    for e in signals:
-        if len(chosen) < MOST_CLAUSES and not any(clause(e) == clause(c) for c in chosen):
-            chosen.append(e)
-    said = [clause(e) for e in chosen] + [clause(e) for e in evidence if e.name in CONTEXT]
+    names = {e.name for e in evidence}
+    signals = [e for e in evidence if e.name not in CONTEXT and _COVERED.get(e.name) not in names]
+    said: list[str] = []
+    alone = False
+    for e in signals[:MOST_CLAUSES]:
+        text = clause(e)
+        nor = not alone and _alone(e) and text.startswith("it has never ")
+        alone |= nor
+        said.append(text + (", nor has any of its peers" if nor else ""))
+    said += [clause(e) for e in evidence if e.name in CONTEXT]
     out = f"{who} {did(event)}"
     out += f": {'; '.join(said)}." if said else "."
     if exposure.events > 1:
         moved = [f"{number(exposure.records)} records"] if exposure.records is not None else []
         moved += [size(exposure.bytes)] if exposure.bytes is not None else []
         out += (
-            f" The episode has {exposure.events} such events" + (f" and {' and '.join(moved)}" if moved else "") + "."
+            f" The episode has {exposure.events} such events"
+            + (f" with {' and '.join(moved)} in all" if moved else "")
+            + "."
         )
-    usual = next((e.expected for e in signals if e.expected.startswith("usually ")), None)
+    usual = next((e for e in signals if e.expected.startswith("usually ") and e.name in _USUALLY), None)
     if usual:
-        out += f" {usual[0].upper()}{usual[1:]}."
+        out += f" It usually {_USUALLY[usual.name]} {usual.expected.removeprefix('usually ')}."
     if warming:
         out += " It is new, so it is judged mostly by its peers."
     return out

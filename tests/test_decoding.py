@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import json
 import math
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 from random import Random
 from typing import Any
@@ -62,9 +64,7 @@ TEXTS = (
     "agent_type", "agent_version", "principal", "session_id", "tool", "resource", "classification",
 )  # fmt: skip
 
-thorough = settings(
-    deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+thorough = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 name = text.filter(bool)
@@ -241,10 +241,11 @@ BAD = {
 )
 def test_a_value_out_of_its_domain_is_refused_and_the_field_named(field, garbage):
     """Accepting it would need a guess at what was meant."""
-    out = one(dumped(FULL | {field: garbage}), max_bytes=4 * MAX)
-    assert isinstance(out, Reject)
-    assert out.reason == "bad_value"
-    assert f"`$.{field}" in out.detail
+    for event in (FULL, BASE):
+        out = one(dumped(event | {field: garbage}), max_bytes=4 * MAX)
+        assert isinstance(out, Reject)
+        assert out.reason == "bad_value"
+        assert f"`$.{field}" in out.detail
 
 
 @pytest.mark.parametrize("field", sorted(FULL.keys() - set(REQUIRED)))
@@ -293,9 +294,7 @@ def test_what_is_not_read_must_still_be_utf8(place):
 
 
 @pytest.mark.parametrize("field", ["event_id", "agent_id", "action", *TEXTS])
-@pytest.mark.parametrize(
-    "value", ["a\0b", "\0", " ", "\ufffd", "😀", "x" * 8192, "\\u0000", "NaN", "null", "\r\n"]
-)
+@pytest.mark.parametrize("value", ["a\0b", "\0", " ", "\ufffd", "😀", "x" * 8192, "\\u0000", "NaN", "null", "\r\n"])
 def test_any_text_of_the_allowed_length_is_kept_as_it_is(field, value):
     """A name is compared, never interpreted."""
     out = one(dumped(FULL | {field: value}))
@@ -422,10 +421,7 @@ def test_nesting_is_refused_only_beyond_the_limit():
     """Many brackets side by side, or in a text, are no depth."""
     for levels, expected in ((NESTING - 2, None), (NESTING - 1, "too_deep")):
         inner = json.loads("[" * levels + "]" * levels)
-        assert (
-            reason(BASE | {"attributes": {"a": inner}} if expected is None else BASE | {"x": [inner]})
-            == expected
-        )
+        assert reason(BASE | {"attributes": {"a": inner, "b": [[], [], []]}}) == expected
     assert reason(BASE | {"recipients": [{"id": f"r{i}"} for i in range(100)]}) is None
     assert reason(BASE | {"tool": "[" * 5000}) is None
     assert reason(BASE | {"tool": '"' + "[" * 5000}) is None
@@ -433,12 +429,26 @@ def test_nesting_is_refused_only_beyond_the_limit():
 
 def test_a_record_of_the_largest_size_is_read_and_one_byte_more_is_not():
     """The bound is the operator's, and the reject says which setting it is."""
-    raw = dumped(FULL)
-    assert isinstance(one(raw, max_bytes=len(raw)), AccessEvent)
-    out = one(raw, max_bytes=len(raw) - 1)
+    for raw in (dumped(FULL | {"of our own": "x" * 1000}), dumped(BASE)):
+        assert isinstance(one(raw, max_bytes=len(raw)), AccessEvent)
+        out = one(raw, max_bytes=len(raw) - 1)
+        assert isinstance(out, Reject)
+        assert out.reason == "too_large"
+        assert "STRAYLINE_MAX_EVENT_BYTES" in out.detail
+
+
+def test_a_nested_record_is_refused_where_the_stack_is_nearly_used_up():
+    """The decoder calls itself for each level: a host deep in calls of its own must not fall over it."""
+    raw = dumped(BASE | {"attributes": {"a": json.loads("[" * 300 + "]" * 300)}})
+
+    def below(frames: int) -> AccessEvent | Reject:
+        return one(raw) if frames == 0 else below(frames - 1)
+
+    assert isinstance(below(0), AccessEvent)
+    used = len(inspect.stack(0))
+    out = below(sys.getrecursionlimit() - used - 150)
     assert isinstance(out, Reject)
-    assert out.reason == "too_large"
-    assert "STRAYLINE_MAX_EVENT_BYTES" in out.detail
+    assert out.reason == "too_deep"
 
 
 @thorough
