@@ -131,17 +131,19 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def replay(
-    events: Path, settings: Mapping[str, str], scores: Path | None, alerts: Path | None, where: Path = ROOT
+    events: Path,
+    settings: Mapping[str, str],
+    scores: Path | None,
+    alerts: Path | None,
+    where: Path = ROOT,
 ) -> None:
-    """`strayline replay` of the checkout at `where`, in a process of its own.
+    """`strayline replay` of the code at `where`, in a process of its own; `settings` go into its environment.
 
     Raises `RuntimeError` with what it said if it fails.
     """
     command = [sys.executable, "-m", "stream", "replay", str(events)]
     command += ["--scores", str(scores)] if scores else []
     command += ["--alerts", str(alerts)] if alerts else []
-    done = subprocess.run(
-        command, cwd=where, env=environment(settings), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=where, env=environment(settings), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")

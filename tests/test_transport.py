@@ -360,6 +360,9 @@ def test_what_is_read_again_after_a_seek_takes_the_place_of_what_was(broker, uni
         async with reader.running():
             await reader.until(lambda: len(reader.records) >= 300)
             await reaches({0: 50}, lambda: committed(broker, group))
+            reader.app.consumer._thread._consumer._max_poll_records = (
+                70  # batches that end elsewhere than the first ones
+            )
             await reader.app.consumer.perform_seek()
             await reaches({0: 300}, lambda: committed(broker, group))
             for event in reader.events:

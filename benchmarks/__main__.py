@@ -1,0 +1,71 @@
+"""`python -m benchmarks [speed] [detection] [transport] [ablation]`: what `make bench` prints, everything but the last by default.
+
+Each section prints its tables beside the peers of the same run and keeps the numbers in `bench-out/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from benchmarks import transport
+from benchmarks.ablation import ablation
+from benchmarks.detection import detection
+from benchmarks.kafka import missing
+from benchmarks.report import save, say, table, warn
+from benchmarks.speed import speed
+
+SECTIONS = ("speed", "detection", "transport", "ablation")
+DEFAULT = SECTIONS[:3]
+
+
+def _transport() -> None:
+    lack = missing()
+    if lack is not None:
+        warn(f"TRANSPORT NOT MEASURED: {lack}")
+        return
+    say("transport: a broker, and each reader in turn …")
+    rates = transport.run()
+    slowest = min(rate for _, rate in rates)
+    table(
+        "Records from Kafka to Python, nothing done with them",
+        ["reader", "events/s", "ratio"],
+        [[name, f"{rate:,.0f}", f"{rate / slowest:.1f} x"] for name, rate in rates],
+    )
+    save("transport", dict(rates))
+
+
+def main() -> int:
+    """Run the sections asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "sections",
+        nargs="*",
+        metavar="SECTION",
+        help=f"{', '.join(SECTIONS)}; default {', '.join(DEFAULT)}",
+    )
+    parser.add_argument("--sets", default="", help="only these labelled sets, separated by commas")
+    parser.add_argument("--no-peers", action="store_true", help="detection of ours alone: the peers are slow")
+    args = parser.parse_args()
+    sections = args.sections or list(DEFAULT)
+    if unknown := set(sections) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    begin = time.perf_counter()
+    for section in SECTIONS:
+        if section not in sections:
+            continue
+        if section == "speed":
+            speed()
+        elif section == "detection":
+            detection([name for name in args.sets.split(",") if name], peers=not args.no_peers)
+        elif section == "transport":
+            _transport()
+        else:
+            ablation()
+    say(f"benchmarks: {time.perf_counter() - begin:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
