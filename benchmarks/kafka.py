@@ -109,9 +109,7 @@ def jars() -> Path:
             done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
             if done.returncode or not any(fetched.glob("kafka_*.jar")):
                 tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
-                raise BrokerError(
-                    f"Maven could not fetch Kafka's jars; check its access to Maven Central:\n{tail}"
-                )
+                raise BrokerError(f"Maven could not fetch Kafka's jars; check its access to Maven Central:\n{tail}")
             fetched.rename(LIBS)
     return LIBS
 
@@ -156,9 +154,7 @@ class Broker:
         if lack is not None:
             raise BrokerError(lack)
         if _answers(self.port, timeout=0.5):
-            raise BrokerError(
-                f"a Kafka already answers on {self.bootstrap}: stop it, or choose another --port"
-            )
+            raise BrokerError(f"a Kafka already answers on {self.bootstrap}: stop it, or choose another --port")
         libs = jars()
         self.data.mkdir(parents=True, exist_ok=True)
         logs = (self.data / "logs").resolve()
@@ -252,27 +248,19 @@ def _answers(port: int, timeout: float) -> bool:
     Asked on the wire, because a client library brings its own retries and threads, and an accepted connection alone
     says nothing: the listener is open seconds before the broker has caught up with its controller.
     """
-    request = struct.pack(
-        ">hhih5si", 3, 1, 7, 5, b"probe", 0
-    )  # Metadata, version 1, correlation 7, no topics
+    request = struct.pack(">hhih5si", 3, 1, 7, 5, b"probe", 0)  # Metadata, version 1, correlation 7, no topics
     try:
         with socket.create_connection(("127.0.0.1", port), timeout) as s:
             s.sendall(struct.pack(">i", len(request)) + request)
             answer = s.makefile("rb").read(12)  # length, correlation, number of brokers
     except OSError:
         return False
-    return (
-        len(answer) == 12 and struct.unpack(">iii", answer)[1] == 7 and struct.unpack(">iii", answer)[2] > 0
-    )
+    return len(answer) == 12 and struct.unpack(">iii", answer)[1] == 7 and struct.unpack(">iii", answer)[2] > 0
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.kafka", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument(
-        "--port", type=int, default=9092, help="where it listens on this machine (default 9092)"
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kafka", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--port", type=int, default=9092, help="where it listens on this machine (default 9092)")
     parser.add_argument("--data", type=Path, help="folder to keep its data in; by default it is temporary")
     options = parser.parse_args()
 

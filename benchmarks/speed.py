@@ -78,7 +78,8 @@ def _timed(what: Callable[[], Any]) -> tuple[float, float]:
 
 
 def _turns(plain: Path, packed: Path, folder: Path) -> tuple[dict[str, Any], Engine]:
-    texts = plain.read_text().splitlines()
+    raw = plain.read_bytes().splitlines()
+    texts = [line.decode() for line in raw]
     settings = load(SETTINGS)
     scores, alerts = str(folder / "scores.jsonl"), str(folder / "alerts.jsonl")
     engines: list[Engine] = []
@@ -96,7 +97,8 @@ def _turns(plain: Path, packed: Path, folder: Path) -> tuple[dict[str, Any], Eng
 
     decoded = [json.loads(text) for text in texts[:PEER_EVENTS]]
     kinds: dict[str, tuple[int, int, Callable[[], Any]]] = {  # rounds, events, what to do
-        LOADS: (ROUNDS, len(texts), lambda: _loads(texts)),
+        LOADS: (ROUNDS, len(texts), partial(_loads, texts)),
+        f"{LOADS} of bytes, as a file gives them": (ROUNDS, len(texts), partial(_loads, raw)),
         "replay": (ROUNDS, len(texts), lambda: run(plain, write=False)),
         "replay, scores and alerts written": (ROUNDS, len(texts), lambda: run(plain, write=True)),
         "replay .gz": (ROUNDS, len(texts), lambda: run(packed, write=False)),
@@ -125,7 +127,7 @@ def _score(peer: Callable[[], Peer], events: Sequence[Event]) -> None:
     scored(peer(), events)
 
 
-def _loads(texts: Sequence[str]) -> None:
+def _loads(texts: Sequence[str] | Sequence[bytes]) -> None:
     for text in texts:
         json.loads(text)
 

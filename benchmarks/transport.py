@@ -129,9 +129,7 @@ def run() -> list[tuple[str, float]]:
     """Events per second of each reader, fastest expected first."""
     with Broker() as broker:
         admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
-        admin.create_topics(
-            {TOPIC: {"num_partitions": PARTITIONS, "replication_factor": 1}}, wait_for_metadata=True
-        )
+        admin.create_topics({TOPIC: {"num_partitions": PARTITIONS, "replication_factor": 1}}, wait_for_metadata=True)
         admin.close()
         asyncio.run(_fill(broker.bootstrap))
         return [

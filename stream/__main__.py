@@ -77,6 +77,7 @@ def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str
       strayline replay mon.jsonl.gz tue.jsonl.gz --alerts alerts.jsonl --rejects rejects.jsonl
     """
     del format_  # one format so far
+    _refuse_shared(files, [path for path in (scores, alerts, rejects) if path])
     settings = load()
     from stream.replay import replay as run  # noqa: PLC0415
 
@@ -86,6 +87,11 @@ def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str
     seconds = time.perf_counter() - begin
     click.echo(
         f"{summary.events:,} events, {summary.rejects:,} rejects, {summary.alerts:,} alerts ({summary.messages:,} messages) in {seconds:.1f} s"
+        + "".join(
+            f", {n:,} {what}"
+            for n, what in ((summary.late, "late"), (summary.skewed, "skewed"), (summary.repeated, "repeated"))
+            if n
+        )
         + ("" if rejects or not summary.rejects else "; see why with --rejects PATH"),
         err=True,
     )
@@ -209,6 +215,18 @@ def explain(agent_id: str, files: tuple[str, ...], address: str | None, as_json:
         with _progress(files) as tick:
             baseline = from_files(settings, files, agent_id, tick)
     click.echo(json.dumps(baseline, indent=2, ensure_ascii=False) if as_json else baseline_text(baseline))
+
+
+def _refuse_shared(files: tuple[str, ...], outputs: list[str]) -> None:
+    """Results must not overwrite each other, nor what is read. Devices, pipes and `-` may be named twice."""
+    taken = {os.path.realpath(f) for f in files if f != "-"}
+    for path in outputs:
+        real = os.path.realpath(path)
+        if path == "-" or (os.path.exists(real) and not os.path.isfile(real)):  # noqa: PTH110, PTH113
+            continue
+        if real in taken:
+            raise click.UsageError(f"{path} is read, or written, twice in one run; give each result a path of its own")
+        taken.add(real)
 
 
 class _progress:  # noqa: N801

@@ -75,6 +75,7 @@ class Engine:
         self.episodes = Episodes(settings.classifications)
         self._ladder = np.array([name_hash(rung) for rung in settings.classifications], np.uint64)
         self._own = np.array([name_hash(domain) for domain in settings.domains], np.uint64)
+        self._shifts: dict[int, float] | None = None
         self.unknown: set[str] = set()  # classifications outside the ladder, each reported once
         try:
             self.windows = WindowDetector(settings.river_detector) if settings.river_detector else None
@@ -180,26 +181,26 @@ class Engine:
         if i >= 0:
             table.head[i]["shifted"] = clock
             table.dirty[i] = 1
+            self._shifted()[entity] = clock
             scored.shifts[whose] += 1
+
+    def _shifted(self) -> dict[int, float]:
+        """When each level last changed; read once from the state, which may have been restored, then kept."""
+        if self._shifts is None:
+            head = self.state["levels"].head
+            self._shifts = {int(row["key"]): float(row["shifted"]) for row in head[head["shifted"] > 0]}
+        return self._shifts
 
     def _shift(self, cohort: int, clock: float) -> Evidence | None:
         """The whole cohort's level changed in these days: then one agent's change is a rollout's."""
-        if cohort == 0:
+        shifts = self._shifted()
+        if cohort == 0 or not shifts:
             return None
-        head = self.state["levels"].head
-        i = find(head, np.uint64(profile.cohort_key(cohort)))
-        if i < 0 or not head[i]["shifted"] or clock - head[i]["shifted"] > SHIFT_DAYS * 86400:
+        at = shifts.get(profile.cohort_key(cohort), -np.inf)
+        if clock - at > SHIFT_DAYS * 86400:
             return None
-        day = rfc3339(float(head[i]["shifted"]))[:10]
-        return Evidence(
-            "cohort_shift",
-            "volume",
-            f"the daily amounts of its whole cohort changed by {day}",
-            "-",
-            0.0,
-            [],
-            1,
-        )
+        said = f"the daily amounts of its whole cohort changed by {rfc3339(at)[:10]}"
+        return Evidence("cohort_shift", "volume", said, "-", 0.0, [], 1)
 
 
 def warm_up(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from stream.errors import InputError, OutputError
 CHUNK = 1 << 20
 BATCH_LINES = 4096
 MOST_KEPT = 256 << 20  # of one line: a decompression bomb must not take all memory
+SLICE = 1 << 10  # of compressed bytes at a time: Zstandard makes at most 32,000 times as much of them
 
 
 class Lines:
@@ -75,7 +76,7 @@ class Lines:
         raw = _Counted(self._raw, self)
         head = raw.read(4)
         if head[:2] == b"\x1f\x8b":
-            source: Any = gzip.GzipFile(fileobj=cast("Any", _Rejoined(head, raw)))
+            source: Any = _Whole(gzip.GzipFile(fileobj=cast("Any", _Rejoined(head, raw))))
         elif head == b"\x28\xb5\x2f\xfd":
             source = _Frames(_Rejoined(head, raw))
         else:
@@ -85,6 +86,29 @@ class Lines:
             yield chunk
 
 
+class _Whole:
+    """Gzip's reader; unlike it, damage in the middle of a chunk does not take what was decompressed before it."""
+
+    def __init__(self, source: gzip.GzipFile) -> None:
+        self._source = source
+        self._damage: Exception | None = None
+
+    def read(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size > 0 and self._damage is None:
+            try:
+                parts.append(self._source.read1(size))
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                self._damage = error
+                break
+            if not parts[-1]:
+                break
+            size -= len(parts[-1])
+        if self._damage is not None and not any(parts):
+            raise self._damage
+        return b"".join(parts)
+
+
 class _Frames:
     """Zstandard frames one after another; unlike the library's reader, an end in the middle is an error."""
 
@@ -92,22 +116,37 @@ class _Frames:
         self._source = source
         self._frame = zstandard.ZstdDecompressor().decompressobj()
         self._begun = False
+        self._damage: zstandard.ZstdError | None = None
+        self._held = memoryview(b"")
 
     def read(self, size: int) -> bytes:
-        out = b""
-        while not out:
-            data = self._source.read(size)
-            if not data:
-                if self._begun and not self._frame.eof:
-                    raise EOFError("compressed file ended before the end of its last frame")
-                return b""
+        parts: list[bytes] = []
+        have = 0
+        while have < size and self._damage is None:
+            if not self._held:
+                self._held = memoryview(self._source.read(size))
+            if not self._held:
+                break
+            data = bytes(self._held[:SLICE])
+            self._held = self._held[SLICE:]
             while data:
                 if self._frame.eof:
                     self._frame = zstandard.ZstdDecompressor().decompressobj()
                 self._begun = True
-                out += self._frame.decompress(data)
+                try:
+                    parts.append(self._frame.decompress(data))
+                except zstandard.ZstdError as error:
+                    self._damage = error
+                    break
+                have += len(parts[-1])
                 data = self._frame.unused_data if self._frame.eof else b""
-        return out
+        if have:
+            return b"".join(parts)
+        if self._damage is not None:
+            raise self._damage
+        if self._begun and not self._frame.eof:
+            raise EOFError("compressed file ended before the end of its last frame")
+        return b""
 
 
 class _Counted:
@@ -137,22 +176,25 @@ class _Rejoined:
 class Output:
     """A file of results: written beside its path and moved there by `keep`, so a reader never meets half of one.
 
-    `-` is stdout; devices and pipes are written directly. Raises `OutputError`.
+    `-` is stdout; devices and pipes are written directly, and so is what lies under /dev and /proc: /dev/stdout may well be
+    a file. Behind a symbolic link it is the file that is replaced. Raises `OutputError`.
     """
 
     def __init__(self, path: str | None) -> None:
         self.path = path
         self._file: IO[bytes] | None = None
         self._beside: Path | None = None
+        self._target = Path()
         if path is None:
             return
         try:
             if path == "-":
                 self._file = sys.stdout.buffer
-            elif Path(path).exists() and not Path(path).is_file():
-                self._file = Path(path).open("wb")  # noqa: SIM115
+            elif path.startswith(("/dev/", "/proc/")) or (Path(path).exists() and not Path(path).is_file()):
+                self._file = Path(path).open("ab")  # noqa: SIM115
             else:
-                self._beside = Path(f"{path}.{os.getpid()}.partial")
+                self._target = Path(path).resolve()
+                self._beside = Path(f"{self._target}.{os.getpid()}.partial")
                 self._file = self._beside.open("wb")
         except OSError as error:
             raise self._error(error) from None
@@ -161,24 +203,29 @@ class Output:
         """Add whole lines."""
         self._do(lambda f: f.write(data))
 
+    def flush(self) -> None:
+        """Bring all that was written to the disk, under no name yet: from here on nothing can be lacking room."""
+        self._do(lambda f: f.flush())
+        if self._beside is not None:
+            self._do(lambda f: os.fsync(f.fileno()))
+
     def keep(self) -> None:
         """All is written: give the file its name."""
-        self._do(lambda f: f.flush())
-        if self._beside is not None and self._file is not None and self.path is not None:
+        self.flush()
+        if self._beside is not None and self._file is not None:
             try:
-                os.fsync(self._file.fileno())
                 self._file.close()
-                self._beside.replace(self.path)
+                self._beside.replace(self._target)
             except OSError as error:
                 raise self._error(error) from None
             self._beside = None
 
     def discard(self) -> None:
         """Leave whatever stood at the path as it was."""
+        if self._file is not None and self.path != "-":
+            with suppress(OSError):  # the disk is full: closing tries to write once more, and the file goes anyway
+                self._file.close()
         if self._beside is not None:
-            if self._file is not None:
-                with suppress(OSError):  # the disk is full: closing tries to write once more, and the file goes anyway
-                    self._file.close()
             self._beside.unlink(missing_ok=True)
             self._beside = None
 
@@ -193,6 +240,7 @@ class Output:
             raise self._error(error) from None
 
     def _error(self, error: OSError) -> OutputError:
+        left = "" if self._file is not None and self._beside is None else "nothing was left at that path by this run. "
         return OutputError(
-            f"cannot write {self.path}: {error.strerror or error}; nothing was left at that path by this run. Free space or choose another path, then run again"
+            f"cannot write {self.path}: {error.strerror or error}; {left}Free space or choose another path, then run again"
         )

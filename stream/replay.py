@@ -6,6 +6,7 @@ The next batch is read and decoded while the compiled loop, which does not hold 
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -28,24 +29,32 @@ class Summary(NamedTuple):
     rejects: int
     alerts: int
     messages: int
+    late: int  # behind the stream's clock by more than ten minutes: scored all the same
+    skewed: int  # ahead of it by more than a day, unconfirmed: scored at the clock
+    repeated: int  # with an id that came before: scored, not learned again
 
 
 def scored(engine: Engine, batches: Iterable[tuple[int, Sequence[bytes]]]) -> Iterator[Scored]:
     """Score batches of (number of the first record, records), each decoded while the one before is scored."""
     with ThreadPoolExecutor(1, "score") as pool:
         pending = None
-        for first, records in batches:
-            decoded: Decoded = engine.decode(records, range(first, first + len(records)))
-            for name in engine.unknown_classifications(decoded):
-                log.warning(
-                    "a classification is not on the ladder and counts as unknown",
-                    classification=name,
-                    setting="STRAYLINE_CLASSIFICATIONS",
-                )
-            done = pending.result() if pending else None
-            pending = pool.submit(engine.score, decoded)
-            if done:
-                yield done
+        try:
+            for first, records in batches:
+                decoded: Decoded = engine.decode(records, range(first, first + len(records)))
+                for name in engine.unknown_classifications(decoded):
+                    log.warning(
+                        "a classification is not on the ladder and counts as unknown",
+                        classification=name,
+                        setting="STRAYLINE_CLASSIFICATIONS",
+                    )
+                done = pending.result() if pending else None
+                pending = pool.submit(engine.score, decoded)
+                if done:
+                    yield done
+        except InputError:
+            if pending:  # the file is cut short, what was read of it is not
+                yield pending.result()
+            raise
         if pending:
             yield pending.result()
 
@@ -67,8 +76,9 @@ def replay(
     events = refused = opened = messages = 0
     failed: InputError | None = None
     gc.freeze()  # decoding makes millions of small objects and no cycles
-    collecting = gc.isenabled()
+    collecting, interval = gc.isenabled(), sys.getswitchinterval()
     gc.disable()
+    sys.setswitchinterval(0.0005)  # the two threads hand over once a batch, and should not wait 5 ms for it
     try:
         for path in paths:
             try:
@@ -87,16 +97,21 @@ def replay(
                 failed = error
                 break
         for output in outputs:
+            output.flush()
+        for output in outputs:
             output.keep()
     finally:
         for output in outputs:
             output.discard()
         gc.unfreeze()
+        sys.setswitchinterval(interval)
         if collecting:
             gc.enable()
     if failed:
         raise failed
-    return engine, Summary(events, refused, opened, messages)
+    fleet = engine.state.fleet
+    marked = (int(fleet["late"]), int(fleet["skewed"]), int(fleet["repeated"]))
+    return engine, Summary(events, refused, opened, messages, *marked)
 
 
 def _ticking(lines: Lines, tick: Callable[[Lines], None]) -> Iterator[tuple[int, list[bytes]]]:

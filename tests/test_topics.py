@@ -72,9 +72,7 @@ def test_missing_topics_are_created_once(settings):
     assert check_topics(settings) == 3
     with KafkaAdminClient(bootstrap_servers=settings.broker) as admin:
         counts = {t["name"]: len(t["partitions"]) for t in admin.describe_topics(sorted(NAMES))}
-        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, BASELINES)])["topic"][
-            BASELINES
-        ]
+        found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, BASELINES)])["topic"][BASELINES]
     assert counts == {EVENTS: 3, ALERTS: 3, REJECTED: 1, BASELINES: 3}
     assert {key: value["value"] for key, value in found.items()} == {
         "cleanup.policy": "compact",

@@ -90,6 +90,9 @@ class Reader:
         await self.app.start()
         try:
             yield self
+        except BaseException:
+            self.app.conf.stream_wait_empty = False  # nobody acknowledges the rest any more
+            raise
         finally:
             await self.app.stop()
 
