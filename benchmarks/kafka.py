@@ -91,7 +91,7 @@ def jars() -> Path:
     if LIBS.is_dir():
         return LIBS
     LIBS.parent.mkdir(parents=True, exist_ok=True)
-    with LIBS.with_suffix(".lock").open("w") as lock:
+    with LIBS.with_name(f"{LIBS.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two sessions may start at once; the second finds them there
         if LIBS.is_dir():
             return LIBS

@@ -78,7 +78,7 @@ async def _faust(bootstrap: str, scheme: str) -> float:
     app = faust.App(
         f"benchmark-{scheme}",
         broker=f"{scheme}://{bootstrap}",
-        datadir=tempfile.mkdtemp(prefix="strayline-benchmark-"),
+        datadir=tempfile.gettempdir(),  # it wants one, and puts nothing there
         web_enabled=False,
         topic_allow_declare=False,
         topic_disable_leader=True,

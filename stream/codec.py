@@ -23,6 +23,7 @@ FIRST, LAST = (
     253402300799.0,
 )  # seconds since the epoch: 0001-01-01T00:00:00Z, 9999-12-31T23:59:59Z
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]  # an alert names twenty events for each signal
 Label = Annotated[str, msgspec.Meta(max_length=8192)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
 When = Annotated[datetime, msgspec.Meta(tz=True)] | Annotated[float, msgspec.Meta(ge=0, le=LAST)]
@@ -41,9 +42,9 @@ class Recipient(msgspec.Struct, gc=False):
 class AccessEvent(msgspec.Struct, gc=False):
     """One access by an agent: contract version 1. What `attributes` holds stays as bytes; nothing trusts it."""
 
-    event_id: Text
+    event_id: Id
     time: When
-    agent_id: Text
+    agent_id: Id
     action: Text
     agent_type: Label | None = None
     agent_version: Label | None = None

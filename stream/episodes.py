@@ -19,11 +19,11 @@ import msgspec
 from models.loop import EPISODE_GAP, EPISODE_LONGEST
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
-from stream.evidence import Kept, below, did, evidence, outside
+from stream.evidence import MOST_TEXT, Kept, below, did, evidence, outside
 from stream.reason import OF_THE_EVENT, reason, title
 from stream.techniques import techniques
 
-MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_TEXT, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 512, 32, 32
+MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 32, 32
 
 
 class Episode(msgspec.Struct):

@@ -38,6 +38,7 @@ from stream.codec import AccessEvent
 from stream.reason import expected_values, number
 
 MOST_ATTRIBUTES = 2048  # bytes
+MOST_TEXT = 512  # characters of a name in an alert
 _USUAL_OF = {
     RESOURCE: BRANCH,
     FLOW: RECIPIENT,
@@ -162,18 +163,22 @@ def did(kept: Kept) -> Did:
     people = sum(r.size or 1 for r in event.recipients or ()) if recipients else None
     return Did(
         event.event_id,
-        event.action,
-        event.tool,
-        event.resource,
-        event.classification,
+        event.action[:MOST_TEXT],
+        _cut(event.tool),
+        _cut(event.resource),
+        _cut(event.classification),
         event.records,
         event.bytes,
-        recipients[:20],
+        [r[:MOST_TEXT] for r in recipients[:20]],
         people,
         event.approved,
         kept.denied,
         _attributes(event),
     )
+
+
+def _cut(name: str | None) -> str | None:
+    return name[:MOST_TEXT] if name is not None else None
 
 
 def _attributes(event: AccessEvent) -> Any:
@@ -219,6 +224,7 @@ def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Eviden
         observed = _OWNER[int(row[6])]
     else:
         observed = event.tool or event.action
+    observed = observed[:MOST_TEXT]
     expected = expected_values(usual)
     numbers = {
         "own": round(row[0], 1),
@@ -282,7 +288,7 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
     back = math.expm1 if signal.name.startswith(("bytes", "records")) else math.exp
     typical, high, peers_typical = (round(max(0.0, back(v)), 1) for v in (mean, mean + 2.33 * spread, peers))
     observed = round(max(0.0, back(x)), 1)
-    tool = event.tool or event.action
+    tool = (event.tool or event.action)[:MOST_TEXT]
     numbers = {"tool": tool, "typical": typical, "high": high, "peers": peers_typical}
     return Evidence(
         signal.name,

@@ -54,7 +54,8 @@ TOPICS = (
     Topic(
         ALERTS,
         None,
-        {"cleanup.policy": "delete", "retention.ms": f"{90 * _DAY}"},
+        # An alert names up to twenty events for each signal; in the worst case that is more than a broker's default.
+        {"cleanup.policy": "delete", "retention.ms": f"{90 * _DAY}", "max.message.bytes": f"{4 << 20}"},
         "worker",
         "the SIEM, analysts",
         "a quarter: investigations begin long after the alert",

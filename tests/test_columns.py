@@ -22,18 +22,14 @@ from stream.columns import columns, name_hash, siphash, text
 from stream.simulate import lines, simulate
 
 ROOT = Path(__file__).parent.parent
-LADDER = np.array(
-    [name_hash(rung) for rung in ("public", "internal", "confidential", "restricted")], np.uint64
-)
+LADDER = np.array([name_hash(rung) for rung in ("public", "internal", "confidential", "restricted")], np.uint64)
 PER_ENTRY = {
     "scope": "scope_at",
     **dict.fromkeys(("recipient", "domain", "kind", "clearance", "size"), "recipient_at"),
 }
 PIECES = ("s3:", "://", "/", "//", "a", "crm", "crm:", ":", "@", "ada@corp.example", "é", "42", "?", "#")
 
-thorough = settings(
-    deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+thorough = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 word = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 name = word.filter(bool)
 path = st.lists(st.sampled_from(PIECES) | word, max_size=7).map("".join)
@@ -107,9 +103,7 @@ def plain(batch: Batch) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def cpython() -> Iterator[Callable[[bytes], int]]:
     """Python's own hash of bytes, in a process whose key is zero."""
-    program = (
-        "import sys\nfor line in sys.stdin: print(hash(bytes.fromhex(line)) & (1 << 64) - 1, flush=True)"
-    )
+    program = "import sys\nfor line in sys.stdin: print(hash(bytes.fromhex(line)) & (1 << 64) - 1, flush=True)"
     with subprocess.Popen(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONHASHSEED": "0"},
@@ -187,9 +181,7 @@ def test_a_name_in_a_column_is_its_own_name(values):
 def test_a_nul_in_one_name_does_not_shift_the_others():
     """Otherwise one agent could make its events count for another."""
     ids = ["a", "b\0c\0", "d", "\0", "e"]
-    batch = columns(
-        [AccessEvent(f"\0{i}", 0.0, i, "read", resource=f"{i}/x", tool="\0") for i in ids], LADDER
-    )
+    batch = columns([AccessEvent(f"\0{i}", 0.0, i, "read", resource=f"{i}/x", tool="\0") for i in ids], LADDER)
     assert words(batch.agent) == ["a", "b\ufffdc\ufffd", "d", "\ufffd", "e"]
     assert batch.agent.hash[[0, 2, 4]].tolist() == [name_hash(x) for x in "ade"]
     assert batch.root[[0, 2, 4]].tolist() == [name_hash(x) for x in "ade"]
@@ -210,9 +202,7 @@ def test_an_absent_field_is_a_zero_a_minus_one_or_no_number():
     assert (c.domain.hash[0], c.kind[0], c.clearance[0], c.size[0]) == (NONE, 0, -1, 1)
 
 
-@pytest.mark.parametrize(
-    "field", ["agent_type", "principal", "session_id", "tool", "resource", "classification"]
-)
+@pytest.mark.parametrize("field", ["agent_type", "principal", "session_id", "tool", "resource", "classification"])
 def test_an_empty_name_is_an_absent_one(field):
     """A sender that fills in empty texts does not become a cohort, a principal or a session of its own."""
     assert plain(one(**{field: ""})) == plain(one())
@@ -221,9 +211,7 @@ def test_an_empty_name_is_an_absent_one(field):
 def test_an_outcome_that_is_not_said_is_a_success():
     """As the contract has it; and only a denial is a denial."""
     assert one().outcome[0] == one(outcome="success").outcome[0] == name_hash("success")
-    assert [bool(one(outcome=o).denied[0]) for o in (None, "success", "error", "denied")] == [False] * 3 + [
-        True
-    ]
+    assert [bool(one(outcome=o).denied[0]) for o in (None, "success", "error", "denied")] == [False] * 3 + [True]
 
 
 def test_a_call_without_a_tool_is_known_by_its_action():
@@ -376,10 +364,7 @@ def test_the_home_of_a_principal_is_the_domain_of_its_address():
 def test_times_become_seconds_since_the_epoch():
     """From both spellings."""
     at = datetime(2026, 3, 2, 10, tzinfo=UTC)
-    events = [
-        AccessEvent("e", time, "bot", "read")
-        for time in (at, at.timestamp(), datetime.min.replace(tzinfo=UTC))
-    ]
+    events = [AccessEvent("e", time, "bot", "read") for time in (at, at.timestamp(), datetime.min.replace(tzinfo=UTC))]
     assert columns(events, LADDER).time.tolist() == [1772445600.0, 1772445600.0, -62135596800.0]
 
 
@@ -388,9 +373,7 @@ def test_entries_of_an_event_are_its_own():
     events = [
         AccessEvent("1", 0.0, "a", "read", scopes=("x", "y"), recipients=(Recipient("p", size=9),)),
         AccessEvent("2", 0.0, "b", "read"),
-        AccessEvent(
-            "3", 0.0, "c", "read", scopes=("z",), recipients=(Recipient("q@d.example"), Recipient("r"))
-        ),
+        AccessEvent("3", 0.0, "c", "read", scopes=("z",), recipients=(Recipient("q@d.example"), Recipient("r"))),
     ]
     b = plain(columns(events, LADDER))
     assert [[s for _, s in row] for row in b["scope"]] == [["x", "y"], [], ["z"]]

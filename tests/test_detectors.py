@@ -27,9 +27,7 @@ from models.tails import Exceedance
 ROOT = Path(__file__).parent.parent
 KIB = 1024
 
-thorough = settings(
-    deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
+thorough = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
 each = pytest.mark.parametrize("kind", DETECTORS, ids=lambda kind: kind.__name__)
 amount = st.integers(0, 10**9) | st.floats(0, 1e9)
 value = (

@@ -25,9 +25,7 @@ from stream.simulate import lines, simulate
 MIB = 16
 DAY = 86400.0
 START = 1772409600.0  # 2026-03-02T00:00:00Z, a Monday
-LADDER = np.array(
-    [name_hash(rung) for rung in ("public", "internal", "confidential", "restricted")], np.uint64
-)
+LADDER = np.array([name_hash(rung) for rung in ("public", "internal", "confidential", "restricted")], np.uint64)
 ALERTS_PER_DAY = 5.0
 OWN = np.zeros(0, np.uint64)
 PER_EVENT = ("score", "own", "parts", "threshold", "weight", "marks", "clock")
@@ -105,17 +103,13 @@ def restored(pieces: Sequence[bytes]) -> Run:
 
 
 def read(i: int, time: float, agent: str = "bot", **fields: Any) -> AccessEvent:
-    return AccessEvent(
-        f"{agent}-{i}", time, agent, "read", **{"tool": "crm.read", "agent_type": "copilot"} | fields
-    )
+    return AccessEvent(f"{agent}-{i}", time, agent, "read", **{"tool": "crm.read", "agent_type": "copilot"} | fields)
 
 
 @pytest.fixture(scope="module", params=SEEDS)
 def fleet(request: pytest.FixtureRequest) -> list[AccessEvent]:
     """Ten days of twelve agents; some late, some with a broken clock, some said twice."""
-    events, _, rejects = decode(
-        list(lines(simulate(request.param, agents=12, days=10))), range(1 << 20), 1 << 20
-    )
+    events, _, rejects = decode(list(lines(simulate(request.param, agents=12, days=10))), range(1 << 20), 1 << 20)
     assert not rejects
     rng = np.random.default_rng(request.param)
     for i in rng.choice(len(events) - 100, 60, replace=False) + 50:
@@ -288,9 +282,7 @@ def test_what_is_used_survives_a_flood():
     [
         10,
         *(
-            pytest.param(
-                n, marks=pytest.mark.xfail(reason="State.grow does not grow a table that is nearly empty")
-            )
+            pytest.param(n, marks=pytest.mark.xfail(reason="State.grow does not grow a table that is nearly empty"))
             for n in (999, 5000)
         ),
     ],
@@ -458,9 +450,7 @@ def test_a_damaged_header_is_refused_or_harmless(packed, piece, place, bit):
 @settings(few, max_examples=150)
 @given(
     st.binary(max_size=400)
-    | st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=24).map(
-        lambda x: np.array(x, "<i8").tobytes()
-    )
+    | st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=24).map(lambda x: np.array(x, "<i8").tobytes())
 )
 def test_any_bytes_are_applied_or_refused(data):
     """Nothing but a ValueError, whatever was stored."""

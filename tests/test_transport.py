@@ -30,7 +30,7 @@ def app_for(bootstrap: str, group: str, **settings: Any) -> Any:
     return faust.App(
         group,
         broker=urls(bootstrap),
-        datadir=tempfile.mkdtemp(prefix="strayline-test-"),
+        datadir=tempfile.gettempdir(),  # it wants one, and puts nothing there
         **{
             "web_enabled": False,
             "topic_allow_declare": False,
