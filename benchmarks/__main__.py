@@ -18,6 +18,9 @@ from benchmarks.speed import speed
 
 SECTIONS = ("speed", "detection", "transport", "ablation")
 DEFAULT = SECTIONS[:3]
+TRANSPORT_RECORDS = (
+    100_000  # a third of what `python -m benchmarks.transport` reads: the slowest reader takes minutes over that
+)
 
 
 def _transport() -> None:
@@ -25,7 +28,8 @@ def _transport() -> None:
     if lack is not None:
         warn(f"TRANSPORT NOT MEASURED: {lack}")
         return
-    say("transport: a broker, and each reader in turn …")
+    transport.RECORDS = TRANSPORT_RECORDS
+    say(f"transport: a broker, and each reader in turn over {transport.RECORDS:,} records …")
     rates = transport.run()
     slowest = min(rate for _, rate in rates)
     table(

@@ -30,10 +30,8 @@ DOUBT_LEAST, DOUBT_QUANTILE, DOUBT_RATE, DOUBT_FLOOR = 0.05, 0.95, 0.02, 3.0
 RATE_MEMORY = 600.0  # seconds
 SESSION_GAP = 1800.0  # seconds: a session where the event names none
 KEEP = 5.0  # bits: an event with more of its own becomes part of its agent's episode,
-EPISODE_GAP, EPISODE_LONGEST = (
-    3600.0,
-    86400.0,
-)  # which ends after an hour without one, or after a day (seconds)
+# which ends after an hour without one, or after a day (seconds).
+EPISODE_GAP, EPISODE_LONGEST = 3600.0, 86400.0
 YOUNG_EVENTS = 50  # an agent with fewer is warming
 HOUR_SECONDS, DAY = 3600.0, 86400.0
 FINISHED, RESCALE = -1, -2
@@ -125,6 +123,7 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
     limits = a.limits
     detail = np.zeros(col.DETAIL, np.float32)
 
+    saved = fleet_head.copy()
     for e in range(start, n):
         n_facts = 12 + b.scope_at[e + 1] - b.scope_at[e] + 4 * (b.recipient_at[e + 1] - b.recipient_at[e])
         full = _full(tally, limits, n_facts)
@@ -133,10 +132,12 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
         f = fleet_head[0]
         agent = b.agent.hash[e]
         before_s = f.clock if f.events > 0 else b.time[e]
+        saved[0] = f
         mark = clock.advance(fleet_head, b.time[e], agent)
         now_s = f.clock
         age_of_state = (now_s - f.begin) / st.HALF_LIFE
         if age_of_state > st.TOO_FAR:
+            fleet_head[0] = saved[0]  # this event will begin again
             return e, RESCALE
         now = 2.0**age_of_state
         fade = 1.0 / now
@@ -170,9 +171,9 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
         own_row = agents_body[ag]
         peer_row = cohorts_body[co]
         gap = now_s - agents_head[ag].w
-        agents_head[ag].w = now_s
         cohorts_head[co].w = now_s
         if learned:
+            agents_head[ag].w = now_s
             agents_head[ag].seen += 1
         seen = max(1.0, agents_head[ag].seen)
         age = min(st.AGES - 1, int(math.log2(seen)))

@@ -98,6 +98,7 @@ class Table:
     dirty: Array
     tally: Array  # rows in use, rows that gave way
     generation: int = 0  # counts the times that slots have moved
+    moved: bool = False  # since the last delta
 
     @classmethod
     def empty(cls, layout: Layout, rows: int, largest: int) -> Table:
@@ -224,6 +225,7 @@ class State:
         rows = len(old.head) if old.tally[0] - kept >= len(old.head) // 4 else len(old.head) * 2
         new = Table.empty(old.layout, rows, old.largest)
         new.generation = old.generation + 1
+        new.moved = True
         new.tally = old.tally
         new.tally[0] = rehash(old.head, old.body, new.head, new.body, keep)
         new.dirty[:] = new.head["key"] != 0
@@ -249,9 +251,10 @@ class State:
         out: list[bytes] = []
         for i, t in enumerate(self.tables):
             changed = np.flatnonzero(t.dirty)
-            if len(changed):
-                out += self._pieces(i, changed)
+            if len(changed) or t.moved:
+                out += self._pieces(i, changed) or [self._piece(i, changed)]  # a table may have lost all its rows
                 t.dirty[:] = 0
+                t.moved = False
         return out
 
     def pages(self) -> list[tuple[int, int, int]]:
@@ -270,12 +273,12 @@ class State:
 
     def _pieces(self, which: int, indices: Array) -> list[bytes]:
         t = self.tables[which]
-        out = []
-        for low in range(0, len(indices), t.step):
-            part = indices[low : low + t.step]
-            header = np.array([which, t.generation, len(t.head), t.tally[0], t.tally[1], len(part)], "<i8")
-            out.append(header.tobytes() + t.rows(part))
-        return out
+        return [self._piece(which, indices[low : low + t.step]) for low in range(0, len(indices), t.step)]
+
+    def _piece(self, which: int, indices: Array) -> bytes:
+        t = self.tables[which]
+        header = np.array([which, t.generation, len(t.head), t.tally[0], t.tally[1], len(indices)], "<i8")
+        return header.tobytes() + t.rows(indices)
 
     def apply(self, data: bytes) -> None:
         """Put back what `delta` or `pages` gave. Pieces are applied in the order in which they were made.

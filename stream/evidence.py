@@ -277,7 +277,7 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
         return Evidence(
             signal.name,
             signal.kind,
-            _below(kept),
+            _below(kept)[:MOST_TEXT],
             "recipients cleared for the data",
             bits,
             [event.event_id],

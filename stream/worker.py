@@ -8,11 +8,15 @@ starts it again, and it goes on where its last transaction ended.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 import socket
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -30,6 +34,7 @@ from stream.topics import EVENTS, check_topics
 from stream.transport import batched, check_faust, urls
 
 log = structlog.get_logger()
+STOP_SECONDS = 30.0
 SESSION_SECONDS = 10.0  # a crashed worker's partitions are free after this; a restarted one takes its own back at once
 
 
@@ -50,11 +55,35 @@ def run(settings: Settings) -> int:
         partitions=partitions,
         http=f"{settings.http_host}:{settings.http_port}",
     )
-    worker = faust.Worker(make_app(settings), loglevel="WARNING", redirect_stdouts=False, quiet=True)
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    for library in ("aiokafka", "kafka", "faust", "mode"):
+        # With the broker away they log tens of lines a second; what matters of it is said here.
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    return asyncio.run(_serve(make_app(settings)))
+
+
+async def _serve(app: Any) -> int:
+    """Start, wait for a signal or a crash, drain, stop."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
     try:
-        worker.execute_from_commandline()
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else 1
+        await app.start()
+    except Exception as error:  # noqa: BLE001  # whatever keeps it from starting is for the operator
+        fatal("the worker could not start; is the broker up? `strayline topics` tells", error)
+    stopping = loop.create_task(stop.wait())
+    crashed = loop.create_task(app.wait_until_stopped())
+    await asyncio.wait({stopping, crashed}, return_when=asyncio.FIRST_COMPLETED)
+    if app.crash_reason is not None:
+        fatal("Faust gave up; the worker will go on where it was after a restart", app.crash_reason)
+    log.info("stopping: delivering what was scored, then committing")
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await app.stop()
+    except TimeoutError:
+        fatal(f"could not drain within {STOP_SECONDS:.0f} s; what was not committed will be read again")
+    log.info("stopped")
     return 0
 
 
@@ -76,13 +105,19 @@ def make_app(settings: Settings) -> Any:
         key_serializer="raw",
         value_serializer="raw",
         store="memory://",
+        table_standby_replicas=0,  # no tables here: and with a standby Faust takes another assignor
+        reply_create_topic=False,
+        broker_request_timeout=30.0,
+        broker_max_poll_interval=600.0,
+        stream_recovery_delay=0.0,
         stream_buffer_maxsize=8,  # batches, not records
         stream_wait_empty=True,
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
         autodiscover=False,
-        datadir=os.devnull + ".d" if os.name == "nt" else "/tmp/strayline-faust",  # noqa: S108  # Faust wants one and with the memory store puts nothing there
+        # Faust makes this folder wherever it is started, and without tables puts nothing there.
+        datadir=str(Path(tempfile.gettempdir()) / "strayline-faust"),
     )
     desk = Desk(app, settings)
 

@@ -37,11 +37,7 @@ DASHBOARD_FILE = ROOT / "deploy" / "grafana" / "dashboards" / "strayline.json"
 
 DASHBOARD: dict[str, Any] = json.loads(DASHBOARD_FILE.read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-RULES = [
-    rule
-    for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
-    for rule in group["rules"]
-]
+RULES = [rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"] for rule in group["rules"]]
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
 ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
 PANEL_QUERIES = {
@@ -55,16 +51,12 @@ DEADLINE = 60.0  # seconds that a slow machine may take; a fast one needs four
 def _program(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        pytest.skip(
-            f"{name} of Debian's package `prometheus` is missing: rules and dashboard are NOT checked"
-        )
+        pytest.skip(f"{name} of Debian's package `prometheus` is missing: rules and dashboard are NOT checked")
     return path
 
 
 def _promtool(*arguments: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [_program("promtool"), *arguments], input=text, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([_program("promtool"), *arguments], input=text, capture_output=True, text=True, check=False)
 
 
 def _declared(module: ModuleType) -> list[MetricWrapperBase]:
@@ -73,9 +65,7 @@ def _declared(module: ModuleType) -> list[MetricWrapperBase]:
 
 def _sample_names(metric: MetricWrapperBase) -> set[str]:
     """Give the names under which Prometheus knows a metric."""
-    suffixes = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}[
-        metric._type
-    ]
+    suffixes = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_sum", "_count"]}[metric._type]
     return {metric._name + suffix for suffix in suffixes}
 
 
@@ -260,9 +250,7 @@ def test_every_rule_asks_for_metrics_that_exist(prometheus: _Server, known: set[
 @pytest.mark.debian
 def test_prometheus_evaluates_every_rule(prometheus: _Server) -> None:
     groups = prometheus.get("/api/v1/rules")["groups"]
-    health = {
-        rule["name"]: (rule["health"], rule.get("lastError")) for group in groups for rule in group["rules"]
-    }
+    health = {rule["name"]: (rule["health"], rule.get("lastError")) for group in groups for rule in group["rules"]}
     assert health == dict.fromkeys(RULE_QUERIES, ("ok", None))
 
 
@@ -315,10 +303,7 @@ def test_every_alert_has_a_story_in_which_it_fires_and_one_in_which_it_does_not(
         for sample in test["exp_samples"]
     }
     silent = {
-        test["alertname"]
-        for story in stories
-        for test in story.get("alert_rule_test", [])
-        if not test["exp_alerts"]
+        test["alertname"] for story in stories for test in story.get("alert_rule_test", []) if not test["exp_alerts"]
     }
     assert f'{{alertname="{name}"}}' in fires
     assert name in silent
@@ -328,10 +313,7 @@ def test_the_budget_of_the_storm_rule_is_the_workers() -> None:
     """No metric carries the budget, so the rule repeats the setting's default."""
     default = next(s.default for s in settings.SETTINGS if s.name == "STRAYLINE_ALERTS_PER_DAY")
     worker = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["worker"]["environment"]
-    assert (
-        f"vector({worker.get('STRAYLINE_ALERTS_PER_DAY', default)})"
-        in RULE_QUERIES["job:strayline_alerts:budget1d"]
-    )
+    assert f"vector({worker.get('STRAYLINE_ALERTS_PER_DAY', default)})" in RULE_QUERIES["job:strayline_alerts:budget1d"]
 
 
 # ---- The dashboard as a document

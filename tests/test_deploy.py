@@ -30,18 +30,12 @@ PORT = next(s.default for s in settings.SETTINGS if s.name == "STRAYLINE_HTTP_PO
 
 def _mounts() -> list[tuple[str, str, str]]:
     """Service, source and target of every volume."""
-    return [
-        (name, *mount.split(":")[:2])
-        for name, service in SERVICES.items()
-        for mount in service.get("volumes", [])
-    ]
+    return [(name, *mount.split(":")[:2]) for name, service in SERVICES.items() for mount in service.get("volumes", [])]
 
 
 def test_the_compose_file_obeys_the_compose_specification() -> None:
     """Held to the specification's own JSON schema, which check-jsonschema ships."""
-    checker = shutil.which("check-jsonschema", path=Path(sys.executable).parent) or shutil.which(
-        "check-jsonschema"
-    )
+    checker = shutil.which("check-jsonschema", path=Path(sys.executable).parent) or shutil.which("check-jsonschema")
     if checker is None:
         pytest.skip("check-jsonschema is not installed: the compose file is NOT checked against its schema")
     done = subprocess.run(
@@ -56,10 +50,7 @@ def test_the_compose_file_obeys_the_compose_specification() -> None:
 def test_docker_compose_reads_the_file() -> None:
     """`docker compose config` resolves every profile; it needs the client and no engine."""
     docker = shutil.which("docker")
-    if (
-        docker is None
-        or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode
-    ):
+    if docker is None or subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("no `docker compose` on this machine: the compose file is NOT read by the real program")
     done = subprocess.run(
         [docker, "compose", "--file", COMPOSE_FILE, "--profile", "*", "config", "--quiet"],
@@ -103,9 +94,7 @@ def test_every_port_is_bound_to_this_machine() -> None:
 
 
 def test_every_image_is_pinned_by_a_version() -> None:
-    images = [service["image"] for service in SERVICES.values()] + re.findall(
-        r"^FROM (\S+)", DOCKERFILE, re.MULTILINE
-    )
+    images = [service["image"] for service in SERVICES.values()] + re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
     for image in images:
         assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-[a-z]+)*", image), image
 

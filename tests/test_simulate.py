@@ -132,9 +132,7 @@ def test_each_kind_is_planted_once_after_a_clean_beginning(seed, agents, days):
     for incident in simulation.incidents:
         assert incident.event_ids
         assert set(incident.event_ids) <= ids
-        assert (
-            clean.timestamp() <= incident.start <= incident.end < (START + timedelta(days=days)).timestamp()
-        )
+        assert clean.timestamp() <= incident.start <= incident.end < (START + timedelta(days=days)).timestamp()
         own = labelled(simulation, incident)
         assert moment(own[0]).timestamp() == incident.start
         assert moment(own[-1]).timestamp() == incident.end

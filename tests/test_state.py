@@ -281,10 +281,8 @@ def test_what_is_used_survives_a_flood():
     "recipients",
     [
         10,
-        *(
-            pytest.param(n, marks=pytest.mark.xfail(reason="State.grow does not grow a table that is nearly empty"))
-            for n in (999, 5000)
-        ),
+        999,
+        5000,
     ],
 )
 def test_an_event_with_many_recipients_is_scored(recipients):
@@ -306,7 +304,6 @@ def test_rows_unused_for_long_go_when_a_table_fills_up():
     assert busy.state["sessions"].tally[0] == 2000
 
 
-@pytest.mark.xfail(reason="State.delta says nothing of a table without rows")
 def test_a_growth_that_empties_a_table_reaches_the_changelog():
     """Otherwise rows that are gone here come back after a restart."""
     first = Run().feed([read(i, START + i, session_id=f"s{i}") for i in range(300)])
@@ -380,7 +377,6 @@ def test_the_landmark_moves_by_itself_before_a_weight_overflows():
     assert strange["score"][-1] > 5
 
 
-@pytest.mark.xfail(reason="loop.run advances the clock before it returns RESCALE")
 @pytest.mark.parametrize("years", [12, 40, 900])
 def test_moving_the_landmark_does_not_count_an_event_twice(years):
     """The loop asks for it in the middle of an event, and begins that event again."""
@@ -499,7 +495,6 @@ def test_a_repeated_event_is_scored_and_marked_and_not_learned(fleet):
     assert seen["score"][850:].tobytes() == run["score"][800:].tobytes()
 
 
-@pytest.mark.xfail(reason="loop.run moves the time of the agent at a repeat and not its pool")
 def test_a_repeat_long_after_changes_no_later_score():
     """A worker that starts over sends hours of events again, between new ones."""
     events = [read(i, START + i * 60, bytes=1000.0) for i in range(200)]
