@@ -1,7 +1,8 @@
 """What each group of signals is worth: recall and AP with the group's weights at zero, against everything on.
 
 The compiled loop takes the weights for constants, so each variant is a copy of `models` and `stream` with one line added, compiled
-for itself in a cache of its own: about half a minute each. `python -m benchmarks ablation` runs it; `make bench` does not.
+for itself in a cache of its own: about half a minute each. All are copies of one copy, taken at the start, so that an edit made
+meanwhile does not pass for the worth of a group. `python -m benchmarks ablation` runs it; `make bench` does not.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def ablation() -> dict[str, Any] | None:
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         variants = (None, *GROUPS)
-        running = [pool.submit(_scores, group, sets, Path(folder)) for group in variants]
+        source = without(None, Path(folder) / "source")
+        running = [pool.submit(_scores, group, sets, Path(folder), source) for group in variants]
         for group, done in zip(variants, running, strict=True):
             paths = done.result()
             results[group or ALL] = {s.name: ranking(judge(s, paths[s.name])) for s in sets}
@@ -44,19 +46,19 @@ def ablation() -> dict[str, Any] | None:
     return results
 
 
-def without(group: str | None, to: Path) -> Path:
+def without(group: str | None, to: Path, source: Path = ROOT) -> Path:
     """A copy of the code under `to` in which no signal of this group pays anything."""
     for package in ("models", "stream"):
-        shutil.copytree(ROOT / package, to / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(source / package, to / package, ignore=shutil.ignore_patterns("__pycache__"))
     if group is not None:
         with (to / "models" / "signals.py").open("a") as table_of_signals:
             table_of_signals.write(f"WEIGHT_OF[GROUP_OF == GROUPS.index({group!r})] = 0.0\n")
     return to
 
 
-def _scores(group: str | None, sets: list[LabelledSet], folder: Path) -> dict[str, Path]:
+def _scores(group: str | None, sets: list[LabelledSet], folder: Path, source: Path) -> dict[str, Path]:
     name = group or "all"
-    where = without(group, folder / name)
+    where = without(group, folder / name, source)
     out = {}
     for s in sets:
         out[s.name] = folder / f"{name}.{s.name}.jsonl"

@@ -12,7 +12,7 @@ from models import facts, parties
 from models.memory import NAMED_FACTS, PROFILE
 from models.signals import FACTS, TOOL
 from models.state import HALF_LIFE, RING, State
-from models.table import Key, find, mix
+from models.table import Array, Key, find, mix
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,19 @@ class Used:
 
     name: str
     count: float
+
+
+# Compiled functions give Python's integers back, and a large one is not taken for a uint64 at the next call.
+def _find(head: Array, key: Key) -> int:
+    return find(head, np.uint64(key))
+
+
+def _mix(a: Key, b: Key) -> Key:
+    return np.uint64(mix(np.uint64(a), np.uint64(b)))
+
+
+def _entity(agent: Key) -> Key:
+    return np.uint64(parties.agent_entity(np.uint64(agent)))
 
 
 def fade(state: State) -> float:
@@ -32,7 +45,7 @@ def fade(state: State) -> float:
 def name_of(state: State, value: Key) -> str | None:
     """The name of a hashed value, if it is remembered (its first 64 bytes)."""
     t = state["names"]
-    i = find(t.head, np.uint64(value))
+    i = _find(t.head, np.uint64(value))
     if i < 0:
         return None
     return bytes(t.body[i, : t.head[i]["length"]]).decode("utf-8", "replace")
@@ -41,17 +54,17 @@ def name_of(state: State, value: Key) -> str | None:
 def used(state: State, agent: Key, fact: int) -> list[Used]:
     """The most used values of a fact, most used first; at most eight are remembered."""
     t = state["profiles"]
-    entity = parties.agent_entity(np.uint64(agent))
-    i = find(t.head, mix(entity, np.uint64(PROFILE + fact)))
+    entity = _entity(agent)
+    i = _find(t.head, _mix(entity, np.uint64(PROFILE + fact)))
     if i < 0:
         return []
     head = state["facts"].head
-    context = mix(facts.place(fact, 0), entity)
+    context = _mix(facts.place(fact, 0), entity)
     now = fade(state)
     out = []
     for value in t.body[i]:
         name = name_of(state, value) if value else None
-        j = find(head, mix(context, value + np.uint64(7)))
+        j = _find(head, _mix(context, value + np.uint64(7)))
         if name is not None and j >= 0:
             out.append(Used(name, float(head[j]["w"]) * now))
     return sorted(out, key=lambda u: (-u.count, u.name))
@@ -60,7 +73,7 @@ def used(state: State, agent: Key, fact: int) -> list[Used]:
 def total(state: State, agent: Key, fact: int) -> tuple[float, float]:
     """How often an agent has shown a fact at all, and with how many distinct values; faded."""
     head = state["facts"].head
-    i = find(head, mix(facts.place(fact, 0), parties.agent_entity(np.uint64(agent))))
+    i = _find(head, _mix(facts.place(fact, 0), _entity(agent)))
     now = fade(state)
     return (float(head[i]["w"]) * now, float(head[i]["d"]) * now) if i >= 0 else (0.0, 0.0)
 
@@ -68,7 +81,7 @@ def total(state: State, agent: Key, fact: int) -> tuple[float, float]:
 def levels(state: State, entity: Key) -> list[float]:
     """The last days' amounts of an agent or a cohort, log2(1 + amount), oldest first."""
     t = state["levels"]
-    i = find(t.head, np.uint64(entity))
+    i = _find(t.head, np.uint64(entity))
     if i < 0:
         return []
     n = int(t.head[i]["n"])
@@ -78,7 +91,7 @@ def levels(state: State, entity: Key) -> list[float]:
 def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
     """All that is known of one agent, as plain values; None if it is not known."""
     t = state["agents"]
-    i = find(t.head, np.uint64(agent))
+    i = _find(t.head, np.uint64(agent))
     if i < 0:
         return None
     row = t.head[i]
@@ -95,15 +108,15 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
         if values:
             out["usual"][FACTS[fact].name] = [{"value": u.name, "count": round(u.count, 1)} for u in values]
             out["distinct"][FACTS[fact].name] = round(total(state, agent, fact)[1], 1)
-    out["daily_amounts"] = [round(2.0**x - 1.0) for x in levels(state, parties.agent_entity(np.uint64(agent)))]
-    shifted = state["levels"].head[find(state["levels"].head, parties.agent_entity(np.uint64(agent)))]["shifted"]
+    out["daily_amounts"] = [round(2.0**x - 1.0) for x in levels(state, _entity(agent))]
+    shifted = state["levels"].head[_find(state["levels"].head, _entity(agent))]["shifted"]
     out["level_changed"] = float(shifted) if shifted else None
     amounts = state["amounts"].head
-    entity = parties.agent_entity(np.uint64(agent))
+    entity = _entity(agent)
     out["amounts"] = {}
     for u in used(state, agent, TOOL):
         for k, what in enumerate(("bytes", "records")):
-            j = find(amounts, mix(mix(np.uint64(701 + k), _hash_of(state, agent, u.name)), entity))
+            j = _find(amounts, _mix(_mix(np.uint64(701 + k), _hash_of(state, agent, u.name)), entity))
             if j >= 0 and amounts[j]["n"] >= 2:
                 m, sd = float(amounts[j]["m"]), math.sqrt(float(amounts[j]["v"]) + 0.01)
                 out["amounts"].setdefault(u.name, {})[what] = {
@@ -115,7 +128,7 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
 
 def _hash_of(state: State, agent: Key, name: str) -> Any:
     t = state["profiles"]
-    i = find(t.head, mix(parties.agent_entity(np.uint64(agent)), np.uint64(PROFILE + TOOL)))
+    i = _find(t.head, _mix(_entity(agent), np.uint64(PROFILE + TOOL)))
     return next(v for v in t.body[i] if v and name_of(state, v) == name)
 
 

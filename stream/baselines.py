@@ -5,9 +5,10 @@ offset. So either all of it is there or none, and a worker that was replaced wit
 After a crash the state says from which offset on events have not been learned; what the group's committed offset brings again is skipped.
 
 The topic holds two kinds of records. *Changes* have keys that go round a ring (`c/0` … `c/2047`), and beside each flush some *pages*
-of the whole state are written in turn, fast enough that before a change is overwritten a page with its rows has been written. So the
-topic stays as large as the state and a ring, nothing is ever written all at once, and reading it in order gives the state back, slot
-for slot. Values carry a version, the layout of the state, a checksum and the offset; a corrupt one is left out and counted.
+of the whole state are written, the longest unwritten first, so many that before a change is overwritten every page has been written
+after it. So the topic stays as large as the state and a ring, nothing is ever written all at once, and reading it in order gives the
+state back, slot for slot, whatever compaction has removed and however often tables grew or workers changed in between. Values carry
+a version, the layout of the state, a checksum and the offset; a corrupt one is left out and counted.
 
 What it does not keep: a River detector's objects (they warm up again).
 """
@@ -27,10 +28,14 @@ from stream.episodes import Episode
 
 TOPIC = "agent.access.baselines"
 RING = 2048
-_HEADER = struct.Struct("<4sBBxxQQQI")  # magic, version, kind, layout, sequence, next source offset, checksum
+_HEADER = struct.Struct("<4sBBxxQQQ")  # magic, version, kind, layout, sequence, next source offset
+_CHECKSUM = struct.Struct("<I")  # of the header and what follows the checksum
+_BODY = _HEADER.size + _CHECKSUM.size
 _MAGIC, _VERSION = b"STRL", 1
 _ROWS, _EPISODES = 0, 1
 _EPISODE_CHUNK = 256
+
+Page = tuple[int, int, int]  # as `State.pages` gives them
 
 _encode = msgspec.json.Encoder().encode
 _decode_episodes = msgspec.json.Decoder(list[tuple[str, Episode | None]]).decode
@@ -48,34 +53,48 @@ class Corrupt(Exception):  # noqa: N818
 
 
 class Writer:
-    """Turns what an engine has learned since the last flush into records, and knows where in the ring and the pages it is."""
+    """Turns what an engine has learned since the last flush into records; `written` says when each page was, by the sequence."""
 
-    def __init__(self, engine: Engine, sequence: int = 0) -> None:
+    def __init__(self, engine: Engine, sequence: int = 0, written: dict[bytes, int] | None = None) -> None:
         self.engine = engine
         self.sequence = sequence
-        self.page = 0
+        self._written = written or {}
+        self._episodes_written = -RING  # all of them at the first flush
         self._layout = layout_id()
         self._compress = zstandard.ZstdCompressor(level=1).compress
 
     def flush(self, next_offset: int) -> list[Record]:
         """Records of all changes, and of the next pages. The engine must not be scoring meanwhile."""
-        state, episodes = self.engine.state, self.engine.episodes
-        out = [self._change(_ROWS, piece, next_offset) for piece in state.delta()]
-        pages = state.pages()
-        turns = -(-len(pages) * len(out) // (RING // 2))
-        for _ in range(turns):
-            if self.page >= len(pages):
-                self.page = 0
-                episodes.changed |= set(episodes.open)
-            for i, piece in enumerate(state.page(*pages[self.page])):
-                out.append(Record(b"p/%d/%d" % (self.page, i), self._value(_ROWS, piece, next_offset)))
-            self.page += 1
+        before = self.sequence
+        out = [self._change(_ROWS, piece, next_offset) for piece in self.engine.state.delta()]
+        out += [self._change(_EPISODES, piece, next_offset) for piece in self._episodes()]
+        for key, page in self._due(self.sequence - before):
+            out += [Record(key, self._value(_ROWS, piece, next_offset)) for piece in self.engine.state.page(*page)]
+            self._written[key] = self.sequence
+        return out
+
+    def _episodes(self) -> list[bytes]:
+        """The changed ones; all of them well before the ring comes round."""
+        episodes = self.engine.episodes
+        if self.sequence - self._episodes_written >= RING // 2:
+            episodes.changed |= set(episodes.open)
+            self._episodes_written = self.sequence
         changed = sorted(episodes.changed)
         episodes.changed.clear()
-        for low in range(0, len(changed), _EPISODE_CHUNK):
-            part = [(agent_id, episodes.open.get(agent_id)) for agent_id in changed[low : low + _EPISODE_CHUNK]]
-            out.append(self._change(_EPISODES, _encode(part), next_offset))
-        return out
+        return [
+            _encode([(agent_id, episodes.open.get(agent_id)) for agent_id in changed[low : low + _EPISODE_CHUNK]])
+            for low in range(0, len(changed), _EPISODE_CHUNK)
+        ]
+
+    def _due(self, changes: int) -> list[tuple[bytes, Page]]:
+        """Pages to write beside so many changes: at a pace that writes all within half a ring, and any that the ring overtakes."""
+        pages = _keyed(self.engine.state.pages())
+        for key in pages:
+            self._written.setdefault(key, self.sequence - changes)  # a table grew: all its rows are among the changes
+        oldest = sorted(pages, key=self._written.__getitem__)
+        pace = -(-len(pages) * changes // (RING // 2))
+        overtaken = sum(self._written[key] + RING < self.sequence for key in oldest)
+        return [(key, pages[key]) for key in oldest[: max(pace, overtaken)]]
 
     def _change(self, kind: int, payload: bytes, next_offset: int) -> Record:
         self.sequence += 1
@@ -83,7 +102,8 @@ class Writer:
 
     def _value(self, kind: int, payload: bytes, next_offset: int) -> bytes:
         body = self._compress(payload)
-        return _HEADER.pack(_MAGIC, _VERSION, kind, self._layout, self.sequence, next_offset, zlib.crc32(body)) + body
+        header = _HEADER.pack(_MAGIC, _VERSION, kind, self._layout, self.sequence, next_offset)
+        return header + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(header))) + body
 
 
 class Reader:
@@ -94,10 +114,11 @@ class Reader:
         self.next_offset = 0
         self.sequence = 0
         self.records = 0
+        self._written: dict[bytes, int] = {}
         self._layout = layout_id()
 
-    def read(self, value: bytes | None) -> None:
-        """Apply one record's value. Raises `Corrupt`, with nothing applied."""
+    def read(self, key: bytes | None, value: bytes | None) -> None:
+        """Apply one record. Raises `Corrupt`, with nothing applied."""
         if not value:
             return
         kind, sequence, next_offset, payload = self._open(value)
@@ -112,19 +133,21 @@ class Reader:
         self.sequence = max(self.sequence, sequence)
         self.next_offset = max(self.next_offset, next_offset)
         self.records += 1
+        if key is not None and key.startswith(b"p/"):
+            self._written[key] = sequence
 
     def writer(self) -> Writer:
-        """A writer that goes on where the read state ends."""
-        return Writer(self.engine, self.sequence)
+        """A writer that goes on where the read state ends. Pages that were not met have perhaps never been written."""
+        return Writer(self.engine, self.sequence, dict.fromkeys(_keyed(self.engine.state.pages()), 0) | self._written)
 
     def _open(self, value: bytes) -> tuple[int, int, int, bytes]:
-        if len(value) < _HEADER.size:
+        if len(value) < _BODY:
             raise Corrupt("it is shorter than a header")
-        magic, version, kind, layout, sequence, next_offset, checksum = _HEADER.unpack_from(value)
-        body = value[_HEADER.size :]
+        magic, version, kind, layout, sequence, next_offset = _HEADER.unpack_from(value)
+        body = value[_BODY:]
         if magic != _MAGIC or version != _VERSION:
             raise Corrupt(f"it is of version {version}, and this program writes {_VERSION}")
-        if zlib.crc32(body) != checksum:
+        if (zlib.crc32(body, zlib.crc32(value[: _HEADER.size])),) != _CHECKSUM.unpack_from(value, _HEADER.size):
             raise Corrupt("its checksum is wrong")
         if layout != self._layout:
             raise Corrupt("it was written for another layout of the state")
@@ -137,3 +160,8 @@ class Reader:
             )
         except zstandard.ZstdError as error:
             raise Corrupt(f"it does not decompress ({error})") from None
+
+
+def _keyed(pages: list[Page]) -> dict[bytes, Page]:
+    """By table and first slot, so that the growth of one table moves no page of another."""
+    return {b"p/%d/%d" % page[:2]: page for page in pages}

@@ -84,7 +84,7 @@ class Partition:
             while await consumer.position(tp) < end:
                 for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, ()):
                     try:
-                        reader.read(record.value)
+                        reader.read(record.key, record.value)
                     except Corrupt as reason:
                         corrupt += 1
                         log.warning(

@@ -296,7 +296,8 @@ def test_what_is_not_read_must_still_be_utf8(place):
 @pytest.mark.parametrize("field", ["event_id", "agent_id", "action", *TEXTS])
 @pytest.mark.parametrize("value", ["a\0b", "\0", " ", "\ufffd", "😀", "x" * 8192, "\\u0000", "NaN", "null", "\r\n"])
 def test_any_text_of_the_allowed_length_is_kept_as_it_is(field, value):
-    """A name is compared, never interpreted."""
+    """A name is compared, never interpreted; an id is at most 256 characters long."""
+    value = value[:256] if field.endswith("t_id") else value
     out = one(dumped(FULL | {field: value}))
     assert isinstance(out, AccessEvent)
     assert getattr(out, field) == value
@@ -329,6 +330,13 @@ def test_a_detail_stays_short_and_keeps_the_field():
     assert isinstance(out, Reject)
     assert len(out.detail) <= DETAIL + 10
     assert "`$.outcome`" in out.detail
+
+
+def test_an_id_longer_than_an_alert_can_name_is_refused():
+    """An alert names twenty events for each signal, and must stay small enough to send."""
+    for field in ("event_id", "agent_id"):
+        assert reason(BASE | {field: "x" * 256}) is None
+        assert reason(BASE | {field: "x" * 257}) == "bad_value"
 
 
 def test_of_a_field_given_twice_the_last_one_counts():

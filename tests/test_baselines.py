@@ -1,0 +1,240 @@
+"""Baselines as records of a compacted topic: whatever compaction removes and wherever it ends, the state comes back."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stream import baselines
+from stream.baselines import Corrupt, Reader, Record, Writer
+from stream.codec import encode, encode_lines
+from stream.engine import Engine
+from stream.settings import load
+from stream.simulate import simulate
+
+SETTINGS = load({})
+RINGS = (64, 128, 256, 2048)  # a flush has about fifteen changes
+
+few = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=10,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+many = settings(few, max_examples=300)
+
+
+class Values(list[bytes]):
+    """Events as they come; their text is short, for a failing test prints its arguments."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} events"
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Values:
+    """Ten days of twenty agents: episodes open and close, and seven tables grow."""
+    return Values(encode(event) for event in simulate(7, agents=20, days=10).events)
+
+
+class Topic:
+    """A compacted topic: of each key the last record, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, bytes] = {}
+
+    def add(self, records: list[Record]) -> None:
+        for key, value in records:
+            self.records.pop(key, None)
+            self.records[key] = value
+
+    def reader(self) -> Reader:
+        reader = Reader(Engine(SETTINGS))
+        for key, value in self.records.items():
+            reader.read(key, value)
+        return reader
+
+
+def feed(engine: Engine, values: list[bytes]) -> bytes:
+    """Score, and give what was said, as replay writes it."""
+    scored = engine.score(engine.decode(values, range(len(values))))
+    return encode_lines(scored.lines()) + encode_lines(scored.alerts)
+
+
+def rows(engine: Engine) -> dict[str, Any]:
+    """All that an engine knows: the rows in use by table and slot, and the open episodes."""
+    out: dict[str, Any] = {"episodes": sorted(map(msgspec.json.encode, engine.episodes.open.values()))}
+    for t in engine.state.tables:
+        used = np.flatnonzero((t.head["key"] != 0) | (t.layout.name == "fleet"))
+        body = t.body[used].tobytes() if t.layout.body[1] else b""
+        out[t.layout.name] = (len(t.head), used.tobytes(), t.head[used].tobytes(), body, t.tally.tolist())
+    return out
+
+
+def differing(a: Engine, b: Engine) -> list[str]:
+    """Names, because the rows themselves are megabytes."""
+    other = rows(b)
+    return [name for name, found in rows(a).items() if found != other[name]]
+
+
+@few
+@given(data=st.data())
+def test_what_was_written_is_read_back(fleet, data):
+    """Wherever it was flushed, and both go on saying the same."""
+    end = len(fleet) - 1000
+    cuts = data.draw(st.sets(st.integers(1, end - 1), max_size=12))
+    engine = Engine(SETTINGS)
+    writer, reader = Writer(engine), Reader(Engine(SETTINGS))
+    for a, b in pairwise(sorted(cuts | {0, end})):
+        feed(engine, fleet[a:b])
+        for record in writer.flush(b):
+            reader.read(*record)
+        assert reader.next_offset == b
+    assert differing(reader.engine, engine) == []
+    assert feed(reader.engine, fleet[end:]) == feed(engine, fleet[end:])
+    assert differing(reader.engine, engine) == []
+
+
+@pytest.mark.parametrize("ring", RINGS)
+@pytest.mark.parametrize("size", [10, 40])
+def test_a_compacted_topic_holds_the_state_of_its_last_flush(fleet, monkeypatch, ring, size):
+    """At every flush, also long after the ring came round and while tables grow."""
+    monkeypatch.setattr(baselines, "RING", ring)
+    engine, topic = Engine(SETTINGS), Topic()
+    writer = Writer(engine)
+    for low in range(0, 300 * size, size):
+        feed(engine, fleet[low : low + size])
+        topic.add(writer.flush(low + size))
+        grew = any(t.generation and t.dirty.any() for t in engine.state.tables)
+        if grew or low // size % 9 == 0:
+            assert differing(topic.reader().engine, engine) == [], f"after flush {low // size}"
+    assert writer.sequence > 3000
+
+
+@few
+@given(data=st.data(), ring=st.sampled_from(RINGS))
+def test_workers_that_follow_one_another_lose_nothing(fleet, monkeypatch, data, ring):
+    """However short they live: each begins with what compaction left, and writes on."""
+    monkeypatch.setattr(baselines, "RING", ring)
+    whole, engine, topic = Engine(SETTINGS), Engine(SETTINGS), Topic()
+    writer = Writer(engine)
+    at = 0
+    for flushes in data.draw(st.lists(st.integers(1, 25), min_size=5, max_size=12)):
+        size = data.draw(st.integers(1, 60))
+        for _ in range(flushes):
+            values = fleet[at : at + size]
+            if values:
+                assert feed(engine, values) == feed(whole, values)
+                topic.add(writer.flush(at + size))
+                at += size
+        reader = topic.reader()
+        assert reader.next_offset == at
+        engine, writer = reader.engine, reader.writer()
+        assert differing(engine, whole) == []
+    assert len(topic.records) <= ring + len(engine.state.pages())
+
+
+def test_an_open_episode_outlives_the_ring(fleet, monkeypatch):
+    """Though nothing in it changes while others fill the ring many times."""
+    monkeypatch.setattr(baselines, "RING", 64)
+    engine, topic = Engine(SETTINGS), Topic()
+    writer = Writer(engine)
+    low = 0
+    while not engine.episodes.open:
+        feed(engine, fleet[low : low + 50])
+        low += 50
+    topic.add(writer.flush(low))
+    for n in range(200):
+        engine.state["facts"].dirty[n] = 1
+        topic.add(writer.flush(low + n))
+    assert differing(topic.reader().engine, engine) == []
+
+
+def test_a_table_that_grows_does_not_make_all_be_written_at_once(fleet):
+    """Or a large state would be one transaction of hundreds of megabytes."""
+    engine = Engine(SETTINGS)
+    writer = Writer(engine)
+    most = 0
+    for low in range(0, len(fleet), 20):
+        feed(engine, fleet[low : low + 20])
+        records = writer.flush(low)
+        changes = [r for r in records if r.key.startswith(b"c/")]
+        most = max(most, len(records) - len(changes))
+    assert most <= 3
+
+
+@pytest.fixture(scope="module")
+def written(fleet) -> list[Record]:
+    engine = Engine(SETTINGS)
+    writer = Writer(engine)
+    while True:
+        feed(engine, fleet[:3000])
+        records = writer.flush(3000)
+        if engine.episodes.open:
+            return records
+
+
+@many
+@given(data=st.data())
+def test_a_damaged_record_is_refused_and_leaves_no_trace(written, data):
+    """Whichever byte it is, header included: an offset that is wrong would skip events in silence."""
+    key, value = data.draw(st.sampled_from(written))
+    damage = data.draw(st.sampled_from(["flip", "cut", "lengthen", "swap"]))
+    at = data.draw(st.integers(0, len(value) - 1) | st.integers(0, 40))
+    if damage == "flip":
+        bad = value[:at] + bytes([value[at] ^ (1 << data.draw(st.integers(0, 7)))]) + value[at + 1 :]
+    elif damage == "cut":
+        bad = value[: max(1, at)]
+    elif damage == "lengthen":
+        bad = value + data.draw(st.binary(min_size=1, max_size=50))
+    else:
+        bad = data.draw(st.binary(min_size=1, max_size=200))
+    reader = Reader(Engine(SETTINGS))
+    with pytest.raises(Corrupt):
+        reader.read(key, bad)
+    assert differing(reader.engine, Engine(SETTINGS)) == []
+    assert (reader.next_offset, reader.sequence, reader.records) == (0, 0, 0)
+
+
+@many
+@given(kind=st.integers(0, 255), payload=st.binary(max_size=300), at=st.integers(0, 200))
+def test_a_sound_record_of_something_else_is_refused(written, kind, payload, at):
+    """As another program, or a mistake of ours, would write it."""
+    writer = Writer(Engine(SETTINGS))
+    reader = Reader(Engine(SETTINGS))
+    for body in (payload, bytes(48) + payload, b'[["a",null]' + payload, written[0].value[:at] + payload):
+        with suppress(Corrupt):
+            reader.read(b"c/1", writer._value(kind, body, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("_VERSION", 2), r"of version 2, and this program writes 1"),
+        (("_MAGIC", b"LRTS"), r"of version 1"),
+        (("layout_id", lambda: 1), r"another layout of the state"),
+    ],
+)
+def test_a_record_of_another_version_or_layout_is_refused(change, reason):
+    """Baselines of another shape are learned anew, and the log says why."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baselines, *change)
+        value = Writer(Engine(SETTINGS)).flush(1)[0].value
+    with pytest.raises(Corrupt, match=reason):
+        Reader(Engine(SETTINGS)).read(b"c/1", value)
+
+
+def test_a_deleted_record_is_no_record():
+    """Somebody wrote a tombstone, to forget."""
+    reader = Reader(Engine(SETTINGS))
+    reader.read(b"c/1", None)
+    reader.read(None, b"")
+    assert reader.records == 0

@@ -1,0 +1,556 @@
+"""The worker as it is run, a process beside a real broker: whatever befalls it, its alerts are those of a replay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import aiokafka
+import msgspec
+import numpy as np
+import pytest
+from aiokafka.structs import TopicPartition
+from kafka.admin import KafkaAdminClient
+from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
+
+from benchmarks.kafka import Broker
+from stream.baselines import Reader
+from stream.codec import REASONS, encode
+from stream.engine import Engine, warm_up
+from stream.replay import replay
+from stream.settings import load
+from stream.simulate import simulate
+from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, ensure_topics
+
+ROOT = Path(__file__).resolve().parent.parent
+DEADLINE = 60.0
+FLUSH = "0.05"
+
+Record = tuple[bytes | None, bytes | None]  # key, value
+
+
+class Worker:
+    """`strayline worker` as a process of its own."""
+
+    def __init__(self, bootstrap: str, group: str, instance: str, log: Path) -> None:
+        self.port = free_port()
+        self.log = log
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")} | {
+            "STRAYLINE_BROKER": bootstrap,
+            "STRAYLINE_GROUP": group,
+            "STRAYLINE_INSTANCE": instance,
+            "STRAYLINE_HTTP_PORT": str(self.port),
+            "STRAYLINE_FLUSH_SECONDS": FLUSH,
+        }
+        with log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "stream", "worker"], cwd=ROOT, env=environment, stdout=out, stderr=out
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text, or (0, "") while nothing answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+        except OSError:
+            return 0, ""
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of all series of that name that bear these labels; 0 where there is none."""
+        total = 0.0
+        for line in self.get("/metrics")[1].splitlines():
+            found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
+            if found and all(f'{k}="{v}"' in (found[1] or "") for k, v in labels.items()):
+                total += float(found[2])
+        return total
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Wait until it is so; fail, with the end of its log, if the process ends or takes too long."""
+        deadline = time.monotonic() + DEADLINE
+        while not true():
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(0.01)
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.said()}"
+            assert time.monotonic() < deadline, self.said()
+
+    def until_scored(self, offset: int, partition: int = 0) -> None:
+        self.until(lambda: self.metric("strayline_processed_offset", partition=str(partition)) >= offset)
+
+    def until_ready(self) -> None:
+        self.until(lambda: self.get("/readyz")[0] == 200)
+
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
+
+    def stop(self) -> int:
+        """As Kubernetes and systemd do."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Site:
+    """The topics of one test, its consumer group, and its workers."""
+
+    def __init__(self, broker: Broker, folder: Path, group: str, partitions: int = 1) -> None:
+        self.bootstrap = broker.bootstrap
+        self.folder = folder
+        self.group = group
+        self.settings = load({"STRAYLINE_BROKER": broker.bootstrap})
+        remove_topics(broker)
+        assert ensure_topics(self.settings, partitions) == []
+
+    def worker(self, instance: str = "one") -> Worker:
+        return Worker(self.bootstrap, self.group, instance, self.folder / f"{instance}.log")
+
+    def produce(self, records: Sequence[Record], topic: str = EVENTS, codec: str | None = None) -> None:
+        """Each to the partition that its key hashes to."""
+
+        async def send() -> None:
+            async with aiokafka.AIOKafkaProducer(
+                bootstrap_servers=self.bootstrap, compression_type=codec, linger_ms=2
+            ) as producer:
+                await asyncio.gather(*[await producer.send(topic, value, key=key) for key, value in records])
+
+        asyncio.run(send())
+
+    def read(self, topic: str, partition: int = 0) -> list[aiokafka.ConsumerRecord]:
+        """All of a partition as a careful consumer sees it."""
+
+        async def receive() -> list[aiokafka.ConsumerRecord]:
+            tp = TopicPartition(topic, partition)
+            found: list[aiokafka.ConsumerRecord] = []
+            async with aiokafka.AIOKafkaConsumer(
+                bootstrap_servers=self.bootstrap,
+                isolation_level="read_committed",
+                auto_offset_reset="earliest",
+                enable_auto_commit=False,
+                max_partition_fetch_bytes=16 << 20,
+            ) as consumer:
+                consumer.assign([tp])
+                end = (await consumer.end_offsets([tp]))[tp]
+                deadline = time.monotonic() + DEADLINE
+                while await consumer.position(tp) < end:
+                    found += (await consumer.getmany(tp, timeout_ms=200)).get(tp, [])
+                    assert time.monotonic() < deadline
+            return found
+
+        return asyncio.run(receive())
+
+    def end(self, topic: str, partition: int = 0) -> int:
+        """The next offset that will be written, open transactions included."""
+        with KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin:
+            (found,) = admin.list_partition_offsets({TopicPartition(topic, partition): -1}).values()
+        return found.offset
+
+    def committed(self) -> dict[int, int]:
+        with (
+            # The broker has never had a group, or has just begun to.
+            suppress(CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError),
+            KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin,
+        ):
+            found = admin.list_group_offsets([self.group])[self.group]
+            return {tp.partition: committed.offset for tp, committed in found.items()}
+        return {}
+
+    def alerts(self) -> dict[str, list[bytes]]:
+        """Each agent's, in order; they are in the partition that its id hashes to."""
+        partitions = range(self.partitions())
+        return by_agent([r.value for n in partitions for r in self.read(ALERTS, n)])
+
+    def partitions(self) -> int:
+        with KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin:
+            (found,) = admin.describe_topics([EVENTS])
+        return len(found["partitions"])
+
+    def baselines(self, partition: int = 0) -> Engine:
+        engine = Engine(self.settings)
+        reader = Reader(engine)
+        for record in self.read(BASELINES, partition):
+            reader.read(record.key, record.value)
+        return engine
+
+    def replayed(self, partition: int = 0) -> tuple[Engine, list[bytes]]:
+        """The engine and the alerts of `strayline replay` of a partition as it is on the topic."""
+        lines = [r.value if r.value and b"\n" not in r.value else b"{}" for r in self.read(EVENTS, partition)]
+        events, alerts = self.folder / "events.jsonl", self.folder / "alerts.jsonl"
+        events.write_bytes(b"\n".join(lines) + b"\n")
+        engine, _ = replay(self.settings, [str(events)], None, str(alerts), None)
+        return engine, alerts.read_bytes().splitlines()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def remove_topics(broker: Broker) -> None:
+    names = {topic.name for topic in TOPICS}
+    with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as admin:
+        admin.delete_topics(sorted(names & set(admin.list_topics())))
+        deadline = time.monotonic() + DEADLINE
+        while names & set(admin.list_topics()):
+            assert time.monotonic() < deadline
+
+
+def by_agent(alerts: Sequence[bytes]) -> dict[str, list[bytes]]:
+    out: dict[str, list[bytes]] = {}
+    for alert in alerts:
+        out.setdefault(json.loads(alert)["agent_id"], []).append(alert)
+    return out
+
+
+def rows(engine: Engine) -> dict[str, Any]:
+    """All that an engine knows: the rows in use by table and slot, and the open episodes."""
+    out: dict[str, Any] = {"episodes": sorted(map(msgspec.json.encode, engine.episodes.open.values()))}
+    for t in engine.state.tables:
+        used = np.flatnonzero((t.head["key"] != 0) | (t.layout.name == "fleet"))
+        body = t.body[used].tobytes() if t.layout.body[1] else b""
+        out[t.layout.name] = (len(t.head), used.tobytes(), t.head[used].tobytes(), body, t.tally.tolist())
+    return out
+
+
+def fleet(seed: int, agents: int = 16, days: int = 10, garbage: float = 0.01) -> list[Record]:
+    """A simulated fleet's events, keyed by agent, and among them records that are no events."""
+    rng = random.Random(seed)
+    out: list[Record] = []
+    for event in simulate(seed, agents, days).events:
+        if rng.random() < garbage:
+            value = spoiled(rng, encode(event))
+            out.append((b"k" if value is None else rng.choice([None, b"k", b"\xff"]), value))
+        out.append((event["agent_id"].encode(), encode(event)))
+    return out
+
+
+def spoiled(rng: random.Random, value: bytes) -> bytes | None:
+    return rng.choice(
+        [
+            None,
+            b"",
+            b"\x00\xff\xfe",
+            b"two\nlines",
+            b"[" * 1000,
+            b"null",
+            value[: len(value) // 2],
+            value.replace(b'"agent_id"', b'"agent"'),
+            value.replace(b'"action":"', b'"bytes":-1,"action":"'),
+            value + b" " * 100_000 + b"x",
+        ]
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    """Once, and kept on disk for the workers."""
+    warm_up(load({}))
+
+
+@pytest.fixture
+def site(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
+    return Site(broker, tmp_path, unique("group"))
+
+
+@pytest.fixture
+def site_of_two(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
+    return Site(broker, tmp_path, unique("group"), partitions=2)
+
+
+@pytest.fixture(scope="class")
+def fed(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    site = Site(broker, tmp_path_factory.mktemp("one"), "one-worker")
+    site.produce(fleet(1))
+    return site
+
+
+@pytest.fixture(scope="class")
+def worker(fed: Site) -> Iterator[Worker]:
+    with fed.worker() as worker:
+        worker.until(lambda: fed.committed() == {0: fed.end(EVENTS)})
+        yield worker
+
+
+@pytest.mark.kafka
+class TestOneWorker:
+    """One worker that has scored a fleet and garbage, and still runs."""
+
+    def test_its_alerts_are_those_of_replay(self, fed, worker):
+        """Field for field and in order."""
+        del worker
+        records = fed.read(ALERTS)
+        _, expected = fed.replayed()
+        assert [r.value for r in records] == expected
+        assert len(expected) > 20
+        assert all(r.key == json.loads(r.value)["agent_id"].encode() for r in records)
+
+    def test_every_record_that_is_no_event_is_set_aside_with_its_reason_and_its_bytes(self, fed, worker):
+        """And where it came from."""
+        del worker
+        records = fed.read(EVENTS)
+        expected = Engine(fed.settings).decode([r.value for r in records], [r.offset for r in records]).rejects
+        told = [(dict(r.headers), r.key, r.value) for r in fed.read(REJECTED)]
+        assert len(expected) > 50
+        assert {reject.reason for reject in expected} == set(REASONS) - {"too_large"}
+        assert [headers["reason"].decode() for headers, _, _ in told] == [reject.reason for reject in expected]
+        assert [int(headers["offset"]) for headers, _, _ in told] == [reject.position for reject in expected]
+        assert all(h["topic"].decode() == EVENTS and h["partition"] == b"0" and h["detail"] for h, _, _ in told)
+        for headers, key, value in told:
+            source = records[int(headers["offset"])]
+            assert (key, value) == (source.key, source.value or b"")
+
+    def test_every_record_is_counted_once(self, fed, worker):
+        """Scored or rejected."""
+        rejected = len(fed.read(REJECTED))
+        assert worker.metric("strayline_events_total") == fed.end(EVENTS) - rejected
+        assert worker.metric("strayline_rejects_total") == rejected
+        assert worker.metric("strayline_alert_revisions_total") == len(fed.read(ALERTS))
+        assert worker.metric("strayline_consumer_lag_records", partition="0") == 0
+        assert worker.metric("strayline_corrupt_baselines_total") == 0
+
+    def test_its_baselines_are_those_of_replay(self, fed, worker):
+        """Row for row: so another worker goes on as this one would have."""
+        del worker
+        engine, _ = fed.replayed()
+        assert rows(fed.baselines()) == rows(engine)
+
+    def test_it_tells_how_it_is(self, worker):
+        """To Kubernetes, and to whoever asks with curl."""
+        assert worker.get("/healthz") == (200, "alive\n")
+        assert worker.get("/readyz") == (200, "partitions [0]\n")
+        assert worker.get("/nothing")[0] == 404
+
+    def test_it_explains_an_agent(self, fed, worker):
+        """Over HTTP and on the command line; of one that it does not know it says so."""
+        agent_id = fed.read(EVENTS)[-1].key.decode()
+        status, text = worker.get(f"/agents/{agent_id}")
+        assert (status, json.loads(text)["agent_id"]) == (200, agent_id)
+        status, text = worker.get("/agents/no-such%2Fagent")
+        assert (status, json.loads(text)["error"]) == (404, "no baseline of this agent here")
+        told = strayline("explain", agent_id, "--worker", f"127.0.0.1:{worker.port}")
+        assert told.returncode == 0
+        assert told.stdout.startswith(f"{agent_id}: ")
+        told = strayline("explain", "nobody", "--worker", f"127.0.0.1:{worker.port}")
+        assert told.returncode == 1
+        assert "has no baseline of agent 'nobody'" in told.stderr
+
+    def test_its_log_is_json_lines(self, worker):
+        """In a pipe."""
+        assert [json.loads(line)["event"] for line in worker.log.read_text().splitlines()]
+
+
+def strayline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")}
+    command = [sys.executable, "-m", "stream", *arguments]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=inherited | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+
+
+@pytest.mark.kafka
+def test_after_any_number_of_kills_alerts_and_baselines_are_those_of_replay(site):
+    """Nothing lost, nothing said twice, wherever kill -9 strikes: in a batch, in a transaction, in recovery."""
+    records = fleet(2)
+    rejects = len(Engine(site.settings).decode([value for _, value in records], range(len(records))).rejects)
+    rng = random.Random(2)
+    lives = 6
+    bounds = [len(records) * life // lives for life in range(lives + 1)]
+    alerts = baselines = 0
+    for life in range(lives):
+        site.produce(records[bounds[life] : bounds[life + 1]])
+        moment = rng.randrange(bounds[life], bounds[life + 1])
+        with site.worker() as worker:
+            match life % 3:
+                case 0:
+                    worker.until_scored(moment)
+                case 1:
+                    worker.until(lambda: site.end(BASELINES) > baselines)  # noqa: B023
+                case 2:
+                    worker.until(lambda: site.end(ALERTS) > alerts)  # noqa: B023
+        alerts, baselines = site.end(ALERTS), site.end(BASELINES)
+    with site.worker() as worker:
+        worker.until_ready()  # it reads the baselines now
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+        assert worker.stop() == 0
+    engine, expected = site.replayed()
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert rows(site.baselines()) == rows(engine)
+    assert len(site.read(REJECTED)) == rejects
+
+
+@pytest.mark.kafka
+def test_a_worker_that_is_asked_to_stop_commits_everything_and_its_successor_goes_on(site):
+    """SIGTERM: exit status 0, and only what came since is scored by the next."""
+    records = fleet(3)
+    half = len(records) // 2
+    site.produce(records[:half])
+    with site.worker() as worker:
+        worker.until_scored(half)
+        assert worker.stop() == 0
+    assert site.committed() == {0: half}
+    site.produce(records[half:])
+    with site.worker("two") as worker:
+        worker.until_scored(len(records))
+        scored = worker.metric("strayline_events_total") + worker.metric("strayline_rejects_total")
+        assert worker.stop() == 0
+    assert scored == len(records) - half
+    assert site.committed() == {0: len(records)}
+    _, expected = site.replayed()
+    assert [r.value for r in site.read(ALERTS)] == expected
+
+
+@pytest.mark.kafka
+def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
+    """A second worker joins in mid-stream, and leaves."""
+    site = site_of_two
+    records = fleet(4)
+    third = len(records) // 3
+
+    def scored() -> bool:
+        return site.committed() == {n: site.end(EVENTS, n) for n in range(2)}
+
+    with site.worker("one") as one, site.worker("two") as two:
+        one.until_ready()
+        site.produce(records[:third])
+        one.until(lambda: "[0]" in one.get("/readyz")[1] or "[1]" in one.get("/readyz")[1])
+        two.until(lambda: two.get("/readyz")[1] in {"partitions [0]\n", "partitions [1]\n"})
+        site.produce(records[third : 2 * third])
+        two.until(scored)
+        assert two.metric("strayline_events_total") > 0
+        assert two.stop() == 0
+        site.produce(records[2 * third :])
+        one.until(scored)
+        assert one.get("/readyz")[1] == "partitions [0, 1]\n"
+        assert one.stop() == 0
+    expected = []
+    for n in range(2):
+        engine, alerts = site.replayed(n)
+        expected += alerts
+        assert rows(site.baselines(n)) == rows(engine)
+    assert site.alerts() == by_agent(expected)
+
+
+@pytest.mark.kafka
+def test_a_producer_chooses_its_codec(site):
+    """Nobody asks ours before compressing."""
+    records = fleet(5, agents=12, days=5)
+    codecs = [None, "gzip", "snappy", "lz4", "zstd"]
+    for n, codec in enumerate(codecs):
+        site.produce(records[n :: len(codecs)], codec=codec)
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+    _, expected = site.replayed()
+    assert [r.value for r in site.read(ALERTS)] == expected
+
+
+@pytest.mark.kafka
+def test_a_corrupt_record_of_baselines_is_left_out_and_counted(site):
+    """What it held is learned anew; the rest is as it was."""
+    records = fleet(6, agents=12, days=5)
+    half = len(records) // 2
+    site.produce(records[:half])
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: half})
+        assert worker.stop() == 0
+    key, value = next((r.key, r.value) for r in site.read(BASELINES) if r.value)
+    for at in (5, 20, len(value) // 2):
+        site.produce([(key, value[:at] + bytes([value[at] ^ 1]) + value[at + 1 :])], BASELINES)
+    site.produce([(b"stranger", b"hello"), (b"c/1", None)], BASELINES)
+    site.produce(records[half:])
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+        assert worker.metric("strayline_corrupt_baselines_total") == 4
+        assert worker.log.read_text().count("corrupt baselines record left out") == 4
+    _, expected = site.replayed()
+    assert [r.value for r in site.read(ALERTS)] == expected
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("heir", ["one", "two"])
+def test_a_worker_that_was_paused_and_replaced_does_no_harm(site, heir):
+    """Whether its supervisor started it again under its name or another took its partition over."""
+    records = fleet(7)
+    third = len(records) // 3
+    site.produce(records[:third])
+    with site.worker("one") as old:
+        old.until_scored(third)
+        site.produce(records[third : 2 * third])
+        old.process.send_signal(signal.SIGSTOP)
+        with site.worker(heir) as new:
+            new.until_scored(2 * third)
+            old.process.send_signal(signal.SIGCONT)
+            site.produce(records[2 * third :])
+            new.until(lambda: site.committed() == {0: len(records)} or new.process.poll() is not None)
+            assert old.process.wait(DEADLINE) == 1
+            assert new.stop() == 0
+    engine, expected = site.replayed()
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert rows(site.baselines()) == rows(engine)
+
+
+def test_without_a_broker_it_says_where_it_looked_and_how_to_start_one():
+    """And ends, soon, for its supervisor to try again."""
+    address = f"127.0.0.1:{free_port()}"
+    began = time.monotonic()
+    told = strayline("worker", STRAYLINE_BROKER=address)
+    assert told.returncode == 1
+    assert re.search(rf"no Kafka at {address} .*`make kafka` or `docker compose up -d kafka`", told.stderr)
+    assert "Traceback" not in told.stderr
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.kafka
+def test_without_topics_it_says_how_to_make_them(broker):
+    """It makes none itself: how many partitions is for whoever runs it to say."""
+    remove_topics(broker)
+    told = strayline("worker", STRAYLINE_BROKER=broker.bootstrap)
+    assert told.returncode == 1
+    assert EVENTS in told.stderr
+    assert "`strayline topics --partitions N`" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.kafka
+def test_a_port_that_is_taken_is_named(site):
+    """Two workers on one machine need two."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        told = strayline("worker", STRAYLINE_BROKER=site.bootstrap, STRAYLINE_HTTP_PORT=port)
+    assert told.returncode == 1
+    said = json.loads(told.stderr.splitlines()[-1])
+    assert said["event"] == f"cannot serve on 127.0.0.1:{port}; set STRAYLINE_HTTP_PORT to a free port"
+    assert "Traceback" not in told.stderr
