@@ -38,6 +38,7 @@ FINISHED, RESCALE = -1, -2
 AMOUNT_OF_SUM = np.array([0, 1, 2])  # bytes_sum, records_sum, session_calls_sum are of these amounts
 NAMED = np.isin(np.arange(signals.N_FACTS), memory.NAMED_FACTS)
 GROWING_TABLES = np.array(st.GROWING)
+AGENTS = st.TABLES.index("agents")
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
 ROOM = np.array([2, 8, 16, 1, 1, 1, 1, 1, 0, 0, 0, 2])
 ROOM_FACT = np.array([6, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 0])
@@ -133,7 +134,7 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
         agent = b.agent.hash[e]
         before_s = f.clock if f.events > 0 else b.time[e]
         saved[0] = f
-        mark = clock.advance(fleet_head, b.time[e], agent)
+        mark = clock.advance(fleet_head, b.time[e], agent, tally[AGENTS, 0])
         now_s = f.clock
         age_of_state = (now_s - f.begin) / st.HALF_LIFE
         if age_of_state > st.TOO_FAR:

@@ -269,7 +269,7 @@ class State:
     def page(self, which: int, low: int, high: int) -> list[bytes]:
         """The rows in use of one page; for a host that writes the whole in turns."""
         used = np.flatnonzero(self.tables[which].head["key"][low:high]) + low
-        return self._pieces(which, used)
+        return self._pieces(which, used) or [self._piece(which, used)]  # an empty page overwrites what it held
 
     def _pieces(self, which: int, indices: Array) -> list[bytes]:
         t = self.tables[which]

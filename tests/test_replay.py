@@ -313,7 +313,11 @@ def test_lines_end_as_they_like(how, text, scores, rejects, replayed, tmp_path):
 @pytest.mark.parametrize("times", [1, 3])
 def test_of_a_file_that_is_cut_short_what_can_be_read_is_scored(how, times, events, strayline, tmp_path):
     """The upload broke off: exit status 1, a message that says after which line, and results for all before it."""
-    unlike = [json.dumps(json.loads(e) | {"event_id": f"{i}-{n}"}).encode() for n in range(times) for i, e in enumerate(events)]
+    unlike = [
+        json.dumps(json.loads(e) | {"event_id": f"{i}-{n}"}).encode()
+        for n in range(times)
+        for i, e in enumerate(events)
+    ]
     text = b"".join(e + b"\n" for e in unlike)
     whole = compressed(text, how)
     path = written(tmp_path / "in", whole[: len(whole) * 4 // 5])
@@ -397,8 +401,14 @@ FIELDS = (
     "event_id", "time", "agent_id", "action", "agent_type", "agent_version", "principal", "session_id", "tool",
     "resource", "classification", "scopes", "bytes", "records", "recipients", "approved", "outcome", "attributes",
 )  # fmt: skip
-NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([-1, 0, 1e18, 1e308, 253402300799])
-SCALARS = st.none() | st.booleans() | NUMBERS | st.text(max_size=12) | st.sampled_from(["", "\0", "\u202e", "a/b", "success"])
+NUMBERS = (
+    st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([-1, 0, 1e18, 1e308, 253402300799])
+)
+SCALARS = (
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=12) | st.sampled_from(["", "\0", "\u202e", "a/b", "success"])
+)
 PARTIES = st.lists(
     st.dictionaries(st.sampled_from(["id", "type", "domain", "clearance", "size"]), SCALARS, max_size=5)
     | st.builds(lambda x: {"id": x}, st.text(min_size=1, max_size=12)),
@@ -431,7 +441,16 @@ def test_garbage_in_any_field_stops_nothing(made):
 
 def test_rejects_keep_their_bytes_as_they_came(strayline, tmp_path):
     """So that they can be mended and sent again: text as text, anything else in base64, with the number of its line."""
-    bad = [b"", b"   ", b"{", b"\xff\x00\xfe", '{"\u202e": \u00e9'.encode(), b'{"event_id": "1"}\r', b"[" * 600, event(1, bytes=-1)]
+    bad = [
+        b"",
+        b"   ",
+        b"{",
+        b"\xff\x00\xfe",
+        '{"\u202e": \u00e9'.encode(),
+        b'{"event_id": "1"}\r',
+        b"[" * 600,
+        event(1, bytes=-1),
+    ]
     path = written(tmp_path / "in", [line for b in bad for line in (event(9), b)])
     assert strayline("replay", path, *into(tmp_path)).status == 0
     rejects = [json.loads(line) for line in results(tmp_path).rejects.splitlines()]
@@ -449,7 +468,9 @@ def test_rejects_keep_their_bytes_as_they_came(strayline, tmp_path):
 def test_the_counts_on_stderr_are_those_of_the_files(records, strayline, tmp_path):
     """They are all that most runs leave behind."""
     said = strayline("replay", written(tmp_path / "in", records), *into(tmp_path))
-    counts = re.match(r"([\d,]+) events, ([\d,]+) rejects, ([\d,]+) alerts \(([\d,]+) messages\) in [\d.]+ s\n$", said.err)
+    counts = re.match(
+        r"([\d,]+) events, ([\d,]+) rejects, ([\d,]+) alerts \(([\d,]+) messages\) in [\d.]+ s\n$", said.err
+    )
     assert counts, said.err
     out = results(tmp_path)
     ids = [json.loads(line)["alert_id"] for line in out.alerts.splitlines()]

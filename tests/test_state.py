@@ -384,7 +384,7 @@ def test_moving_the_landmark_does_not_count_an_event_twice(years):
     def clock_of(first: float) -> Run:
         run = Run().feed([read(i, START + first + i, f"bot-{i % 2}") for i in range(2 * SETTLE)])
         ahead = START + years * 365 * DAY
-        return run.feed([read(100 + i, ahead + i * 40 * DAY, "bot-0") for i in range(CONFIRM)])
+        return run.feed([read(100 + i, ahead + i * 40 * DAY, f"bot-{i % 2}") for i in range(CONFIRM)])
 
     far, near = clock_of(0), clock_of(years * 365 * DAY - 300 * DAY)
     assert far["marks"][-CONFIRM:].tolist() == near["marks"][-CONFIRM:].tolist()
@@ -561,6 +561,14 @@ def test_one_agent_alone_moves_the_clock_at_its_third_event_in_a_row():
     run = Run().feed([read(i, START + i) for i in range(100)] + [read(200 + i, later + i) for i in range(4)])
     assert (run["marks"][100:] & SKEWED > 0).tolist() == [True, True, False, False]
     assert run["clock"][-1] == later + 3
+
+
+def test_one_agent_of_many_cannot_move_the_clock_however_often_it_insists():
+    """A batch may well be one agent's alone."""
+    events = ordinary(100)
+    run = Run().feed([*events, *(read(1000 + i, START + 3650 * DAY + i, "odd") for i in range(50))])
+    assert (run["marks"][100:] & SKEWED > 0).all()
+    assert run["clock"][-1] == events[-1].time
 
 
 def test_a_broken_clock_that_comes_first_is_put_right():
