@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -39,11 +40,18 @@ RIVER = {"STRAYLINE_RIVER_DETECTOR": "HalfSpaceTrees"}
 ROUNDS, RIVER_ROUNDS, STARTS = 7, 2, 5
 PEER_EVENTS = 20_000
 GOAL = 2.0
+BUSY = 0.5  # of all CPUs: above it, a second thread may not find one
 LOADS = "json.loads"
 
 
 def speed() -> dict[str, Any]:
     """Print the tables of speed, memory and start-up; the numbers behind them."""
+    load_before, cpus = os.getloadavg()[0], os.cpu_count() or 1
+    if load_before > BUSY * cpus:
+        warn(
+            f"OTHER WORK IS RUNNING (load {load_before:.1f} on {cpus} CPUs): by the clock, replay with its two threads "
+            "suffers more than json.loads with one; read CPU time, or run again on a quiet machine"
+        )
     with tempfile.TemporaryDirectory(prefix="strayline-benchmark-") as name:
         folder = Path(name)
         plain, packed = folder / "events.jsonl", folder / "events.jsonl.gz"
@@ -51,7 +59,7 @@ def speed() -> dict[str, Any]:
         packed.write_bytes(gzip.compress(plain.read_bytes(), 6))
         say("speed: loading the compiled models, or compiling them …")
         warm_up(load(SETTINGS))
-        results: dict[str, Any] = {}
+        results: dict[str, Any] = {"load_before": load_before}
         say(f"speed: json.loads and replay in turns, {ROUNDS} rounds …")
         results["us_per_event"], engine = _turns(plain, packed, folder)
         say("speed: stage by stage …")

@@ -109,8 +109,9 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
             out["usual"][FACTS[fact].name] = [{"value": u.name, "count": round(u.count, 1)} for u in values]
             out["distinct"][FACTS[fact].name] = round(total(state, agent, fact)[1], 1)
     out["daily_amounts"] = [round(2.0**x - 1.0) for x in levels(state, _entity(agent))]
-    shifted = state["levels"].head[_find(state["levels"].head, _entity(agent))]["shifted"]
-    out["level_changed"] = float(shifted) if shifted else None
+    level = _find(state["levels"].head, _entity(agent))
+    shifted = float(state["levels"].head[level]["shifted"]) if level >= 0 else 0.0
+    out["level_changed"] = shifted or None
     amounts = state["amounts"].head
     entity = _entity(agent)
     out["amounts"] = {}

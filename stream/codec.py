@@ -88,12 +88,13 @@ def decode(
     """
     short = min(NESTING, max_bytes)
     try:
-        if max(map(len, records), default=0) <= short:  # type: ignore[arg-type]
-            b"\n".join(records).decode()  # type: ignore[arg-type]
-            events = [_decode(raw) for raw in records]  # type: ignore[arg-type]
-            for event in events:
-                if event.time.__class__ is datetime and not 1 < event.time.year < 9999:
-                    _check_time(event.time)
+        for raw in records:
+            if len(raw) > short:  # type: ignore[arg-type]
+                _check(raw, max_bytes)  # type: ignore[arg-type]
+        b"\n".join(records).decode()  # type: ignore[arg-type]  # the decoder checks only the texts that it reads
+        events = [_decode(raw) for raw in records]  # type: ignore[arg-type]
+        years = {e.time.year for e in events if isinstance(e.time, datetime)}
+        if not years & {1, 9999}:
             return events, list(range(len(records))), []
     except (msgspec.DecodeError, TypeError, UnicodeDecodeError, RecursionError, _UnfitError):
         pass  # some record is unfit: find it, one by one

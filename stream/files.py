@@ -150,13 +150,18 @@ class _Frames:
 
 
 class _Counted:
+    """Reads in steps: inside one long read from a pipe, the interpreter would not notice Ctrl-C."""
+
     def __init__(self, source: Any, lines: Lines) -> None:
         self._source, self._lines = source, lines
 
-    def read(self, size: int = -1) -> bytes:
-        data: bytes = self._source.read(size)
-        self._lines.consumed += len(data)
-        return data
+    def read(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size > 0 and (part := self._source.read1(size)):
+            parts.append(part)
+            size -= len(part)
+            self._lines.consumed += len(part)
+        return b"".join(parts)
 
 
 class _Rejoined:
@@ -165,9 +170,8 @@ class _Rejoined:
     def __init__(self, head: bytes, source: _Counted) -> None:
         self._head, self._source = head, source
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         if self._head:
-            size = len(self._head) if size < 0 else size
             out, self._head = self._head[:size], self._head[size:]
             return out
         return self._source.read(size)
