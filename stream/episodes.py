@@ -58,7 +58,7 @@ class Episode(msgspec.Struct):
     people_below: int = 0
     outside: bool = False
     to_agent: bool = False
-    sensitive: bool = False
+    leaked: bool = False  # sensitive data went to someone outside, in one event
     denied: bool = False
     shift: bool = False
     revision: int = 0
@@ -181,7 +181,7 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.people_below += below(kept)
     x.outside |= outside(kept)
     x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
-    x.sensitive |= bool(recipients) and 2 * kept.rung >= len(ladder)
+    x.leaked |= outside(kept) and 2 * kept.rung >= len(ladder)  # the upper half of the ladder
     x.denied |= kept.denied
 
 
@@ -208,7 +208,7 @@ def _severity(x: Episode) -> int:
     """
     over = x.score / max(x.threshold, 1.0)
     level = 0 if over < 1.25 else 1 if over < 2.0 else 2
-    if x.people_below or (x.outside and x.sensitive):
+    if x.people_below or x.leaked:
         level += 1
     if x.warming or x.shift:
         level -= 1

@@ -1,0 +1,116 @@
+"""Every setting is documented, checked, and does something."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stream.codec import encode
+from stream.engine import Engine
+from stream.errors import SettingsError
+from stream.settings import SETTINGS, load
+from stream.simulate import simulate
+
+ROOT = Path(__file__).parent.parent
+DEFAULT = load({})
+
+
+@pytest.fixture(scope="module")
+def records() -> list[bytes]:
+    return [encode(e) for e in simulate(3, 12, 10).events]
+
+
+def scored(settings, records):
+    engine = Engine(settings)
+    return engine, engine.score(engine.decode(records, range(1, len(records) + 1)))
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda s: s.name)
+def test_every_setting_is_in_the_readme_with_its_meaning(setting):
+    assert f"| `{setting.name}` |" in (ROOT / "README.md").read_text()
+    assert setting.help in (ROOT / "README.md").read_text()
+
+
+def test_an_unknown_name_is_refused_with_the_list():
+    with pytest.raises(SettingsError, match=r"STRAYLINE_ALERT_PER_DAY.*STRAYLINE_ALERTS_PER_DAY"):
+        load({"STRAYLINE_ALERT_PER_DAY": "5"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("STRAYLINE_ALERTS_PER_DAY", "none"),
+        ("STRAYLINE_ALERTS_PER_DAY", "0"),
+        ("STRAYLINE_HTTP_PORT", "70000"),
+        ("STRAYLINE_CLASSIFICATIONS", ","),
+        ("STRAYLINE_STATE_MIB", "1"),
+        ("STRAYLINE_BROKER", " "),
+    ],
+)
+def test_a_value_out_of_its_domain_is_named(name, value):
+    with pytest.raises(SettingsError, match=name):
+        load({name: value})
+
+
+def test_the_budget_moves_the_threshold(records):
+    """More alerts a day, a lower threshold, at least as many alerts."""
+    few_engine, few = scored(replace(DEFAULT, alerts_per_day=0.2), records)
+    many_engine, many = scored(replace(DEFAULT, alerts_per_day=20), records)
+    assert few_engine.state.fleet["bin"] > many_engine.state.fleet["bin"]
+    assert len({a.alert_id for a in few.alerts}) < len({a.alert_id for a in many.alerts})
+
+
+def test_the_ladder_decides_what_lacks_clearance(records):
+    """With another ladder no class is above another, so nothing is below clearance."""
+    _, usual = scored(DEFAULT, records)
+    _, other = scored(replace(DEFAULT, classifications=("open", "secret")), records)
+    assert any(e.name == "clearance" for a in usual.alerts for e in a.evidence)
+    assert not any(e.name == "clearance" for a in other.alerts for e in a.evidence)
+
+
+def test_the_own_domains_decide_what_is_outside(records):
+    """If every domain of the fleet were ours, nothing would leave the organisation."""
+    domains = {r["id"].rpartition("@")[2] for e in simulate(3, 12, 10).events for r in e.get("recipients", ())}
+    _, ours = scored(replace(DEFAULT, domains=tuple(sorted(domains))), records)
+    _, usual = scored(replace(DEFAULT, domains=("northwind.example",)), records)
+
+    def outside(scored):
+        return sum("outside" in str(e.observed) for a in scored.alerts for e in a.evidence if e.name == "flow")
+
+    assert outside(ours) == 0 < outside(usual)
+
+
+def test_a_record_over_the_limit_is_rejected_and_kept():
+    event = b'{"event_id":"1","time":1,"agent_id":"a","action":"read","resource":"%s"}' % (b"x" * 2000)
+    _, result = scored(replace(DEFAULT, max_event_bytes=1024), [event])
+    assert [(r.reason, r.raw) for r in result.rejects] == [("too_large", event)]
+    _, result = scored(DEFAULT, [event])
+    assert len(result.events) == 1
+
+
+def test_a_river_detector_changes_scores_and_an_unknown_one_is_refused(records):
+    _, plain = scored(DEFAULT, records[:1500])
+    _, river = scored(replace(DEFAULT, river_detector="HalfSpaceTrees"), records[:1500])
+    assert (river.score >= plain.score).all()
+    assert not np.array_equal(river.score, plain.score)
+    with pytest.raises(SettingsError, match="HalfSpaceTrees"):
+        Engine(replace(DEFAULT, river_detector="HalfSpaceTree"))
+
+
+def test_the_memory_bound_is_kept(records):
+    small, _ = scored(replace(DEFAULT, state_mib=16), records)
+    assert small.state.nbytes <= 16 << 20
+
+
+def test_the_kafka_settings_reach_the_worker():
+    """Broker, group and instance are the application's."""
+    from stream.worker import make_app
+
+    settings = replace(DEFAULT, broker="one:1,two:2", group="watch", instance="w-1")
+    app = make_app(settings)
+    assert [str(url) for url in app.conf.broker] == ["batches://one:1", "batches://two:2"]
+    assert app.conf.id == "watch"
+    assert app.conf.consumer_group_instance_id == "w-1"
