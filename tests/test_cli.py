@@ -1,0 +1,88 @@
+"""The command line as a user meets it: help that teaches, messages that say what to do, exit statuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ("replay", "demo", "topics", "worker", "explain")
+EVENT = '{"event_id":"1","time":"2026-03-02T10:00:00Z","agent_id":"bot","action":"read","tool":"crm.read"}\n'
+
+
+def strayline(*args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")}
+    return subprocess.run(
+        [sys.executable, "-m", "stream", *args], capture_output=True, text=True, input=stdin, timeout=240, cwd=ROOT, env=clean | env, check=False
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_names_it(command):
+    told = strayline(command, "--help")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert f"strayline {command}" in told.stdout or "Usage:" in told.stdout
+
+
+def test_the_first_help_names_every_command_and_setting():
+    from stream.settings import SETTINGS
+
+    told = strayline("--help").stdout
+    assert all(f"\n  {command} " in told for command in COMMANDS)
+    assert all(s.name in told for s in SETTINGS)
+
+
+def test_usage_errors_are_status_2():
+    for args in (("replay",), ("nothing",), ("replay", "--bogus", "x"), ("explain", "bot")):
+        assert strayline(*args).returncode == 2
+
+
+def test_an_unknown_setting_is_refused():
+    told = strayline("replay", "-", STRAYLINE_BUDGET="5")
+    assert told.returncode == 2
+    assert "STRAYLINE_BUDGET" in told.stderr
+    assert "STRAYLINE_ALERTS_PER_DAY" in told.stderr
+
+
+def test_a_missing_file_is_status_1_and_named():
+    told = strayline("replay", "nowhere.jsonl")
+    assert told.returncode == 1
+    assert "nowhere.jsonl" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_rejects_are_counted_and_are_no_failure():
+    told = strayline("replay", "-", stdin=EVENT + "garbage\n")
+    assert told.returncode == 0
+    assert told.stderr.startswith("1 events, 1 rejects, 0 alerts")
+    assert "--rejects" in told.stderr
+
+
+def test_explain_tells_what_is_usual_and_who_is_unknown(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_text("".join(EVENT.replace('"1"', f'"{i}"') for i in range(40)))
+    told = strayline("explain", "bot", str(path))
+    assert told.returncode == 0
+    assert "crm.read (40)" in told.stdout
+    told = strayline("explain", "nobody", str(path))
+    assert told.returncode == 1
+    assert "nobody" in told.stderr
+
+
+def test_the_demo_is_honest_and_the_same_twice():
+    once, twice = (strayline("demo", "--agents", "12", "--days", "10", "--seed", "4") for _ in range(2))
+    assert once.returncode == 0
+    assert "Planted 14 incidents, found " in once.stdout
+    body = [line for line in once.stdout.splitlines() if not line.startswith("Scored ")]
+    assert body == [line for line in twice.stdout.splitlines() if not line.startswith("Scored ")]
+
+
+def test_no_broker_says_where_it_looked_and_how_to_start_one():
+    told = strayline("topics", STRAYLINE_BROKER="localhost:1")
+    assert told.returncode == 1
+    assert "localhost:1" in told.stderr
+    assert "make kafka" in told.stderr
