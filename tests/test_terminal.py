@@ -1,0 +1,158 @@
+"""The command on a terminal and in a pipe, and that what it simulates can be replayed."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stream.__main__ import main
+from stream.settings import PREFIX
+from stream.simulate import lines, simulate
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "stream"]
+HOME = "northwind.example"
+
+
+def environment() -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    return clean | {"PYTHONPATH": str(ROOT), "TERM": "xterm"}
+
+
+@pytest.fixture
+def strayline(monkeypatch, capsys):
+    """The command in this process: exit status, standard output, standard error."""
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+    def run(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["strayline", *map(str, args)])
+        status = 0
+        try:
+            main()
+        except SystemExit as done:
+            status = int(done.code or 0)
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("events") / "events.jsonl"
+    file.write_bytes(b"".join(lines(simulate(agents=12, days=5))))
+    return file
+
+
+def test_progress_is_shown_on_a_terminal(path):
+    """Long work shows that it goes on, up to all of it."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*COMMAND, "replay", path], env=environment(), stdout=subprocess.PIPE, stderr=theirs) as run:
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 4096):
+                shown += part
+        except OSError:
+            pass  # how Linux says that the other end has been closed
+        assert run.wait() == 0
+        assert run.stdout
+        assert run.stdout.read() == b""
+    os.close(ours)
+    assert b"scoring" in shown
+    assert b"100%" in shown
+    assert shown.decode().replace("\r", "").endswith(" repeated\n") or b" alerts (" in shown.splitlines()[-1]
+
+
+def test_a_pipe_gets_no_progress_and_no_colours(path, strayline):
+    """It would stand in somebody's log."""
+    status, out, err = strayline("replay", path)
+    assert (status, out) == (0, "")
+    assert len(err.splitlines()) == 1
+    assert "\r" not in err
+    status, out, err = strayline("demo", "--agents", 12, "--days", 5)
+    assert status == 0
+    assert "\x1b" not in out + err
+
+
+def test_what_the_demo_writes_replays_to_the_same_alerts(strayline, tmp_path, monkeypatch):
+    """The demo is the engine over a file, no more: it only knows its own domain."""
+    events, alerts = tmp_path / "events.jsonl", tmp_path / "alerts.jsonl"
+    status, out, err = strayline("demo", "--agents", 12, "--days", 10, "--seed", 5, "--events", events)
+    assert status == 0
+    count = len(events.read_bytes().splitlines())
+    assert f"{count:,} events of 12 simulated agents over 10 days" in err
+    total = re.search(r"^(\d+) alerts in \d+ days", out, re.MULTILINE)
+    assert total
+    monkeypatch.setenv("STRAYLINE_DOMAINS", HOME)
+    status, _, err = strayline("replay", events, "--alerts", alerts)
+    assert status == 0
+    assert err.startswith(f"{count:,} events, 0 rejects, {total[1]} alerts (")
+
+
+def test_the_demo_accounts_for_everything_that_was_planted(strayline):
+    """Found and missed add up, each is listed, and true and false alerts are all there are."""
+    _, out, _ = strayline("demo", "--agents", 12, "--days", 10, "--seed", 4)
+    planted, found, missed = map(int, re.findall(r"Planted (\d+) incidents, found (\d+), missed (\d+)", out)[0])
+    assert planted == found + missed
+    assert len(re.findall(r"^  found ", out, re.MULTILINE)) == found
+    assert len(re.findall(r"^  missed ", out, re.MULTILINE)) == missed
+    alerts, true, false = map(
+        int, re.findall(r"(\d+) alerts in .*?: (\d+) on what was planted, (\d+) on nothing", out)[0]
+    )
+    assert alerts == true + false
+    assert len(re.findall(r"^\d{4}-\d\d-\d\d \d\d:\d\d  (?:LOW|MEDIUM|HIGH|CRITICAL) ", out, re.MULTILINE)) == alerts
+
+
+@pytest.mark.parametrize("options", [("--scores", "--alerts"), ("--alerts", "--rejects")])
+def test_two_results_at_one_path_are_refused(options, path, strayline, tmp_path):
+    """One would overwrite the other; said before anything is read. By any of its names."""
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for second in ("out", "link"):
+        status, _, err = strayline("replay", path, options[0], tmp_path / "out", options[1], tmp_path / second)
+        assert status == 2
+        assert "twice" in err
+    assert not (tmp_path / "out").exists()
+    assert strayline("replay", path, options[0], "/dev/null", options[1], "/dev/null")[0] == 0
+
+
+def test_a_result_does_not_overwrite_what_is_read(path, strayline):
+    """A slip of the finger must not cost the events."""
+    before = path.read_bytes()
+    status, _, err = strayline("replay", path, "--scores", path)
+    assert status == 2
+    assert str(path) in err
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("demo", "--agents", 11),
+        ("demo", "--days", 4),
+        ("demo", "--seed", "x"),
+        ("topics", "--partitions", 0),
+        ("replay", "x", "--format", "ocsf"),
+        ("explain",),
+        ("explain", "bot", "x", "--worker", "localhost:1"),
+    ],
+)
+def test_a_bad_value_is_a_usage_error(args, strayline):
+    """Exit status 2, with the usage."""
+    status, _, err = strayline(*args)
+    assert status == 2
+    assert "Usage: " in err
+
+
+def test_a_worker_that_does_not_answer_is_named(strayline):
+    """Exit status 1: the address, and where workers serve."""
+    status, _, err = strayline("explain", "bot", "--worker", "localhost:1")
+    assert status == 1
+    assert "no worker answers at localhost:1" in err
+    assert "STRAYLINE_HTTP_PORT" in err
