@@ -1,12 +1,12 @@
 """The stream's clock: event time that only goes forward, and that one broken clock cannot carry away.
 
 An event up to a day ahead moves the clock to itself. One further ahead is *skewed*: it is scored at the present clock, and
-the clock moves only when another agent's event confirms the time, or the third in a row where there is only one agent. An event more
+the clock moves only when another agent's event confirms the time (one with ten events or more), or the third in a row where there is only one agent. An event more
 than ten minutes behind is *late*: scored and learned at the present clock, and marked.
 
 Among the first twenty events the clock may also go back: a broken clock must not become the stream's for being first.
 
-What it misses: a clock that creeps ahead by less than a day at a time.
+What it misses: a clock that creeps ahead by less than a day at a time; two agents of standing that agree on a wrong time.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from models.table import Key
 DAY = 86400.0
 TOLERANCE = 600.0
 CONFIRM = 3
+KNOWN = 10  # events: names can be made up, histories cannot
 SETTLE = 20
 
 
 @njit
-def advance(fleet: Any, time: float, agent: Key, agents: int) -> int:
-    """Move the clock for an event, `agents` being known; its mark (0, LATE or SKEWED)."""
+def advance(fleet: Any, time: float, agent: Key, agents: int, known: bool) -> int:
+    """Move the clock for an event of an agent, `known` if it has a history, one of `agents`; its mark (0, LATE or SKEWED)."""
     f = fleet[0]
     if f.events == 0 or (f.events < SETTLE and f.clock - time > DAY):
         fleet[0].begin = fleet[0].clock = time
@@ -40,7 +41,7 @@ def advance(fleet: Any, time: float, agent: Key, agents: int) -> int:
         return 0
     if f.ahead > 0 and time >= f.ahead - DAY:
         fleet[0].times = f.times + 1 if agent == f.doubted else CONFIRM
-        if agent != f.doubted or (agents <= 1 and fleet[0].times >= CONFIRM):
+        if (agent != f.doubted and known) or (agents <= 1 and fleet[0].times >= CONFIRM):
             if time - f.ahead <= DAY:
                 fleet[0].clock = time
                 fleet[0].ahead = 0.0

@@ -134,7 +134,9 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
         agent = b.agent.hash[e]
         before_s = f.clock if f.events > 0 else b.time[e]
         saved[0] = f
-        mark = clock.advance(fleet_head, b.time[e], agent, tally[AGENTS, 0])
+        met = find(agents_head, agent)
+        known = met >= 0 and agents_head[met].seen >= clock.KNOWN
+        mark = clock.advance(fleet_head, b.time[e], agent, tally[AGENTS, 0], known)
         now_s = f.clock
         age_of_state = (now_s - f.begin) / st.HALF_LIFE
         if age_of_state > st.TOO_FAR:
@@ -143,7 +145,11 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
         now = 2.0**age_of_state
         fade = 1.0 / now
         learned = True
-        ticket = mix(agent, b.event[e])
+        # The id alone would let an agent hide behind one of its own: a repeat has the same content too.
+        ticket = mix(mix(agent, b.event[e]), mix(b.resource.hash[e], b.tool.hash[e]))
+        ticket = mix(ticket, np.uint64(np.int64(b.time[e] * 1000.0)))
+        for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
+            ticket = mix(ticket, b.recipient.hash[j])
         at_recent = np.int64(ticket & np.uint64(len(recent_head) - 1))
         if recent_head[at_recent].key == ticket:
             learned = False

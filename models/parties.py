@@ -74,13 +74,15 @@ def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: Key, oth
 def is_home(facts: Array, own: Array, domain: Key, home: Key, fade: float) -> bool:
     """Whether a domain is the organisation's: one of its own where they are given, else the principal's, else a common one
     among principals. No domain is inside."""
-    if domain in (np.uint64(0), home):
+    if domain == np.uint64(0):
         return True
     for i in range(len(own)):
         if own[i] == domain:
             return True
     if len(own) > 0:
-        return False
+        return False  # the setting is the authority: an event must not name its own home
+    if domain == home:
+        return True
     context = mix(place(HOME, 0), fleet_entity())
     i = find(facts, context)
     j = find(facts, mix(context, domain + np.uint64(7)))

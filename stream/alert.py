@@ -109,7 +109,7 @@ def rfc3339(seconds: float) -> str:
     '2026-03-18T10:30:12.417Z'
     """
     whole = round(seconds * 1000)
-    return datetime.fromtimestamp(whole // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{whole % 1000:03d}Z"
+    return datetime.fromtimestamp(whole // 1000, UTC).replace(tzinfo=None).isoformat() + f".{whole % 1000:03d}Z"
 
 
 def by_kind(parts: dict[str, float]) -> list[str]:

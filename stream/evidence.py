@@ -182,7 +182,12 @@ def _cut(name: str | None) -> str | None:
 
 
 def _attributes(event: AccessEvent) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(event.attributes)) if event.attributes else None
+    if not event.attributes:
+        return None
+    try:
+        return msgspec.json.decode(msgspec.json.encode(event.attributes))
+    except msgspec.DecodeError:  # a number that no float holds: shown as it was written
+        return {name: bytes(raw).decode("utf-8", "replace") for name, raw in event.attributes.items()}
 
 
 def _text(column: Any, i: int) -> str:

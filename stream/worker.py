@@ -41,6 +41,7 @@ SESSION_SECONDS = 10.0  # a crashed worker's partitions are free after this; a r
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit status. Raises `BrokerError` if broker or topics are not as they must be."""
     check_faust()
+    _check_port(settings)
     partitions = check_topics(settings)
     Engine(settings)  # refuses settings that no engine can be made of
     log.info("compiling the models, once, or loading them")
@@ -247,6 +248,17 @@ class Web(Service):  # type: ignore[misc]
             if found is not None:
                 return web.json_response(found)
         return web.json_response({"error": "no baseline of this agent here"}, status=404)
+
+
+def _check_port(settings: Settings) -> None:
+    """Before joining the group: a worker that cannot serve must not take partitions from one that can."""
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((settings.http_host, settings.http_port))
+        except OSError as error:
+            where = f"{settings.http_host}:{settings.http_port}"
+            fatal(f"cannot serve on {where}; set STRAYLINE_HTTP_PORT to a free port", error)
 
 
 def fatal(what: str, error: BaseException | None = None) -> None:

@@ -159,3 +159,43 @@ def test_a_repeated_event_raises_no_second_alert():
     """At-least-once producers send twice."""
     once, twice = tell([*history(), leak("drop")])[1], tell([*history(), leak("drop"), leak("drop")])[1]
     assert [encode(a) for a in twice.alerts] == [encode(a) for a in once.alerts]
+
+
+# Ways to hide that were tried on it.
+
+
+def test_an_agent_cannot_hide_behind_one_of_its_own_event_ids():
+    """A repeat has the same content; the same id with other content is another event."""
+    _, done = tell([*history(), leak("drop") | {"event_id": "e298"}])
+    assert [a.agent_id for a in done.alerts] == ["bot-1"]
+
+
+def test_two_made_up_agents_cannot_carry_the_clock_away():
+    """Names can be made up, histories cannot."""
+    far = [
+        {"event_id": f"far{i}", "agent_id": f"made-up-{i}", "action": "read", "time": 253402300000 + i}
+        for i in range(2)
+    ]
+    engine, done = tell([*history(), *far, leak("drop")])
+    assert engine.state.fleet["skewed"] == 2
+    assert [a.agent_id for a in done.alerts] == ["bot-1"]
+
+
+def test_a_number_that_no_float_holds_stops_nothing():
+    """Attributes are shown, never trusted, and not even parsed until they are shown."""
+    engine = Engine(load({}))
+    records = [*map(encode, history()), encode(leak("drop"))[:-1] + b',"attributes":{"x":1e999}}']
+    done = engine.score(engine.decode(records, range(len(records))))
+    assert done.alerts[-1].event.attributes == {"x": "1e999"}
+
+
+def test_an_event_cannot_name_its_own_home():
+    """Where the organisation's domains are given, they are the authority."""
+    odd = leak("drop") | {
+        "principal": "m@evil.example",
+        "recipients": [{"id": "x@evil.example", "type": "email", "clearance": "public"}],
+    }
+    engine = Engine(replace(load({}), domains=("corp.example",)))
+    records = [*map(encode, history()), encode(odd)]
+    done = engine.score(engine.decode(records, range(len(records))))
+    assert "T1567" in {t.id for t in done.alerts[-1].techniques}  # exfiltration, and not a leak inside
