@@ -9,6 +9,7 @@ What it misses: a River detector is an object and not a row, so it is not stored
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -52,6 +53,8 @@ class WindowDetector:
         if name not in names():
             raise ValueError(f"river.anomaly has no {name!r} that can be used here; there are {', '.join(names())}")
         self.kind = getattr(anomaly, name)
+        # Unseeded trees would give other bytes at every run.
+        self._seeded = {"seed": 1} if "seed" in inspect.signature(self.kind).parameters else {}
         self.tail = Exceedance()
         self._of: OrderedDict[int, compose.Pipeline] = OrderedDict()
 
@@ -59,7 +62,7 @@ class WindowDetector:
         """Score an agent's present window, then learn it; what the signal pays, in bits."""
         model = self._of.get(agent)
         if model is None:
-            model = compose.Pipeline(preprocessing.MinMaxScaler(), self.kind())
+            model = compose.Pipeline(preprocessing.MinMaxScaler(), self.kind(**self._seeded))
             if len(self._of) >= MOST_AGENTS:
                 self._of.popitem(last=False)
             self._of[agent] = model
