@@ -35,10 +35,8 @@ EPISODE_GAP, EPISODE_LONGEST = 3600.0, 86400.0
 YOUNG_EVENTS = 50  # an agent with fewer is warming
 HOUR_SECONDS, DAY = 3600.0, 86400.0
 FINISHED, RESCALE = -1, -2
-AMOUNT_OF_SUM = np.array([0, 1, 2])  # bytes_sum, records_sum, session_calls_sum are of these amounts
 NAMED = np.isin(np.arange(signals.N_FACTS), memory.NAMED_FACTS)
 GROWING_TABLES = np.array(st.GROWING)
-AGENTS = st.TABLES.index("agents")
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
 ROOM = np.array([2, 8, 16, 1, 1, 1, 1, 1, 0, 0, 0, 2])
 ROOM_FACT = np.array([6, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 0])
@@ -53,7 +51,7 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
     n = len(b.time)
     most = 0
     for e in range(n):
-        most = max(most, 12 + b.scope_at[e + 1] - b.scope_at[e] + 4 * (b.recipient_at[e + 1] - b.recipient_at[e]))
+        most = max(most, _most_facts(b.scope_at, b.recipient_at, e))
     attribute = np.zeros(most, np.int64)
     context = np.zeros(most, np.uint64)
     value = np.zeros(most, np.uint64)
@@ -73,7 +71,6 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
     fleet_row = a.fleet_body[0]
     entity[0] = parties.fleet_entity()
 
-    agents_head = a.agents
     facts_head = a.facts
     facts_dirty = a.facts_dirty
     facts_tally = a.tally[0]
@@ -126,8 +123,7 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
 
     saved = fleet_head.copy()
     for e in range(start, n):
-        n_facts = 12 + b.scope_at[e + 1] - b.scope_at[e] + 4 * (b.recipient_at[e + 1] - b.recipient_at[e])
-        full = _full(tally, limits, n_facts)
+        full = _full(tally, limits, _most_facts(b.scope_at, b.recipient_at, e))
         if full >= 0:
             return e, full
         f = fleet_head[0]
@@ -136,7 +132,7 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
         saved[0] = f
         met = find(agents_head, agent)
         known = met >= 0 and agents_head[met].seen >= clock.KNOWN
-        mark = clock.advance(fleet_head, b.time[e], agent, tally[AGENTS, 0], known)
+        mark = clock.advance(fleet_head, b.time[e], agent, agents_tally[0], known)
         now_s = f.clock
         age_of_state = (now_s - f.begin) / st.HALF_LIFE
         if age_of_state > st.TOO_FAR:
@@ -356,8 +352,8 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
             if not learned:
                 continue
             summed = amounts.add_up(amounts_head, c, i, z, now_s)
-            if k < 3:
-                tail[signals.BYTES_SUM + AMOUNT_OF_SUM[k]] = summed
+            if k < 3:  # bytes, records and session_calls are summed, in this order
+                tail[signals.BYTES_SUM + k] = summed
             amounts.learn(amounts_head, c, x, 1.0)
             amounts.learn(amounts_head, i, x, 0.0)
 
@@ -457,7 +453,7 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
                     profiles_dirty,
                     profiles_tally,
                     facts_head,
-                    mix(entity[2], np.uint64(2001 + k)),
+                    mix(entity[2], np.uint64(memory.PROFILE + k)),
                     value[j],
                     keys[j, 2, 0],
                     now_s,
@@ -589,6 +585,12 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
             fleet_head[0].days += min(1.0, (now_s - before_s) / DAY) * now
         fleet_head[0].events += 1
     return n, FINISHED
+
+
+@njit
+def _most_facts(scope_at: Array, recipient_at: Array, e: int) -> int:
+    """How many facts event e can have: four for each recipient, one for each permission, and twelve others."""
+    return int(12 + scope_at[e + 1] - scope_at[e] + 4 * (recipient_at[e + 1] - recipient_at[e]))
 
 
 @njit

@@ -14,7 +14,7 @@ import click
 import structlog
 
 from stream.errors import SettingsError, StraylineError
-from stream.settings import PREFIX, SETTINGS, load
+from stream.settings import SETTINGS, load
 
 if TYPE_CHECKING:
     from stream.files import Lines
@@ -273,13 +273,10 @@ def main() -> None:
         click.echo("strayline: interrupted; no file was left half-written", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader has gone: what is still buffered goes nowhere
+        # The reader has gone: what is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
 
-
-__all__ = ["PREFIX", "main", "main_group"]
 
 if __name__ == "__main__":
     main()

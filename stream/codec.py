@@ -18,10 +18,8 @@ from models.compiled import njit
 
 NESTING = 500  # levels; a shorter record cannot nest deeper
 DETAIL = 300  # characters of a reject's detail: an error may quote a value as long as the record
-FIRST, LAST = (
-    -62135596800.0,
-    253402300799.0,
-)  # seconds since the epoch: 0001-01-01T00:00:00Z, 9999-12-31T23:59:59Z
+# Seconds since the epoch: 0001-01-01T00:00:00Z, 9999-12-31T23:59:59Z.
+FIRST, LAST = -62135596800.0, 253402300799.0
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]  # an alert names twenty events for each signal
 Label = Annotated[str, msgspec.Meta(max_length=8192)]
@@ -212,14 +210,13 @@ def encode(value: Any) -> bytes:
     return _encode(value)
 
 
-def reject_line(reject: Reject, source: str, partition: int | None = None, *, whole: bool = True) -> bytes:
+def reject_line(reject: Reject, source: str, partition: int | None = None) -> bytes:
     """A reject as one JSON object: its bytes as text where they are text, else in base64."""
     place: dict[str, Any] = {"source": source, "position": reject.position}
     if partition is not None:
         place = {"topic": source, "partition": partition, "offset": reject.position}
-    raw = reject.raw if whole else b""
     try:
-        body = {"value": raw.decode()}
+        body = {"value": reject.raw.decode()}
     except UnicodeDecodeError:
-        body = {"value_base64": base64.b64encode(raw).decode()}
+        body = {"value_base64": base64.b64encode(reject.raw).decode()}
     return _encode({"reason": reject.reason, "detail": reject.detail} | place | body)

@@ -30,11 +30,11 @@ from models.signals import (
     SIGNALS,
     TOOL,
     TRANSITION,
-)  # fmt: skip
+)
 from models.state import TEXT
 from models.windows import FEATURES
 from stream.alert import Did, Evidence
-from stream.codec import AccessEvent
+from stream.codec import AccessEvent, Recipient
 from stream.reason import expected_values, number
 
 MOST_ATTRIBUTES = 2048  # bytes
@@ -309,15 +309,16 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
 
 def below(kept: Kept) -> int:
     """How many people that got it lack the clearance."""
-    return sum(
-        r.size or 1 for r, c in zip(kept.event.recipients or (), kept.clearances, strict=True) if 0 <= c < kept.rung
-    )
+    return sum(r.size or 1 for r in _uncleared(kept))
+
+
+def _uncleared(kept: Kept) -> list[Recipient]:
+    return [r for r, c in zip(kept.event.recipients or (), kept.clearances, strict=True) if 0 <= c < kept.rung]
 
 
 def _below(kept: Kept) -> str:
     """Who lacks the clearance, and how many people that is."""
-    low = [r for r, c in zip(kept.event.recipients or (), kept.clearances, strict=True) if 0 <= c < kept.rung]
-    people = sum(r.size or 1 for r in low)
+    low, people = _uncleared(kept), below(kept)
     cleared = sorted({str(r.clearance) for r in low})
     who = f"the {number(people)} people behind " if people > len(low) else ""
     count = "1 recipient" if len(low) == 1 else f"{len(low)} recipients"
@@ -328,9 +329,8 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
     """What is not strange by itself but belongs into the sentence."""
     event = kept.event
     out = []
-    if (
-        below(kept) and d[PAID + N_FACTS + CLEARANCE] <= 0
-    ):  # another signal of its group said more; it is said all the same
+    if below(kept) and d[PAID + N_FACTS + CLEARANCE] <= 0:
+        # Another signal of its group said more; it is said all the same.
         out.append(_tail(N_FACTS + CLEARANCE, kept, d))
     if event.approved is not None and event.recipients:
         said = "nobody approved it" if not event.approved else "it was approved by a person"

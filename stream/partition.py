@@ -23,6 +23,7 @@ from stream.alert import Alert
 from stream.baselines import Corrupt, Reader, Writer
 from stream.codec import Reject, encode
 from stream.engine import Engine, Scored
+from stream.replay import decode
 from stream.settings import Settings
 from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED
 
@@ -195,13 +196,7 @@ class Partition:
 
     def _score(self, records: Sequence[Any]) -> Scored:
         with metrics.STAGE.labels("decode").time():
-            decoded = self.engine.decode([r.value for r in records], [r.offset for r in records])
-        for name in self.engine.unknown_classifications(decoded):
-            log.warning(
-                "a classification is not on the ladder and counts as unknown",
-                classification=name,
-                setting="STRAYLINE_CLASSIFICATIONS",
-            )
+            decoded = decode(self.engine, [r.value for r in records], [r.offset for r in records])
         with metrics.STAGE.labels("score").time():
             return self.engine.score(decoded)
 

@@ -34,19 +34,25 @@ class Summary(NamedTuple):
     repeated: int  # with an id that came before: scored, not learned again
 
 
+def decode(engine: Engine, records: Sequence[bytes | None], positions: Sequence[int]) -> Decoded:
+    """The engine's `decode`, which does no I/O, and a warning for each classification that is not on the ladder, once."""
+    decoded = engine.decode(records, positions)
+    for name in engine.unknown_classifications(decoded):
+        log.warning(
+            "a classification is not on the ladder and counts as unknown",
+            classification=name,
+            setting="STRAYLINE_CLASSIFICATIONS",
+        )
+    return decoded
+
+
 def scored(engine: Engine, batches: Iterable[tuple[int, Sequence[bytes]]]) -> Iterator[Scored]:
     """Score batches of (number of the first record, records), each decoded while the one before is scored."""
     with ThreadPoolExecutor(1, "score") as pool:
         pending = None
         try:
             for first, records in batches:
-                decoded: Decoded = engine.decode(records, range(first, first + len(records)))
-                for name in engine.unknown_classifications(decoded):
-                    log.warning(
-                        "a classification is not on the ladder and counts as unknown",
-                        classification=name,
-                        setting="STRAYLINE_CLASSIFICATIONS",
-                    )
+                decoded = decode(engine, records, range(first, first + len(records)))
                 done = pending.result() if pending else None
                 pending = pool.submit(engine.score, decoded)
                 if done:

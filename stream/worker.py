@@ -26,7 +26,7 @@ from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from stream import metrics
-from stream.engine import Engine, warm_up
+from stream.engine import warm_up
 from stream.explain import baseline
 from stream.partition import Partition
 from stream.settings import Settings
@@ -43,7 +43,6 @@ def run(settings: Settings) -> int:
     check_faust()
     _check_port(settings)
     partitions = check_topics(settings)
-    Engine(settings)  # refuses settings that no engine can be made of
     log.info("compiling the models, once, or loading them")
     warm_up(settings)
     metrics.BUILD.labels(version("strayline")).set(1)
