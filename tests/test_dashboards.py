@@ -99,7 +99,10 @@ class _Server:
                 body = json.load(answer)
         except urllib.error.HTTPError as refusal:
             with refusal:
-                raise AssertionError(refusal.read().decode()) from None
+                words = refusal.read().decode()
+            if refusal.code == 503:  # it listens before its storage is open
+                raise ConnectionError(words) from None
+            raise AssertionError(words) from None
         assert body["status"] == "success", body
         return body["data"]
 
