@@ -15,11 +15,9 @@ import numpy as np
 
 from benchmarks.peers import half_space_trees, scored
 from benchmarks.report import table
-from models.batch import Batch, Scores
-from models.table import Array
 from stream import codec
 from stream.columns import columns
-from stream.engine import Decoded, Engine, Scored
+from stream.engine import Decoded, Engine, Ran, Scored
 from stream.files import Lines
 from stream.settings import Settings
 
@@ -43,13 +41,13 @@ class _Staged(Engine):
         with self.stage("columns"):
             return Decoded(events, kept, columns(events, self._ladder) if events else None, rejects)
 
-    def _run(self, b: Batch) -> Scores:
+    def run(self, decoded: Decoded) -> Ran:
         with self.stage("loop"):
-            return super()._run(b)
+            return super().run(decoded)
 
-    def _tell(self, scored: Scored, b: Batch, out: Scores, paid: Array) -> None:
+    def tell(self, ran: Ran) -> Scored:
         with self.stage("episodes"):
-            super()._tell(scored, b, out, paid)
+            return super().tell(ran)
 
 
 def stages(settings: Settings, rounds: int, plain: Path, folder: Path) -> dict[str, float]:

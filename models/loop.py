@@ -22,7 +22,7 @@ from models import amounts, budget, clock, facts, levels, memory, parties, signa
 from models import batch as col
 from models import state as st
 from models.batch import Batch, Scores
-from models.compiled import njit
+from models.compiled import inline, njit
 from models.table import Array, Key, claim, find, mix
 
 POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 1800.0, 0.85, 3.0, 4.0
@@ -372,25 +372,25 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
             bins[k] = at
             mark_k = np.uint64(1001 + k)
             low = st.ALL_HISTOGRAMS + k * st.BINS
-            p = tails.lend(
+            rarity = tails.lend(
                 tails.above(fleet_row[low : low + st.BINS], fleet_row[st.ALL_TAILS + k], at),
                 fleet_row[st.ALL_TAILS + k],
                 now,
                 1.0,
             )
-            p = tails.lend(
+            rarity = tails.lend(
                 tails.weight_above(tails_head, tails_body, mix(mark_k, cohort_key), peer_row[st.PEER_TAILS + k], at),
                 peer_row[st.PEER_TAILS + k],
                 now,
-                p,
+                rarity,
             )
-            p = tails.lend(
+            rarity = tails.lend(
                 tails.weight_above(tails_head, tails_body, mix(mark_k, entity[2]), own_row[st.OWN_TAILS + k], at),
                 own_row[st.OWN_TAILS + k],
                 now,
-                p,
+                rarity,
             )
-            _pay(detail, signals.N_FACTS + k, facts.bits(p), group, winner)
+            _pay(detail, signals.N_FACTS + k, math.log2(rarity), group, winner)
 
         # 4. The event, and the episode.
         s = 0.0
@@ -443,9 +443,7 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
                 usual.learn(fleet_row, peer_row, own_row, k, age, surprise[k], mean[k], weight)
         for j in range(q):
             before = facts.learn(facts_head, facts_dirty, facts_tally, keys, slots, counts, j, now, weight)
-            if NAMED[attribute[j]] and (
-                before == 0 or int(math.log2(before + 1)) != int(math.log2(before + 1 + weight))
-            ):
+            if NAMED[attribute[j]] and (before == 0 or _doubled(before + 1, before + 1 + weight)):
                 k = attribute[j]
                 memory.remember(
                     profiles_head,
@@ -601,6 +599,13 @@ def _full(tally: Array, limits: Array, n_facts: int) -> int:
         if tally[k, 0] + ROOM[i] + ROOM_FACT[i] * n_facts > limits[k]:
             return int(k)
     return -1
+
+
+@inline
+def _doubled(before: float, after: float) -> bool:
+    """Whether a count has passed a power of two: its highest bit is another."""
+    x, y = int(before), int(after)
+    return y > x and (x ^ y) > x
 
 
 @njit

@@ -38,9 +38,9 @@ def above(above_bin: Array, total: float, b: int) -> float:
 
 
 @njit
-def lend(c: float, total: float, now: float, p_above: float) -> float:
-    """Tail probability at one level, one exceedance lent by the level above (1 at the top)."""
-    return min(1.0, (c + now) / (total + now / p_above))
+def lend(c: float, total: float, now: float, rarity: float) -> float:
+    """One over the tail probability at one level, of which one exceedance is lent by the level above (rarity 1 at the top)."""
+    return max(1.0, (total + now * rarity) / (c + now))
 
 
 @njit
@@ -89,7 +89,7 @@ class Exceedance(AnomalyDetector):  # type: ignore[misc]
     def score_one(self, x: dict[object, float]) -> float:
         """Bits of the largest item."""
         b = self._bin(x)
-        return -math.log2(lend(float(above(self._above, self._total, b)), self._total, 1.0, 1.0)) + 0.0  # never -0.0
+        return math.log2(lend(float(above(self._above, self._total, b)), self._total, 1.0, 1.0))
 
     def learn_one(self, x: dict[object, float]) -> None:
         """Count the largest item."""

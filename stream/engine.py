@@ -1,13 +1,14 @@
 """The engine: a batch of records in, scores and alerts out, state changed. No I/O, no clock; every host calls this.
 
-`decode` turns bytes into columns and needs no state, so a host may decode the next batch while this one is scored; `score`
-runs the compiled loop and the episodes. The same records give the same scores and alerts wherever batches are cut.
+Three steps, so that a host can overlap them: `decode` turns bytes into columns and needs no state; `run` is the compiled loop, which
+scores and learns and does not hold the interpreter's lock; `tell` turns what was strange into episodes and alerts. The same records give the same scores and alerts wherever batches are cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,26 @@ class Decoded:
     positions: list[int]  # index in the batch's records
     batch: Batch | None
     rejects: list[Reject]
+
+
+class Turn(NamedTuple):
+    """A level that changed for good when one of its days ended."""
+
+    at: int  # at which event of the batch
+    entity: int
+    clock: float
+    whose: str  # "agent" or "cohort"
+
+
+@dataclass(slots=True)
+class Ran:
+    """A batch that was scored and learned, and not yet told of."""
+
+    decoded: Decoded
+    out: Scores | None
+    paid: Array  # (n,) bits of a River detector
+    turns: list[Turn] = field(default_factory=list)
+    evicted: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -75,7 +96,8 @@ class Engine:
         self.episodes = Episodes(settings.classifications)
         self._ladder = np.array([name_hash(rung) for rung in settings.classifications], np.uint64)
         self._own = np.array([name_hash(domain) for domain in settings.domains], np.uint64)
-        self._shifts: dict[int, float] | None = None
+        self._shifts: dict[int, float] = {}  # when each level last changed, as far as was told
+        self._restored = False
         self.unknown: set[str] = set()  # classifications outside the ladder, each reported once
         try:
             self.windows = WindowDetector(settings.river_detector) if settings.river_detector else None
@@ -89,18 +111,61 @@ class Engine:
 
     def score(self, decoded: Decoded) -> Scored:
         """Score each event by what came before it, learn it, and say what alerts follow."""
+        return self.tell(self.run(decoded))
+
+    def run(self, decoded: Decoded) -> Ran:
+        """Score and learn: the only step that changes the state. A host may `tell` of one batch while the next one runs."""
         b = decoded.batch
         if b is None:
-            return Scored([], [], np.zeros(0), np.zeros((0, len(KINDS))), np.zeros(0, np.uint8), decoded.rejects)
+            return Ran(decoded, None, np.zeros(0))
+        if not self._restored:  # what a host put back is complete once events come
+            head = self.state["levels"].head
+            self._shifts = {int(row["key"]): float(row["shifted"]) for row in head[head["shifted"] > 0]}
+            self._restored = True
         before = self.state.tally[:, 1].copy()
-        merged = self.episodes.merged
-        out = self._run(b)
-        scored = Scored(decoded.events, decoded.positions, out.score, out.parts, out.marks, decoded.rejects)
-        paid = self._watch_windows(b, out)
-        self._tell(scored, b, out, paid)
-        scored.merged = self.episodes.merged - merged
+        out = self._loop(b)
+        ran = Ran(decoded, out, self._watch_windows(b, out))
+        ran.turns = self._end_days(b, out)
         gone = self.state.tally[:, 1] - before
-        scored.evicted = {TABLES[i]: int(gone[i]) for i in np.flatnonzero(gone)}
+        ran.evicted = {TABLES[i]: int(gone[i]) for i in np.flatnonzero(gone)}
+        return ran
+
+    def tell(self, ran: Ran) -> Scored:
+        """What a batch that has run means: episodes grow, alerts open and are said again. Batches are told in their order."""
+        decoded, out = ran.decoded, ran.out
+        b = decoded.batch
+        if b is None or out is None:
+            return Scored([], [], np.zeros(0), np.zeros((0, len(KINDS))), np.zeros(0, np.uint8), decoded.rejects)
+        scored = Scored(decoded.events, decoded.positions, out.score, out.parts, out.marks, decoded.rejects)
+        merged = self.episodes.merged
+        telling = np.flatnonzero((out.row >= 0) | (out.marks & NOTABLE > 0)).tolist()
+        turns = iter([*ran.turns, Turn(len(b.time), 0, 0.0, "")])
+        turn = next(turns)
+        for e in telling:
+            while turn.at <= e:
+                self._shifts[turn.entity] = turn.clock
+                turn = next(turns)
+            clock = float(out.clock[e])
+            alerts = self.episodes.add(
+                keep(scored.events[e], e, b, out, float(ran.paid[e])),
+                clock,
+                float(out.threshold[e]),
+                notable=bool(out.marks[e] & NOTABLE),
+                warming=bool(out.marks[e] & WARMING),
+                shift=self._shift(int(b.cohort[e]), clock),
+            )
+            scored.alerts += alerts
+            scored.alert_positions += [scored.positions[e]] * len(alerts)
+        while turn.whose:
+            self._shifts[turn.entity] = turn.clock
+            turn = next(turns)
+        alerts = self.episodes.lapse(float(out.clock[-1]))
+        scored.alerts += alerts
+        scored.alert_positions += [scored.positions[-1]] * len(alerts)
+        scored.merged = self.episodes.merged - merged
+        scored.evicted = ran.evicted
+        for turn in ran.turns:
+            scored.shifts[turn.whose] += 1
         return scored
 
     def unknown_classifications(self, decoded: Decoded) -> list[str]:
@@ -117,7 +182,7 @@ class Engine:
         self.unknown |= new
         return sorted(new)
 
-    def _run(self, b: Batch) -> Scores:
+    def _loop(self, b: Batch) -> Scores:
         out = blank(len(b.time), window=self.windows is not None)
         at, why = 0, 0
         while why != loop.FINISHED:
@@ -139,64 +204,27 @@ class Engine:
             out.marks[(out.score >= out.threshold) & (paid > 0)] |= NOTABLE
         return paid
 
-    def _tell(self, scored: Scored, b: Batch, out: Scores, paid: Array) -> None:
-        """Go through what matters of a batch, in order: days that ended, and events that are evidence."""
-        telling = np.flatnonzero((out.row >= 0) | (out.marks & NOTABLE > 0)).tolist()
-        turns = int(out.turns[0])
-        turned = out.turned_at[:turns].tolist()
-        t = 0
-        for e in [*telling, len(b.time)]:
-            while t < turns and turned[t] <= e:
-                entity, cohort = int(out.turned[t]), profile.cohort_key(int(b.cohort[turned[t]]))
-                self._end_day(
-                    entity,
-                    out.days[t, : out.days_length[t]].tolist(),
-                    float(out.clock[turned[t]]),
-                    scored,
-                    "cohort" if entity == cohort else "agent",
-                )
-                t += 1
-            if e == len(b.time):
-                break
-            clock = float(out.clock[e])
-            alerts = self.episodes.add(
-                keep(scored.events[e], e, b, out, float(paid[e])),
-                clock,
-                float(out.threshold[e]),
-                notable=bool(out.marks[e] & NOTABLE),
-                warming=bool(out.marks[e] & WARMING),
-                shift=self._shift(int(b.cohort[e]), clock),
-            )
-            scored.alerts += alerts
-            scored.alert_positions += [scored.positions[e]] * len(alerts)
-        alerts = self.episodes.lapse(float(out.clock[-1]))
-        scored.alerts += alerts
-        scored.alert_positions += [scored.positions[-1]] * len(alerts)
-
-    def _end_day(self, entity: int, days: list[float], clock: float, scored: Scored, whose: str) -> None:
-        if not drift.changed(days):
-            return
-        table = self.state["levels"]
-        i = find(table.head, np.uint64(entity))
-        if i >= 0:
-            table.head[i]["shifted"] = clock
-            table.dirty[i] = 1
-            self._shifted()[entity] = clock
-            scored.shifts[whose] += 1
-
-    def _shifted(self) -> dict[int, float]:
-        """When each level last changed; read once from the state, which may have been restored, then kept."""
-        if self._shifts is None:
-            head = self.state["levels"].head
-            self._shifts = {int(row["key"]): float(row["shifted"]) for row in head[head["shifted"] > 0]}
-        return self._shifts
+    def _end_days(self, b: Batch, out: Scores) -> list[Turn]:
+        """Test each level whose day ended; those that changed are marked in the state, and given back in their order."""
+        levels, turns = self.state["levels"], []
+        for t in range(int(out.turns[0])):
+            if not drift.changed(out.days[t, : out.days_length[t]].tolist()):
+                continue
+            entity, at = int(out.turned[t]), int(out.turned_at[t])
+            i = find(levels.head, np.uint64(entity))
+            if i >= 0:
+                clock = float(out.clock[at])
+                levels.head[i]["shifted"] = clock
+                levels.dirty[i] = 1
+                whose = "cohort" if entity == profile.cohort_key(int(b.cohort[at])) else "agent"
+                turns.append(Turn(at, entity, clock, whose))
+        return turns
 
     def _shift(self, cohort: int, clock: float) -> Evidence | None:
         """The whole cohort's level changed in these days: then one agent's change is a rollout's."""
-        shifts = self._shifted()
-        if cohort == 0 or not shifts:
+        if cohort == 0 or not self._shifts:
             return None
-        at = shifts.get(profile.cohort_key(cohort), -np.inf)
+        at = self._shifts.get(profile.cohort_key(cohort), -np.inf)
         if clock - at > SHIFT_DAYS * 86400:
             return None
         said = f"the daily amounts of its whole cohort changed by {rfc3339(at)[:10]}"

@@ -47,22 +47,22 @@ def decode(engine: Engine, records: Sequence[bytes | None], positions: Sequence[
 
 
 def scored(engine: Engine, batches: Iterable[tuple[int, Sequence[bytes]]]) -> Iterator[Scored]:
-    """Score batches of (number of the first record, records), each decoded while the one before is scored."""
-    with ThreadPoolExecutor(1, "score") as pool:
-        pending = None
+    """Score batches of (number of the first record, records). While one runs, the next is decoded and the last is told of."""
+    with ThreadPoolExecutor(1, "run") as pool:
+        running = None
         try:
             for first, records in batches:
                 decoded = decode(engine, records, range(first, first + len(records)))
-                done = pending.result() if pending else None
-                pending = pool.submit(engine.score, decoded)
-                if done:
-                    yield done
+                ran = running.result() if running else None
+                running = pool.submit(engine.run, decoded)
+                if ran:
+                    yield engine.tell(ran)
         except InputError:
-            if pending:  # the file is cut short, what was read of it is not
-                yield pending.result()
+            if running:  # the file is cut short, what was read of it is not
+                yield engine.tell(running.result())
             raise
-        if pending:
-            yield pending.result()
+        if running:
+            yield engine.tell(running.result())
 
 
 def replay(
@@ -84,7 +84,7 @@ def replay(
     gc.freeze()  # decoding makes millions of small objects and no cycles
     collecting, interval = gc.isenabled(), sys.getswitchinterval()
     gc.disable()
-    sys.setswitchinterval(0.0005)  # the two threads hand over once a batch, and should not wait 5 ms for it
+    sys.setswitchinterval(0.00005)  # the two threads hand over once a batch, and should not wait 5 ms for it
     try:
         for path in paths:
             try:
