@@ -89,7 +89,9 @@ def decode(
         for raw in records:
             if len(raw) > short:  # type: ignore[arg-type]
                 _check(raw, max_bytes)  # type: ignore[arg-type]
-        b"\n".join(records).decode()  # type: ignore[arg-type]  # the decoder checks only the texts that it reads
+        if not all(map(bytes.isascii, records)):  # type: ignore[arg-type]
+            for raw in records:
+                raw.decode()  # type: ignore[union-attr]  # the decoder checks only the texts that it reads
         events = [_decode(raw) for raw in records]  # type: ignore[arg-type]
         years = {e.time.year for e in events if isinstance(e.time, datetime)}
         if not years & {1, 9999}:

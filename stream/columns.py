@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 import numpy as np
+from msgspec.structs import astuple
 
 from models.batch import Batch, Text
 from models.compiled import inline, njit
@@ -22,25 +24,29 @@ from stream.codec import AccessEvent
 
 def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
     """Turn events into columns. `ladder` holds the hashes of the classification ladder, lowest first."""
-    principal = text([e.principal or "" for e in events])
-    resource = text([e.resource or "" for e in events])
+    (
+        event_id, time, agent_id, action, agent_type, _, principals, session_id, tool, resources, classifications,
+        scopes_of, moved, records, recipients_of, _, outcomes, _,
+    ) = zip(*map(astuple, events), strict=True)  # fmt: skip  # in the order of the struct's fields
+    principal = text(_present(principals))
+    resource = text(_present(resources))
     root, root_high, branch, branch_high, in_path = _paths(
         resource.buffer, resource.low, resource.high, principal.buffer, principal.low, principal.high
     )
-    classification = text([e.classification or "" for e in events])
-    scope_at, scopes = _flat([e.scopes for e in events])
-    recipient_at, recipients = _flat([e.recipients for e in events])
-    outcome = text([e.outcome or "success" for e in events]).hash
+    classification = text(_present(classifications))
+    scope_at, scopes = _flat(scopes_of)
+    recipient_at, recipients = _flat(recipients_of)
+    outcome = text([x or "success" for x in outcomes]).hash
     recipient = text([r.id for r in recipients])
     return Batch(
-        _seconds([e.time for e in events]),
-        text([e.event_id for e in events]).hash,
-        text([e.agent_id for e in events]),
-        text([e.agent_type or "" for e in events]).hash,
+        _seconds(time),
+        text(event_id).hash,
+        text(agent_id),
+        text(_present(agent_type)).hash,
         principal,
         _domains(principal, None).hash,
-        text([e.session_id or "" for e in events]).hash,
-        text([e.tool or e.action for e in events]),
+        text(_present(session_id)).hash,
+        text(tool if all(tool) else [t or a for t, a in zip(tool, action, strict=True)]),
         resource,
         root,
         root_high,
@@ -51,8 +57,8 @@ def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
         _rungs(classification.hash, ladder),
         outcome,
         outcome == _DENIED,
-        np.array([e.bytes for e in events], np.float64),
-        np.array([e.records for e in events], np.float64),
+        np.array(moved, np.float64),
+        np.array(records, np.float64),
         scope_at,
         text(scopes),
         recipient_at,
@@ -62,6 +68,10 @@ def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
         _rungs(text([r.clearance or "" for r in recipients]).hash, ladder),
         np.array([r.size or 1 for r in recipients], np.float64),
     )
+
+
+def _present(values: Sequence[str | None]) -> Sequence[str]:
+    return cast("Sequence[str]", values) if all(values) else [v or "" for v in values]
 
 
 def text(values: Sequence[str]) -> Text:
@@ -93,7 +103,7 @@ def name_hash(name: str) -> int:
 def _flat(lists: Sequence[Sequence[Any] | None]) -> tuple[Array, list[Any]]:
     at = np.zeros(len(lists) + 1, np.int64)
     np.cumsum([len(x) if x else 0 for x in lists], out=at[1:])
-    return at, [y for x in lists if x for y in x] if at[-1] else []
+    return at, list(chain.from_iterable(filter(None, lists)))
 
 
 @inline
