@@ -78,7 +78,9 @@ def _events() -> bytes:
     return b"".join(simulated_lines(simulate(1, 60, 28)))
 
 
-def _timed(what: Callable[[], Any]) -> tuple[float, float]:
+def _timed(prepare: Callable[[], Callable[[], Any]]) -> tuple[float, float]:
+    """Wall and CPU seconds; what it needs in memory is made before and gone after, so that no run is slowed by another's."""
+    what = prepare()
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     what()
@@ -86,8 +88,6 @@ def _timed(what: Callable[[], Any]) -> tuple[float, float]:
 
 
 def _turns(plain: Path, packed: Path, folder: Path) -> tuple[dict[str, Any], Engine]:
-    raw = plain.read_bytes().splitlines()
-    texts = [line.decode() for line in raw]
     settings = load(SETTINGS)
     scores, alerts = str(folder / "scores.jsonl"), str(folder / "alerts.jsonl")
     engines: list[Engine] = []
@@ -103,32 +103,37 @@ def _turns(plain: Path, packed: Path, folder: Path) -> tuple[dict[str, Any], Eng
             )[0]
         ]
 
-    decoded = [json.loads(text) for text in texts[:PEER_EVENTS]]
-    kinds: dict[str, tuple[int, int, Callable[[], Any]]] = {  # rounds, events, what to do
-        LOADS: (ROUNDS, len(texts), partial(_loads, texts)),
-        f"{LOADS} of bytes, as a file gives them": (ROUNDS, len(texts), partial(_loads, raw)),
-        "replay": (ROUNDS, len(texts), lambda: run(plain, write=False)),
-        "replay, scores and alerts written": (ROUNDS, len(texts), lambda: run(plain, write=True)),
-        "replay .gz": (ROUNDS, len(texts), lambda: run(packed, write=False)),
-        "replay .gz, scores and alerts written": (ROUNDS, len(texts), lambda: run(packed, write=True)),
-        "the same with River HalfSpaceTrees on": (
-            RIVER_ROUNDS,
-            len(texts),
-            lambda: run(packed, write=True, **RIVER),
-        ),
+    def replays(path: Path, *, write: bool, **more: str) -> Callable[[], Callable[[], None]]:
+        return lambda: partial(run, path, write=write, **more)
+
+    n = len(_raw(plain))
+    some = min(n, PEER_EVENTS)
+    kinds: dict[str, tuple[int, int, Callable[[], Callable[[], Any]]]] = {  # rounds, events, what prepares what to do
+        LOADS: (ROUNDS, n, lambda: partial(_loads, [line.decode() for line in _raw(plain)])),
+        f"{LOADS} of bytes, as a file gives them": (ROUNDS, n, lambda: partial(_loads, _raw(plain))),
+        "replay": (ROUNDS, n, replays(plain, write=False)),
+        "replay, scores and alerts written": (ROUNDS, n, replays(plain, write=True)),
+        "replay .gz": (ROUNDS, n, replays(packed, write=False)),
+        "replay .gz, scores and alerts written": (ROUNDS, n, replays(packed, write=True)),
+        "the same with River HalfSpaceTrees on": (RIVER_ROUNDS, n, replays(packed, write=True, **RIVER)),
     }
-    kinds |= {
-        f"{name}, events decoded before": (RIVER_ROUNDS, len(decoded), partial(_score, peer, decoded))
-        for name, peer in PEERS.items()
-    }
+
+    def peers(peer: Callable[[], Peer]) -> Callable[[], Callable[[], None]]:
+        return lambda: partial(_score, peer, [json.loads(line) for line in _raw(plain)[:some]])
+
+    kinds |= {f"{name}, events decoded before": (RIVER_ROUNDS, some, peers(peer)) for name, peer in PEERS.items()}
     times: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for turn in range(ROUNDS):
-        for name, (rounds, n, what) in kinds.items():
+        for name, (rounds, events, prepare) in kinds.items():
             if turn < rounds:
-                wall, cpu = _timed(what)
-                times[name].append((wall / n * 1e6, cpu / n * 1e6))
+                wall, cpu = _timed(prepare)
+                times[name].append((wall / events * 1e6, cpu / events * 1e6))
     run(plain, write=False)
     return _ratios(times), engines[0]
+
+
+def _raw(plain: Path) -> list[bytes]:
+    return plain.read_bytes().splitlines()
 
 
 def _score(peer: Callable[[], Peer], events: Sequence[Event]) -> None:

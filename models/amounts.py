@@ -19,7 +19,7 @@ import sys
 import numpy as np
 from river.base import AnomalyDetector
 
-from models.compiled import njit
+from models.compiled import inline
 from models.table import Array, Key, claim
 
 PRIOR, MEMORY, FLOOR, CLIP = 4.0, 400.0, 0.01, 3.0
@@ -27,7 +27,7 @@ STEP_LOW, STEP_HIGH, PEERS, SLACK = -2.0, 3.0, 2.0, 0.5
 Z_RATE, Z_FADE = 0.1, 86400.0
 
 
-@njit
+@inline
 def deviate(
     x: float, n: float, m: float, v: float, peers_n: float, peers_m: float, peers_v: float
 ) -> tuple[float, float, float]:
@@ -44,7 +44,7 @@ def deviate(
     return (z if t >= 0 else -z), mean, math.sqrt(spread)
 
 
-@njit
+@inline
 def learn(rows: Array, i: int, x: float, first_variance: float) -> None:
     """Move a row's mean and variance towards x."""
     if rows[i].n == 0:
@@ -62,7 +62,7 @@ def learn(rows: Array, i: int, x: float, first_variance: float) -> None:
     rows[i].n = n
 
 
-@njit
+@inline
 def row(rows: Array, dirty: Array, tally: Array, key: Key, clock: float) -> tuple[int, bool]:
     """Slot of a row, made empty if it is new. An empty row says the same as none."""
     i, fresh = claim(rows, dirty, tally, key)
@@ -73,7 +73,7 @@ def row(rows: Array, dirty: Array, tally: Array, key: Key, clock: float) -> tupl
     return i, fresh
 
 
-@njit
+@inline
 def add_up(rows: Array, c: int, a: int, z: float, clock: float) -> float:
     """The cumulative sum of row a, of cohort row c, after this event, or 0 if it did not grow.
 

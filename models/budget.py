@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from models.compiled import njit
+from models.compiled import inline
 from models.state import ALL_BUDGET, SCORE_BINS
 from models.table import Array
 
@@ -21,13 +21,13 @@ START = 40  # half bits: until scores have been seen
 STEP = 2.0  # steps a bit
 
 
-@njit
+@inline
 def threshold(fleet: Any) -> float:
     """The score from which an alert opens."""
     return float(fleet[0].bin / STEP)
 
 
-@njit
+@inline
 def count(fleet: Any, body: Array, peak: float, score: float, now: float, alerts_per_day: float) -> None:
     """Count an episode whose largest score rises from `peak` (below 0: a new episode) to `score`, and set the threshold."""
     low = min(SCORE_BINS - 1, int(STEP * peak)) if peak >= 0 else -1

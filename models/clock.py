@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.batch import LATE, SKEWED
-from models.compiled import njit
+from models.compiled import inline
 from models.table import Key
 
 DAY = 86400.0
@@ -24,7 +24,7 @@ KNOWN = 10  # events: names can be made up, histories cannot
 SETTLE = 20
 
 
-@njit
+@inline
 def advance(fleet: Any, time: float, agent: Key, agents: int, known: bool) -> int:
     """Move the clock for an event of an agent, `known` if it has a history, one of `agents`; its mark (0, LATE or SKEWED)."""
     f = fleet[0]

@@ -22,7 +22,7 @@ import math
 import numpy as np
 from river.base import AnomalyDetector
 
-from models.compiled import inline, njit
+from models.compiled import inline
 from models.table import Array, Key, claim, find, mix
 
 THETA, DELTA, BEYOND = 1.0, 0.5, 10.0
@@ -35,7 +35,7 @@ def place(attribute: int, context: Key) -> Key:
     return mix(np.uint64(attribute + 1), np.uint64(context) + np.uint64(1))
 
 
-@njit
+@inline
 def predict(
     facts: Array,
     base: Key,
@@ -75,7 +75,7 @@ def predict(
     return p
 
 
-@njit
+@inline
 def learn(
     facts: Array,
     dirty: Array,

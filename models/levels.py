@@ -11,14 +11,14 @@ import math
 
 import numpy as np
 
-from models.compiled import njit
+from models.compiled import inline
 from models.state import OWN_WINDOW, RING, WINDOW_SUMS
 from models.table import Array, Key, claim
 
 DAY = 86400.0
 
 
-@njit
+@inline
 def learn_level(head: Array, body: Array, dirty: Array, tally: Array, key: Key, moved: float, clock_s: float) -> bool:
     """Add to the day's amount of an agent or a cohort; when a day has ended, keep it and say so."""
     day = np.int64(clock_s // DAY)
@@ -39,7 +39,7 @@ def learn_level(head: Array, body: Array, dirty: Array, tally: Array, key: Key, 
     return ended
 
 
-@njit
+@inline
 def days(head: Array, body: Array, i: int, out: Array, length: Array, turn: int) -> None:
     """Copy out a level's days, oldest first."""
     n = head[i].n
@@ -49,7 +49,7 @@ def days(head: Array, body: Array, i: int, out: Array, length: Array, turn: int)
         out[turn, k - first] = body[i, k % RING]
 
 
-@njit
+@inline
 def window(
     sums: Array,
     fade: float,

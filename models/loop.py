@@ -15,6 +15,7 @@ Doubt: with τ the running 95 % quantile of the fleet's scores, an event teaches
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,29 @@ GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
 ROOM = np.array([2, 8, 16, 1, 1, 1, 1, 1, 0, 0, 0, 2])
 ROOM_FACT = np.array([6, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 0])
+
+
+class Scratch(NamedTuple):
+    """Working memory of one call."""
+
+    attribute: Array
+    context: Array
+    value: Array
+    entry: Array
+    derived: Array
+    keys: Array
+    slots: Array
+    counts: Array
+    entity: Array
+    surprise: Array
+    mean: Array
+    tail: Array
+    bins: Array
+    group: Array
+    winner: Array
+    amount: Array
+    detail: Array
+    saved: Array
 
 
 @njit
@@ -68,6 +92,54 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
     group = np.zeros(signals.N_GROUPS)
     winner = np.zeros(signals.N_GROUPS, np.int64)
     amount = np.zeros(signals.N_AMOUNTS)
+    detail = np.zeros(col.DETAIL, np.float32)
+    saved = a.fleet.copy()
+    scratch = Scratch(
+        attribute,
+        context,
+        value,
+        entry,
+        derived,
+        keys,
+        slots,
+        counts,
+        entity,
+        surprise,
+        mean,
+        tail,
+        bins,
+        group,
+        winner,
+        amount,
+        detail,
+        saved,
+    )
+    return _events(a, b, out, start, alerts_per_day, own, scratch)
+
+
+@inline
+def _events(
+    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, scratch: Scratch
+) -> tuple[int, int]:
+    n = len(b.time)
+    attribute = scratch.attribute
+    context = scratch.context
+    value = scratch.value
+    entry = scratch.entry
+    derived = scratch.derived
+    keys = scratch.keys
+    slots = scratch.slots
+    counts = scratch.counts
+    entity = scratch.entity
+    surprise = scratch.surprise
+    mean = scratch.mean
+    tail = scratch.tail
+    bins = scratch.bins
+    group = scratch.group
+    winner = scratch.winner
+    amount = scratch.amount
+    detail = scratch.detail
+    saved = scratch.saved
     fleet_row = a.fleet_body[0]
     entity[0] = parties.fleet_entity()
 
@@ -119,9 +191,6 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
     fleet_head = a.fleet
     tally = a.tally
     limits = a.limits
-    detail = np.zeros(col.DETAIL, np.float32)
-
-    saved = fleet_head.copy()
     for e in range(start, n):
         full = _full(tally, limits, _most_facts(b.scope_at, b.recipient_at, e))
         if full >= 0:
@@ -585,13 +654,13 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
     return n, FINISHED
 
 
-@njit
+@inline
 def _most_facts(scope_at: Array, recipient_at: Array, e: int) -> int:
     """How many facts event e can have: four for each recipient, one for each permission, and twelve others."""
     return int(12 + scope_at[e + 1] - scope_at[e] + 4 * (recipient_at[e + 1] - recipient_at[e]))
 
 
-@njit
+@inline
 def _full(tally: Array, limits: Array, n_facts: int) -> int:
     """The first table that has no room for one more event, or -1."""
     for i in range(len(GROWING_TABLES)):
@@ -608,7 +677,7 @@ def _doubled(before: float, after: float) -> bool:
     return y > x and (x ^ y) > x
 
 
-@njit
+@inline
 def _pay(detail: Array, k: int, bits: float, group: Array, winner: Array) -> None:
     detail[col.BITS + k] = bits
     pays = signals.WEIGHT_OF[k] * (bits - signals.DEAD_OF[k])
@@ -617,7 +686,7 @@ def _pay(detail: Array, k: int, bits: float, group: Array, winner: Array) -> Non
         winner[signals.GROUP_OF[k]] = k
 
 
-@njit
+@inline
 def _count_home(head: Array, dirty: Array, tally: Array, home: Key, now: float) -> None:
     """Count the domain of a principal, for the fleet."""
     context = mix(facts.place(parties.HOME, 0), parties.fleet_entity())

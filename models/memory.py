@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from models import facts
-from models.compiled import njit
+from models.compiled import inline
 from models.signals import BRANCH, CLASSIFICATION, DOMAIN, PERMISSION, RECIPIENT, ROOT, TOOL
 from models.state import TEXT, USUAL
 from models.table import Array, Key, claim, find, mix
@@ -21,7 +21,7 @@ TEXTS = len(NAMED_FACTS) * TOP + 1  # the last is the session's tool before
 PROFILE = 2001  # keys of the table: mix(agent, PROFILE + fact)
 
 
-@njit
+@inline
 def remember(
     profiles: Array,
     body: Array,
@@ -55,7 +55,7 @@ def remember(
         body[i, place] = value
 
 
-@njit
+@inline
 def name(
     names: Array,
     body: Array,
@@ -76,7 +76,7 @@ def name(
             body[i, k] = buffer[low + k]
 
 
-@njit
+@inline
 def recall(
     profiles: Array,
     body: Array,
@@ -114,13 +114,13 @@ def recall(
         _copy(names, names_body, before, text, length, row, TEXTS - 1)
 
 
-@njit
+@inline
 def _count(facts_head: Array, context: Key, value: Key) -> float:
     j = find(facts_head, mix(context, value + np.uint64(7)))
     return facts_head[j].w if j >= 0 else 0.0
 
 
-@njit
+@inline
 def _copy(names: Array, names_body: Array, value: Key, text: Array, length: Array, row: int, at: int) -> None:
     j = find(names, value)
     if j >= 0:

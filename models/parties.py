@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.compiled import njit
+from models.compiled import inline
 from models.facts import place
 from models.signals import DOMAIN, RECIPIENT
 from models.state import RING
@@ -20,13 +20,13 @@ HOME = 40  # attribute under which the fleet counts the domains of its principal
 HOME_SHARE = 0.2
 
 
-@njit
+@inline
 def known(facts: Array, attribute: int, entity: Key, value: Key) -> bool:
     """Whether an entity has used a value of an attribute."""
     return find(facts, mix(mix(place(attribute, 0), entity), value + np.uint64(7))) >= 0
 
 
-@njit
+@inline
 def closeness(
     facts: Array,
     agents: Array,
@@ -59,7 +59,7 @@ def closeness(
     return 6
 
 
-@njit
+@inline
 def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: Key, other: Key, clock: float) -> None:
     """Remember `other` among the last contacts of `one`."""
     i, fresh = claim(contacts, dirty, tally, one)
@@ -70,7 +70,7 @@ def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: Key, oth
     contacts[i].n += 1
 
 
-@njit
+@inline
 def is_home(facts: Array, own: Array, domain: Key, home: Key, fade: float) -> bool:
     """Whether a domain is the organisation's: one of its own where they are given, else the principal's, else a common one
     among principals. No domain is inside."""
@@ -89,19 +89,19 @@ def is_home(facts: Array, own: Array, domain: Key, home: Key, fade: float) -> bo
     return i >= 0 and j >= 0 and facts[i].w * fade >= 20.0 and facts[j].w >= HOME_SHARE * facts[i].w
 
 
-@njit
+@inline
 def fleet_entity() -> Key:
     """Key of the fleet."""
     return np.uint64(1)
 
 
-@njit
+@inline
 def cohort_entity(cohort: Key) -> Key:
     """Key of a cohort; agents without a type share one."""
     return np.uint64(cohort) * np.uint64(2) + np.uint64(2)
 
 
-@njit
+@inline
 def agent_entity(agent: Key) -> Key:
     """Key of an agent."""
     return mix(np.uint64(3), np.uint64(agent))

@@ -219,16 +219,23 @@ class State:
         fleet = self.fleet
         oldest = fleet["clock"] - old.layout.lasts * 86400.0
         keep = 2.0 ** ((oldest - fleet["begin"]) / HALF_LIFE) if old.layout.ages else oldest
-        kept = int(np.count_nonzero((old.head["key"] != 0) & (old.head["w"] >= keep)))
+        keys = np.ascontiguousarray(old.head["key"])
+        kept = (keys != 0) & (old.head["w"] >= keep)
         # In place only where that frees a quarter of the table: an event with ten thousand recipients asks for room in a
         # table that is nearly empty, and must get it.
-        rows = len(old.head) if old.tally[0] - kept >= len(old.head) // 4 else len(old.head) * 2
+        rows = len(old.head) if old.tally[0] - np.count_nonzero(kept) >= len(old.head) // 4 else len(old.head) * 2
         new = Table.empty(old.layout, rows, old.largest)
         new.generation = old.generation + 1
         new.moved = True
         new.tally = old.tally
-        new.tally[0] = rehash(old.head, old.body, new.head, new.body, keep)
-        new.dirty[:] = new.head["key"] != 0
+        slots = rehash(keys, kept, rows)
+        moved = np.flatnonzero(slots >= 0)
+        slots = slots[moved]
+        new.head[slots] = old.head[moved]
+        if old.layout.body[1]:
+            new.body[slots] = old.body[moved]
+        new.dirty[slots] = 1
+        new.tally[0] = len(slots)
         self.tables[which] = new
 
     def rescale(self) -> None:

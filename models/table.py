@@ -35,7 +35,7 @@ def mix(a: Key, b: Key) -> Key:
     return x
 
 
-@njit
+@inline
 def find(head: Array, key: Key) -> int:
     """Slot of `key`, or -1."""
     mask = np.uint64(len(head) - 1)
@@ -50,7 +50,7 @@ def find(head: Array, key: Key) -> int:
     return -1
 
 
-@njit
+@inline
 def claim(head: Array, dirty: Array, tally: Array, key: Key) -> tuple[int, bool]:
     """Slot of `key`, taken for it if it had none, and whether it is new (then its other fields hold a stranger's values).
 
@@ -81,23 +81,22 @@ def claim(head: Array, dirty: Array, tally: Array, key: Key) -> tuple[int, bool]
 
 
 @njit
-def rehash(head: Array, body: Array, new_head: Array, new_body: Array, keep_from: float) -> int:
-    """Move the rows worth at least `keep_from` into an empty larger table; the number of rows moved.
+def rehash(keys: Array, keep: Array, rows: int) -> Array:
+    """Where each row that is kept goes in an empty table of so many rows; -1 for the others.
 
     Rows go in the order of their old slots, so the result depends on the old table alone.
     """
-    mask = np.uint64(len(new_head) - 1)
-    moved = 0
-    for old in range(len(head)):
-        if head[old].key == np.uint64(0) or head[old].w < keep_from:
+    mask = np.uint64(rows - 1)
+    taken = np.zeros(rows, np.bool_)
+    out = np.full(len(keys), -1)
+    for old in range(len(keys)):
+        if not keep[old]:
             continue
-        i = head[old].key & mask
+        i = keys[old] & mask
         for _ in range(WINDOW):
-            if new_head[i].key == np.uint64(0):
-                new_head[i] = head[old]
-                for j in range(new_body.shape[1]):
-                    new_body[i, j] = body[old, j]
-                moved += 1
+            if not taken[i]:
+                taken[i] = True
+                out[old] = i
                 break
             i = (i + np.uint64(1)) & mask
-    return moved
+    return out

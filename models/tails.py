@@ -20,7 +20,7 @@ import sys
 import numpy as np
 from river.base import AnomalyDetector
 
-from models.compiled import inline, njit
+from models.compiled import inline
 from models.state import BINS, TAIL_SCALE
 from models.table import Array, Key, claim, find
 
@@ -37,13 +37,13 @@ def above(above_bin: Array, total: float, b: int) -> float:
     return total if b == 0 else above_bin[b]
 
 
-@njit
+@inline
 def lend(c: float, total: float, now: float, rarity: float) -> float:
     """One over the tail probability at one level, of which one exceedance is lent by the level above (rarity 1 at the top)."""
     return max(1.0, (total + now * rarity) / (c + now))
 
 
-@njit
+@inline
 def weight_above(head: Array, body: Array, key: Key, total: float, b: int) -> float:
     """Weight at or above a bin in the row of `key`; none if there is no row."""
     if b == 0:
@@ -52,7 +52,7 @@ def weight_above(head: Array, body: Array, key: Key, total: float, b: int) -> fl
     return body[i, b] if i >= 0 else 0.0
 
 
-@njit
+@inline
 def learn(head: Array, body: Array, dirty: Array, tally: Array, key: Key, b: int, now: float, clock: float) -> None:
     """Add an event's weight to every bin up to its own. The first bin is not stored: it is the total."""
     i, fresh = claim(head, dirty, tally, key)

@@ -9,7 +9,7 @@ What it misses: an agent that has been strange from its first day on.
 
 from __future__ import annotations
 
-from models.compiled import njit
+from models.compiled import inline
 from models.state import AGES
 from models.table import Array
 
@@ -18,7 +18,7 @@ MEMORY_FLEET, MEMORY_COHORT, MEMORY_OWN = 2000.0, 1000.0, 500.0
 CLIP = 8.0
 
 
-@njit
+@inline
 def usual(fleet: Array, cohort: Array, own: Array, fact: int, age: int) -> float:
     """Bits that this fact usually costs this agent. Rows hold (mean, weight) pairs: own by fact, the others by fact and age."""
     at = 2 * (fact * AGES + age)
@@ -27,7 +27,7 @@ def usual(fleet: Array, cohort: Array, own: Array, fact: int, age: int) -> float
     return float((own[2 * fact] * own[2 * fact + 1] + mean * OWN) / (own[2 * fact + 1] + OWN))
 
 
-@njit
+@inline
 def learn(
     fleet: Array, cohort: Array, own: Array, fact: int, age: int, surprise: float, mean: float, weight: float
 ) -> None:
@@ -39,7 +39,7 @@ def learn(
     _move(own, 2 * fact, x, weight, MEMORY_OWN)
 
 
-@njit
+@inline
 def _move(row: Array, at: int, x: float, weight: float, memory: float) -> None:
     row[at + 1] = min(row[at + 1] + weight, memory)
     row[at] += weight * (x - row[at]) / row[at + 1]

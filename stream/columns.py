@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import chain
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from msgspec.structs import astuple
@@ -22,31 +22,106 @@ from models.table import Array, Key
 from stream.codec import AccessEvent
 
 
+class Names(NamedTuple):
+    """A column of n names, not hashed yet: UTF-8, separated by NUL, "" for absent."""
+
+    buffer: Array
+    n: int
+
+
+class Gathered(NamedTuple):
+    """A batch of events field by field: what needs the interpreter. The rest of the way, `hashed`, does not."""
+
+    time: Array
+    event: Names
+    agent: Names
+    cohort: Names
+    principal: Names
+    session: Names
+    tool: Names
+    resource: Names
+    classification: Names
+    outcome: Names
+    bytes: Array
+    records: Array
+    scope_at: Array
+    scope: Names
+    recipient_at: Array
+    recipient: Names
+    domain: Names
+    kind: Names
+    clearance: Names
+    size: Array
+
+
 def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
     """Turn events into columns. `ladder` holds the hashes of the classification ladder, lowest first."""
+    return hashed(gather(events), ladder)
+
+
+def gather(events: Sequence[AccessEvent]) -> Gathered:
+    """Take events, at least one, apart."""
     (
-        event_id, time, agent_id, action, agent_type, _, principals, session_id, tool, resources, classifications,
-        scopes_of, moved, records, recipients_of, _, outcomes, _,
+        event_id, time, agent_id, action, agent_type, _, principal, session_id, tool, resource, classification,
+        scopes_of, moved, records, recipients_of, _, outcome, _,
     ) = zip(*map(astuple, events), strict=True)  # fmt: skip  # in the order of the struct's fields
-    principal = text(_present(principals))
-    resource = text(_present(resources))
+    scope_at, scopes = _flat(scopes_of)
+    recipient_at, recipients = _flat(recipients_of)
+    return Gathered(
+        _seconds(time),
+        _names(event_id),
+        _names(agent_id),
+        _names(agent_type),
+        _names(principal),
+        _names(session_id),
+        _names(tool if all(tool) else [t or a for t, a in zip(tool, action, strict=True)]),
+        _names(resource),
+        _names(classification),
+        _names(outcome if all(outcome) else [x or "success" for x in outcome]),
+        np.array(moved, np.float64),
+        np.array(records, np.float64),
+        scope_at,
+        _names(scopes),
+        recipient_at,
+        _names([r.id for r in recipients]),
+        _names([r.domain for r in recipients]),
+        _names([r.type for r in recipients]),
+        _names([r.clearance for r in recipients]),
+        np.array([r.size or 1 for r in recipients], np.float64),
+    )
+
+
+def _names(values: Sequence[str | None]) -> Names:
+    """Join a column of names. A NUL inside a name counts as U+FFFD, since it separates the names."""
+    n = len(values)
+    texts = cast("Sequence[str]", values) if all(values) else [v or "" for v in values]
+    joined = "\0".join(texts)
+    if joined.count("\0") != max(0, n - 1):
+        joined = "\0".join([v.replace("\0", "\ufffd") for v in texts])
+    # A copy can be written to: one type for the compiler.
+    return Names(np.array(np.frombuffer(joined.encode("utf-8", "surrogatepass"), np.uint8)), n)
+
+
+@njit
+def hashed(g: Gathered, ladder: Array) -> Batch:
+    """Hash what was gathered and find its parts."""
+    principal = _text(g.principal)
+    resource = _text(g.resource)
     root, root_high, branch, branch_high, in_path = _paths(
         resource.buffer, resource.low, resource.high, principal.buffer, principal.low, principal.high
     )
-    classification = text(_present(classifications))
-    scope_at, scopes = _flat(scopes_of)
-    recipient_at, recipients = _flat(recipients_of)
-    outcome = text([x or "success" for x in outcomes]).hash
-    recipient = text([r.id for r in recipients])
+    classification = _text(g.classification)
+    outcome = _text(g.outcome).hash
+    recipient = _text(g.recipient)
     return Batch(
-        _seconds(time),
-        text(event_id).hash,
-        text(agent_id),
-        text(_present(agent_type)).hash,
+        g.time,
+        _text(g.event).hash,
+        _text(g.agent),
+        _text(g.cohort).hash,
         principal,
-        _domains(principal, None).hash,
-        text(_present(session_id)).hash,
-        text(tool if all(tool) else [t or a for t, a in zip(tool, action, strict=True)]),
+        _domains(principal, Text(principal.hash, principal.low, principal.low, principal.buffer)).hash,
+        _text(g.session).hash,
+        _text(g.tool),
         resource,
         root,
         root_high,
@@ -57,35 +132,22 @@ def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
         _rungs(classification.hash, ladder),
         outcome,
         outcome == _DENIED,
-        np.array(moved, np.float64),
-        np.array(records, np.float64),
-        scope_at,
-        text(scopes),
-        recipient_at,
+        g.bytes,
+        g.records,
+        g.scope_at,
+        _text(g.scope),
+        g.recipient_at,
         recipient,
-        _domains(recipient, text([r.domain or "" for r in recipients])),
-        text([r.type or "" for r in recipients]).hash,
-        _rungs(text([r.clearance or "" for r in recipients]).hash, ladder),
-        np.array([r.size or 1 for r in recipients], np.float64),
+        _domains(recipient, _text(g.domain)),
+        _text(g.kind).hash,
+        _rungs(_text(g.clearance).hash, ladder),
+        g.size,
     )
 
 
-def _present(values: Sequence[str | None]) -> Sequence[str]:
-    return cast("Sequence[str]", values) if all(values) else [v or "" for v in values]
-
-
-def text(values: Sequence[str]) -> Text:
-    """Hash a column of names, "" for absent. A NUL inside a name counts as U+FFFD, since it separates the names."""
-    n = len(values)
-    if n == 0:
-        return Text(np.zeros(0, np.uint64), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.uint8))
-    joined = "\0".join(values)
-    if joined.count("\0") != n - 1:
-        joined = "\0".join([v.replace("\0", "\ufffd") for v in values])
-    buffer = np.array(
-        np.frombuffer(joined.encode("utf-8", "surrogatepass"), np.uint8)
-    )  # a copy: one type for the compiler
-    return Text(*_hashes(buffer, n), buffer)
+def name_hash(name: str) -> int:
+    """The number of one name."""
+    return int(_text(_names([name])).hash[0])
 
 
 def _seconds(times: Sequence[datetime | float]) -> Array:
@@ -93,11 +155,6 @@ def _seconds(times: Sequence[datetime | float]) -> Array:
         return np.fromiter(map(datetime.timestamp, times), np.float64, len(times))  # type: ignore[arg-type]
     except TypeError:  # some are numbers
         return np.array([t.timestamp() if isinstance(t, datetime) else t for t in times], np.float64)
-
-
-def name_hash(name: str) -> int:
-    """The number of one name, as `text` gives it."""
-    return int(text([name]).hash[0])
 
 
 def _flat(lists: Sequence[Sequence[Any] | None]) -> tuple[Array, list[Any]]:
@@ -125,7 +182,7 @@ def _round(a: Key, b: Key, c: Key, d: Key) -> tuple[Key, Key, Key, Key]:
     return a, b, c, d
 
 
-@njit
+@inline
 def siphash(buffer: Array, low: int, high: int) -> Key:
     """SipHash-1-3 (Aumasson and Bernstein 2012) of `buffer[low:high]` with the all-zero key."""
     a = np.uint64(0x736F6D6570736575)
@@ -154,7 +211,8 @@ def siphash(buffer: Array, low: int, high: int) -> Key:
 
 
 @njit
-def _hashes(buffer: Array, n: int) -> tuple[Array, Array, Array]:
+def _text(names: Names) -> Text:
+    buffer, n = names
     out = np.zeros(n, np.uint64)
     low = np.zeros(n, np.int64)
     high = np.zeros(n, np.int64)
@@ -167,7 +225,7 @@ def _hashes(buffer: Array, n: int) -> tuple[Array, Array, Array]:
         if at > low[i]:
             out[i] = siphash(buffer, low[i], at)
         at += 1
-    return out, low, high
+    return Text(out, low, high, buffer)
 
 
 @njit
@@ -228,17 +286,7 @@ def _rungs(values: Array, ladder: Array) -> Array:
     return out
 
 
-def _domains(parties: Text, given: Text | None) -> Text:
-    """The domain of each party: as given, else what follows the last @ of its id, else the host of its URL; in lower case."""
-    g = (
-        given
-        if given is not None
-        else Text(np.zeros(len(parties.low), np.uint64), parties.low, parties.low, parties.buffer)
-    )
-    return Text(*_domain_spans(parties.buffer, parties.low, parties.high, g.buffer, g.low, g.high))
-
-
-@njit
+@inline
 def _host(buffer: Array, low: int, high: int) -> tuple[int, int]:
     """Where the host of a URL stands, from behind its slashes. What precedes the last @ of the authority is userinfo, colons
     included: `https://corp.example:x@evil.example` goes to evil.example. A backslash ends it, as it does in a browser."""
@@ -257,9 +305,10 @@ def _host(buffer: Array, low: int, high: int) -> tuple[int, int]:
 
 
 @njit
-def _domain_spans(
-    buffer: Array, low: Array, high: Array, given: Array, given_low: Array, given_high: Array
-) -> tuple[Array, Array, Array, Array]:
+def _domains(parties: Text, given_domains: Text) -> Text:
+    """The domain of each party: as given, else what follows the last @ of its id, else the host of its URL; in lower case."""
+    low, high, buffer = parties.low, parties.high, parties.buffer
+    given_low, given_high, given = given_domains.low, given_domains.high, given_domains.buffer
     n = len(low)
     out = np.zeros(n, np.uint64)
     begin = np.zeros(n, np.int64)
@@ -287,7 +336,7 @@ def _domain_spans(
         end[i] = at
         if at > begin[i]:
             out[i] = siphash(folded, begin[i], at)
-    return out, begin, end, folded
+    return Text(out, begin, end, folded)
 
 
 _DENIED = np.uint64(name_hash("denied"))

@@ -20,7 +20,7 @@ from models.table import Array, find
 from models.windows import WindowDetector
 from stream.alert import Alert, Evidence, rfc3339
 from stream.codec import AccessEvent, Parts, Reject, ScoreLine, decode
-from stream.columns import columns, name_hash
+from stream.columns import Gathered, gather, hashed, name_hash
 from stream.episodes import Episodes
 from stream.errors import SettingsError
 from stream.evidence import keep
@@ -31,11 +31,11 @@ SHIFT_DAYS = 3.0
 
 @dataclass(slots=True)
 class Decoded:
-    """A batch past the border: events with their columns, where each came from, and the rejects."""
+    """A batch past the border: events and their fields, where each came from, and the rejects."""
 
     events: list[AccessEvent]
     positions: list[int]  # index in the batch's records
-    batch: Batch | None
+    fields: Gathered | None  # where there is an event
     rejects: list[Reject]
 
 
@@ -53,6 +53,7 @@ class Ran:
     """A batch that was scored and learned, and not yet told of."""
 
     decoded: Decoded
+    batch: Batch | None
     out: Scores | None
     paid: Array  # (n,) bits of a River detector
     turns: list[Turn] = field(default_factory=list)
@@ -73,15 +74,14 @@ class Scored:
     alert_positions: list[int] = field(default_factory=list)  # of the event that each alert message was said at
     merged: int = 0  # events over the threshold that joined an open alert
     evicted: dict[str, int] = field(default_factory=dict)  # table → rows that gave way
+    unknown: list[str] = field(default_factory=list)  # classifications outside the ladder, each the first time
     shifts: dict[str, int] = field(default_factory=lambda: {"agent": 0, "cohort": 0})
 
     def lines(self) -> list[ScoreLine]:
         """Score lines as in the contract, rounded to a ten-thousandth of a bit."""
-        scores = np.round(self.score, 4).tolist()
-        parts = np.round(self.parts, 4).tolist()
-        return [
-            ScoreLine(e.event_id, e.agent_id, s, Parts(*p)) for e, s, p in zip(self.events, scores, parts, strict=True)
-        ]
+        parts = map(Parts, *np.round(self.parts, 4).T.tolist())
+        ids, agents = [e.event_id for e in self.events], [e.agent_id for e in self.events]
+        return list(map(ScoreLine, ids, agents, np.round(self.score, 4).tolist(), parts))
 
 
 class Engine:
@@ -105,9 +105,9 @@ class Engine:
             raise SettingsError(f"STRAYLINE_RIVER_DETECTOR: {reason}") from None
 
     def decode(self, records: Sequence[bytes | None], positions: Sequence[int]) -> Decoded:
-        """Raw records → events and columns; `positions` (line numbers, offsets) go into rejects."""
+        """Raw records → events and their fields; `positions` (line numbers, offsets) go into rejects."""
         events, kept, rejects = decode(records, positions, self.settings.max_event_bytes)
-        return Decoded(events, kept, columns(events, self._ladder) if events else None, rejects)
+        return Decoded(events, kept, gather(events) if events else None, rejects)
 
     def score(self, decoded: Decoded) -> Scored:
         """Score each event by what came before it, learn it, and say what alerts follow."""
@@ -115,16 +115,16 @@ class Engine:
 
     def run(self, decoded: Decoded) -> Ran:
         """Score and learn: the only step that changes the state. A host may `tell` of one batch while the next one runs."""
-        b = decoded.batch
-        if b is None:
-            return Ran(decoded, None, np.zeros(0))
+        if decoded.fields is None:
+            return Ran(decoded, None, None, np.zeros(0))
+        b = hashed(decoded.fields, self._ladder)
         if not self._restored:  # what a host put back is complete once events come
             head = self.state["levels"].head
             self._shifts = {int(row["key"]): float(row["shifted"]) for row in head[head["shifted"] > 0]}
             self._restored = True
         before = self.state.tally[:, 1].copy()
         out = self._loop(b)
-        ran = Ran(decoded, out, self._watch_windows(b, out))
+        ran = Ran(decoded, b, out, self._watch_windows(b, out))
         ran.turns = self._end_days(b, out)
         gone = self.state.tally[:, 1] - before
         ran.evicted = {TABLES[i]: int(gone[i]) for i in np.flatnonzero(gone)}
@@ -132,11 +132,11 @@ class Engine:
 
     def tell(self, ran: Ran) -> Scored:
         """What a batch that has run means: episodes grow, alerts open and are said again. Batches are told in their order."""
-        decoded, out = ran.decoded, ran.out
-        b = decoded.batch
+        decoded, b, out = ran.decoded, ran.batch, ran.out
         if b is None or out is None:
             return Scored([], [], np.zeros(0), np.zeros((0, len(KINDS))), np.zeros(0, np.uint8), decoded.rejects)
         scored = Scored(decoded.events, decoded.positions, out.score, out.parts, out.marks, decoded.rejects)
+        scored.unknown = self._unknown_classifications(decoded.events, b)
         merged = self.episodes.merged
         telling = np.flatnonzero((out.row >= 0) | (out.marks & NOTABLE > 0)).tolist()
         turns = iter([*ran.turns, Turn(len(b.time), 0, 0.0, "")])
@@ -168,17 +168,12 @@ class Engine:
             scored.shifts[turn.whose] += 1
         return scored
 
-    def unknown_classifications(self, decoded: Decoded) -> list[str]:
+    def _unknown_classifications(self, events: list[AccessEvent], b: Batch) -> list[str]:
         """Classifications of this batch that are not on the ladder and were not reported before."""
-        b = decoded.batch
-        if b is None:
-            return []
         odd = np.flatnonzero((b.rung < 0) & (b.classification.hash != 0))
-        new = (
-            {str(decoded.events[i].classification) for i in odd} - self.unknown
-            if len(odd) and len(self.unknown) < 100
-            else set()
-        )
+        if not len(odd) or len(self.unknown) >= 100:
+            return []
+        new = {str(events[i].classification) for i in odd.tolist()} - self.unknown
         self.unknown |= new
         return sorted(new)
 

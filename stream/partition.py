@@ -23,7 +23,7 @@ from stream.alert import Alert
 from stream.baselines import Corrupt, Reader, Writer
 from stream.codec import Reject, encode
 from stream.engine import Engine, Scored
-from stream.replay import decode
+from stream.replay import warn
 from stream.settings import Settings
 from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED
 
@@ -196,9 +196,11 @@ class Partition:
 
     def _score(self, records: Sequence[Any]) -> Scored:
         with metrics.STAGE.labels("decode").time():
-            decoded = decode(self.engine, [r.value for r in records], [r.offset for r in records])
+            decoded = self.engine.decode([r.value for r in records], [r.offset for r in records])
         with metrics.STAGE.labels("score").time():
-            return self.engine.score(decoded)
+            scored = self.engine.score(decoded)
+        warn(scored)
+        return scored
 
     async def _send_reject(self, reject: Reject, key: bytes | None) -> Any:
         value = reject.raw[:MOST_REJECT]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import structlog
 
 from stream.codec import encode_lines, reject_line
-from stream.engine import Decoded, Engine, Scored
+from stream.engine import Engine, Scored
 from stream.errors import InputError
 from stream.files import Lines, Output
 from stream.settings import Settings
@@ -34,16 +34,14 @@ class Summary(NamedTuple):
     repeated: int  # with an id that came before: scored, not learned again
 
 
-def decode(engine: Engine, records: Sequence[bytes | None], positions: Sequence[int]) -> Decoded:
-    """The engine's `decode`, which does no I/O, and a warning for each classification that is not on the ladder, once."""
-    decoded = engine.decode(records, positions)
-    for name in engine.unknown_classifications(decoded):
+def warn(scored: Scored) -> None:
+    """Say what the operator may want to set differently."""
+    for name in scored.unknown:
         log.warning(
             "a classification is not on the ladder and counts as unknown",
             classification=name,
             setting="STRAYLINE_CLASSIFICATIONS",
         )
-    return decoded
 
 
 def scored(engine: Engine, batches: Iterable[tuple[int, Sequence[bytes]]]) -> Iterator[Scored]:
@@ -52,7 +50,7 @@ def scored(engine: Engine, batches: Iterable[tuple[int, Sequence[bytes]]]) -> It
         running = None
         try:
             for first, records in batches:
-                decoded = decode(engine, records, range(first, first + len(records)))
+                decoded = engine.decode(records, range(first, first + len(records)))
                 ran = running.result() if running else None
                 running = pool.submit(engine.run, decoded)
                 if ran:
@@ -90,6 +88,7 @@ def replay(
             try:
                 with Lines(path) as lines:
                     for done in scored(engine, _ticking(lines, tick)):
+                        warn(done)
                         if scores:
                             outputs[0].write(encode_lines(done.lines()))
                         outputs[1].write(encode_lines(done.alerts))

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from models.batch import NONE, Batch, Text
 from stream.codec import AccessEvent, Recipient, decode
-from stream.columns import columns, name_hash, siphash, text
+from stream.columns import _names, _text, columns, name_hash, siphash
 from stream.simulate import lines, simulate
 
 ROOT = Path(__file__).parent.parent
@@ -172,7 +172,7 @@ def test_columns_of_a_fleet_are_those_of_its_events_one_by_one():
 @example(["", "\0\0", ""])
 def test_a_name_in_a_column_is_its_own_name(values):
     """Also beside names with a NUL in them, which separates the names of a column."""
-    column = text(values)
+    column = _text(_names(values))
     assert words(column) == [v.replace("\0", "\ufffd") for v in values]
     assert column.hash.tolist() == [name_hash(v) for v in values]
     assert [h == NONE for h in column.hash] == [not v for v in values]
