@@ -143,69 +143,21 @@ def _events(
     fleet_row = a.fleet_body[0]
     entity[0] = parties.fleet_entity()
 
-    facts_head = a.facts
-    facts_dirty = a.facts_dirty
-    facts_tally = a.tally[0]
-    amounts_head = a.amounts
-    amounts_dirty = a.amounts_dirty
-    amounts_tally = a.tally[1]
-    tails_head = a.tails
-    tails_body = a.tails_body
-    tails_dirty = a.tails_dirty
-    tails_tally = a.tally[2]
-    agents_head = a.agents
-    agents_body = a.agents_body
-    agents_dirty = a.agents_dirty
-    agents_tally = a.tally[3]
-    cohorts_head = a.cohorts
-    cohorts_body = a.cohorts_body
-    cohorts_dirty = a.cohorts_dirty
-    cohorts_tally = a.tally[4]
-    sessions_head = a.sessions
-    sessions_dirty = a.sessions_dirty
-    sessions_tally = a.tally[5]
-    calls_head = a.calls
-    calls_dirty = a.calls_dirty
-    calls_tally = a.tally[6]
-    owners_head = a.owners
-    owners_dirty = a.owners_dirty
-    owners_tally = a.tally[7]
-    contacts_head = a.contacts
-    contacts_body = a.contacts_body
-    contacts_dirty = a.contacts_dirty
-    contacts_tally = a.tally[8]
-    profiles_head = a.profiles
-    profiles_body = a.profiles_body
-    profiles_dirty = a.profiles_dirty
-    profiles_tally = a.tally[9]
-    names_head = a.names
-    names_body = a.names_body
-    names_dirty = a.names_dirty
-    names_tally = a.tally[10]
-    levels_head = a.levels
-    levels_body = a.levels_body
-    levels_dirty = a.levels_dirty
-    levels_tally = a.tally[11]
-    recent_head = a.recent
-    recent_dirty = a.recent_dirty
-    fleet_head = a.fleet
-    tally = a.tally
-    limits = a.limits
     for e in range(start, n):
-        full = _full(tally, limits, _most_facts(b.scope_at, b.recipient_at, e))
+        full = _full(a.tally, a.limits, _most_facts(b.scope_at, b.recipient_at, e))
         if full >= 0:
             return e, full
-        f = fleet_head[0]
+        f = a.fleet[0]
         agent = b.agent.hash[e]
         before_s = f.clock if f.events > 0 else b.time[e]
         saved[0] = f
-        met = find(agents_head, agent)
-        known = met >= 0 and agents_head[met].seen >= clock.KNOWN
-        mark = clock.advance(fleet_head, b.time[e], agent, agents_tally[0], known)
+        met = find(a.agents, agent)
+        known = met >= 0 and a.agents[met].seen >= clock.KNOWN
+        mark = clock.advance(a.fleet, b.time[e], agent, a.tally[3][0], known)
         now_s = f.clock
         age_of_state = (now_s - f.begin) / st.HALF_LIFE
         if age_of_state > st.TOO_FAR:
-            fleet_head[0] = saved[0]  # this event will begin again
+            a.fleet[0] = saved[0]  # this event will begin again
             return e, RESCALE
         now = 2.0**age_of_state
         fade = 1.0 / now
@@ -215,59 +167,59 @@ def _events(
         ticket = mix(ticket, np.uint64(np.int64(b.time[e] * 1000.0)))
         for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
             ticket = mix(ticket, b.recipient.hash[j])
-        at_recent = np.int64(ticket & np.uint64(len(recent_head) - 1))
-        if recent_head[at_recent].key == ticket:
+        at_recent = np.int64(ticket & np.uint64(len(a.recent) - 1))
+        if a.recent[at_recent].key == ticket:
             learned = False
             mark |= col.REPEATED
-            fleet_head[0].repeated += 1
+            a.fleet[0].repeated += 1
 
         # Who.
         cohort_key = parties.cohort_entity(b.cohort[e])
         entity[1] = cohort_key
         entity[2] = parties.agent_entity(agent)
-        co, fresh = claim(cohorts_head, cohorts_dirty, cohorts_tally, cohort_key)
+        co, fresh = claim(a.cohorts, a.cohorts_dirty, a.tally[4], cohort_key)
         if fresh:
-            cohorts_body[co, :] = 0
-            cohorts_head[co].agents = 0
-        ag, fresh = claim(agents_head, agents_dirty, agents_tally, agent)
+            a.cohorts_body[co, :] = 0
+            a.cohorts[co].agents = 0
+        ag, fresh = claim(a.agents, a.agents_dirty, a.tally[3], agent)
         if fresh:
-            agents_body[ag, :] = 0
-            agents_head[ag].seen = 0
-            agents_head[ag].first = agents_head[ag].w = now_s
-            agents_head[ag].pool = agents_head[ag].calls = 0
-            agents_head[ag].peak = -1
-            agents_head[ag].kept = agents_head[ag].begin = -1e18
-            cohorts_head[co].agents += 1
-            fleet_head[0].warming += 1
-        agents_head[ag].cohort = b.cohort[e]
-        own_row = agents_body[ag]
-        peer_row = cohorts_body[co]
-        gap = now_s - agents_head[ag].w
-        cohorts_head[co].w = now_s
+            a.agents_body[ag, :] = 0
+            a.agents[ag].seen = 0
+            a.agents[ag].first = a.agents[ag].w = now_s
+            a.agents[ag].pool = a.agents[ag].calls = 0
+            a.agents[ag].peak = -1
+            a.agents[ag].kept = a.agents[ag].begin = -1e18
+            a.cohorts[co].agents += 1
+            a.fleet[0].warming += 1
+        a.agents[ag].cohort = b.cohort[e]
+        own_row = a.agents_body[ag]
+        peer_row = a.cohorts_body[co]
+        gap = now_s - a.agents[ag].w
+        a.cohorts[co].w = now_s
         if learned:
-            agents_head[ag].w = now_s
-            agents_head[ag].seen += 1
-        seen = max(1.0, agents_head[ag].seen)
+            a.agents[ag].w = now_s
+            a.agents[ag].seen += 1
+        seen = max(1.0, a.agents[ag].seen)
         age = min(st.AGES - 1, int(math.log2(seen)))
         if seen < YOUNG_EVENTS:
             mark |= col.WARMING
         elif seen == YOUNG_EVENTS and learned:
-            fleet_head[0].warming -= 1
+            a.fleet[0].warming -= 1
         session = b.session[e]
         if session == np.uint64(0):
             session = np.uint64(np.int64(b.time[e] // SESSION_GAP)) + np.uint64(1)
         session = mix(entity[2], session)
-        se, fresh = claim(sessions_head, sessions_dirty, sessions_tally, session)
+        se, fresh = claim(a.sessions, a.sessions_dirty, a.tally[5], session)
         if fresh:
-            sessions_head[se].tool = 0
-            sessions_head[se].top = -1
-            sessions_head[se].records = sessions_head[se].events = 0
-        sessions_head[se].w = now_s
+            a.sessions[se].tool = 0
+            a.sessions[se].top = -1
+            a.sessions[se].records = a.sessions[se].events = 0
+        a.sessions[se].w = now_s
         out.clock[e] = now_s
         detail[:] = 0
-        detail[col.SESSION] = sessions_head[se].top
-        detail[col.SESSION + 1] = sessions_head[se].records
-        detail[col.SESSION + 2] = sessions_head[se].events
+        detail[col.SESSION] = a.sessions[se].top
+        detail[col.SESSION + 1] = a.sessions[se].records
+        detail[col.SESSION + 2] = a.sessions[se].events
 
         # What it says.
         q = 0
@@ -288,20 +240,20 @@ def _events(
         if b.classification.hash[e] != 0:
             attribute[q], context[q], value[q], entry[q] = signals.CLASSIFICATION, 0, b.classification.hash[e], e
             q += 1
-        attribute[q], context[q], value[q], entry[q] = signals.TRANSITION, sessions_head[se].tool, tool, e
+        attribute[q], context[q], value[q], entry[q] = signals.TRANSITION, a.sessions[se].tool, tool, e
         q += 1
         principal = b.principal.hash[e]
         owner = -1
         if principal != 0 and b.root[e] != 0 and (b.branch[e] != 0 or b.in_path[e]):
-            o = find(owners_head, b.resource.hash[e])
+            o = find(a.owners, b.resource.hash[e])
             if b.in_path[e]:
                 owner = 1
             elif o < 0:
                 owner = 2
-            elif owners_head[o].principal == principal:
+            elif a.owners[o].principal == principal:
                 owner = 3
             else:
-                owner = 5 if owners_head[o].shared else 4
+                owner = 5 if a.owners[o].shared else 4
             attribute[q], context[q], value[q], entry[q] = signals.OWNER, b.root[e], owner, e
             derived[q] = owner
             q += 1
@@ -319,7 +271,7 @@ def _events(
         below = 0
         short = 0
         for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
-            inside = 1 if parties.is_home(facts_head, own, b.domain.hash[j], b.home[e], fade) else 0
+            inside = 1 if parties.is_home(a.facts, own, b.domain.hash[j], b.home[e], fade) else 0
             attribute[q], context[q], value[q], entry[q] = signals.RECIPIENT, 0, b.recipient.hash[j], j
             q += 1
             if b.domain.hash[j] != 0:
@@ -327,10 +279,10 @@ def _events(
                 q += 1
             detail[col.SESSION + 3] += 1 - inside
             close = parties.closeness(
-                facts_head,
-                agents_head,
-                contacts_head,
-                contacts_body,
+                a.facts,
+                a.agents,
+                a.contacts,
+                a.contacts_body,
                 entity,
                 agent,
                 b.cohort[e] != 0,
@@ -356,7 +308,7 @@ def _events(
         surprise[:] = -1.0
         for j in range(q):
             p = facts.predict(
-                facts_head,
+                a.facts,
                 facts.place(attribute[j], context[j]),
                 value[j],
                 entity,
@@ -398,19 +350,19 @@ def _events(
         amount[0] = math.log1p(b.bytes[e])
         amount[1] = math.log1p(b.records[e])
         call = mix(session, tool)
-        ca = find(calls_head, call)
-        amount[2] = math.log((calls_head[ca].n if ca >= 0 else 0.0) + 1.0)
-        amount[3] = math.log(agents_head[ag].calls * math.exp(-gap / RATE_MEMORY) + 1.0)
+        ca = find(a.calls, call)
+        amount[2] = math.log((a.calls[ca].n if ca >= 0 else 0.0) + 1.0)
+        amount[3] = math.log(a.agents[ag].calls * math.exp(-gap / RATE_MEMORY) + 1.0)
         for k in range(signals.N_AMOUNTS):
             x = amount[k]
             if math.isnan(x):
                 continue
             place = mix(np.uint64(701 + k), tool if k < 3 else np.uint64(0))
-            c, _ = amounts.row(amounts_head, amounts_dirty, amounts_tally, mix(place, cohort_key), now_s)
-            i, fresh = amounts.row(amounts_head, amounts_dirty, amounts_tally, mix(place, entity[2]), now_s)
+            c, _ = amounts.row(a.amounts, a.amounts_dirty, a.tally[1], mix(place, cohort_key), now_s)
+            i, fresh = amounts.row(a.amounts, a.amounts_dirty, a.tally[1], mix(place, entity[2]), now_s)
             if fresh:
-                amounts_head[c].a += 1.0
-            own_amount, peers = amounts_head[i], amounts_head[c]
+                a.amounts[c].a += 1.0
+            own_amount, peers = a.amounts[i], a.amounts[c]
             z, centre, spread = amounts.deviate(x, own_amount.n, own_amount.m, own_amount.v, peers.n, peers.m, peers.v)
             amount_at = col.AMOUNT + k * col.AMOUNT_WIDTH
             detail[amount_at] = x
@@ -420,11 +372,11 @@ def _events(
             tail[1 + k] = max(0.0, z)
             if not learned:
                 continue
-            summed = amounts.add_up(amounts_head, c, i, z, now_s)
+            summed = amounts.add_up(a.amounts, c, i, z, now_s)
             if k < 3:  # bytes, records and session_calls are summed, in this order
                 tail[signals.BYTES_SUM + k] = summed
-            amounts.learn(amounts_head, c, x, 1.0)
-            amounts.learn(amounts_head, i, x, 0.0)
+            amounts.learn(a.amounts, c, x, 1.0)
+            amounts.learn(a.amounts, i, x, 0.0)
 
         # 3. Their bits: the tail of what came before, one exceedance lent by the level above.
         for k in range(signals.N_TAILS):
@@ -448,13 +400,13 @@ def _events(
                 1.0,
             )
             rarity = tails.lend(
-                tails.weight_above(tails_head, tails_body, mix(mark_k, cohort_key), peer_row[st.PEER_TAILS + k], at),
+                tails.weight_above(a.tails, a.tails_body, mix(mark_k, cohort_key), peer_row[st.PEER_TAILS + k], at),
                 peer_row[st.PEER_TAILS + k],
                 now,
                 rarity,
             )
             rarity = tails.lend(
-                tails.weight_above(tails_head, tails_body, mix(mark_k, entity[2]), own_row[st.OWN_TAILS + k], at),
+                tails.weight_above(a.tails, a.tails_body, mix(mark_k, entity[2]), own_row[st.OWN_TAILS + k], at),
                 own_row[st.OWN_TAILS + k],
                 now,
                 rarity,
@@ -468,11 +420,11 @@ def _events(
                 s += group[g]
                 detail[col.PAID + winner[g]] = group[g]
                 out.parts[e, signals.KIND_OF[winner[g]]] += group[g]
-        pool = agents_head[ag].pool * 2.0 ** (-gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, s - POOL_DEAD)
+        pool = a.agents[ag].pool * 2.0 ** (-gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, s - POOL_DEAD)
         score = max(s, min(pool, POOL_GAIN * s))
         out.own[e] = s
         out.score[e] = score
-        out.threshold[e] = budget.threshold(fleet_head)
+        out.threshold[e] = budget.threshold(a.fleet)
         if score >= out.threshold[e] and learned:
             mark |= col.NOTABLE
         out.marks[e] = mark
@@ -485,41 +437,41 @@ def _events(
             for k in range(col.DETAIL):
                 out.detail[row, k] = detail[k]
             memory.recall(
-                profiles_head,
-                profiles_body,
-                names_head,
-                names_body,
-                facts_head,
+                a.profiles,
+                a.profiles_body,
+                a.names,
+                a.names_body,
+                a.facts,
                 entity[2],
-                sessions_head[se].tool,
+                a.sessions[se].tool,
                 out.text,
                 out.length,
                 row,
             )
 
         # 5. Learn; what looks hostile teaches little.
-        recent_head[at_recent].key = ticket
-        recent_dirty[at_recent] = 1
-        agents_head[ag].pool = pool
+        a.recent[at_recent].key = ticket
+        a.recent_dirty[at_recent] = 1
+        a.agents[ag].pool = pool
         ratio = score / max(f.tau, 1e-3)
         weight = 1.0 if ratio <= 1 else max(DOUBT_LEAST, ratio**-2.0)
         out.weight[e] = weight
         if score != f.tau:
-            fleet_head[0].tau += DOUBT_RATE * f.tau * (DOUBT_QUANTILE - (1.0 if score <= f.tau else 0.0))
-        fleet_head[0].tau = min(max(f.tau, DOUBT_FLOOR), 1e4)
+            a.fleet[0].tau += DOUBT_RATE * f.tau * (DOUBT_QUANTILE - (1.0 if score <= f.tau else 0.0))
+        a.fleet[0].tau = min(max(f.tau, DOUBT_FLOOR), 1e4)
         for k in range(signals.N_FACTS):
             if surprise[k] >= 0:
                 usual.learn(fleet_row, peer_row, own_row, k, age, surprise[k], mean[k], weight)
         for j in range(q):
-            before = facts.learn(facts_head, facts_dirty, facts_tally, keys, slots, counts, j, now, weight)
+            before = facts.learn(a.facts, a.facts_dirty, a.tally[0], keys, slots, counts, j, now, weight)
             if NAMED[attribute[j]] and (before == 0 or _doubled(before + 1, before + 1 + weight)):
                 k = attribute[j]
                 memory.remember(
-                    profiles_head,
-                    profiles_body,
-                    profiles_dirty,
-                    profiles_tally,
-                    facts_head,
+                    a.profiles,
+                    a.profiles_body,
+                    a.profiles_dirty,
+                    a.tally[9],
+                    a.facts,
                     mix(entity[2], np.uint64(memory.PROFILE + k)),
                     value[j],
                     keys[j, 2, 0],
@@ -546,9 +498,9 @@ def _events(
                     )
                 elif k == signals.DOMAIN:
                     text, low, high = b.domain.buffer, b.domain.low[entry[j]], b.domain.high[entry[j]]
-                memory.name(names_head, names_body, names_dirty, names_tally, value[j], text, low, high, now_s)
+                memory.name(a.names, a.names_body, a.names_dirty, a.tally[10], value[j], text, low, high, now_s)
         if b.home[e] != 0:
-            _count_home(facts_head, facts_dirty, facts_tally, b.home[e], now)
+            _count_home(a.facts, a.facts_dirty, a.tally[0], b.home[e], now)
         for k in range(signals.N_TAILS):
             if bins[k] < 0:
                 continue
@@ -561,59 +513,59 @@ def _events(
                 for i in range(1, bins[k] + 1):
                     fleet_row[low + i] += now
                 tails.learn(
-                    tails_head,
-                    tails_body,
-                    tails_dirty,
-                    tails_tally,
+                    a.tails,
+                    a.tails_body,
+                    a.tails_dirty,
+                    a.tally[2],
                     mix(mark_k, cohort_key),
                     bins[k],
                     now,
                     now_s,
                 )
                 tails.learn(
-                    tails_head,
-                    tails_body,
-                    tails_dirty,
-                    tails_tally,
+                    a.tails,
+                    a.tails_body,
+                    a.tails_dirty,
+                    a.tally[2],
                     mix(mark_k, entity[2]),
                     bins[k],
                     now,
                     now_s,
                 )
-        sessions_head[se].tool = tool
-        sessions_head[se].events += 1
-        if b.rung[e] > sessions_head[se].top:
-            sessions_head[se].top = b.rung[e]
-            sessions_head[se].records = 0
-        if b.rung[e] == sessions_head[se].top and not math.isnan(b.records[e]):
-            sessions_head[se].records += b.records[e]
-        i, fresh = claim(calls_head, calls_dirty, calls_tally, call)
-        calls_head[i].n = 1 if fresh else calls_head[i].n + 1
-        calls_head[i].w = now_s
-        agents_head[ag].calls = agents_head[ag].calls * math.exp(-gap / RATE_MEMORY) + 1.0
+        a.sessions[se].tool = tool
+        a.sessions[se].events += 1
+        if b.rung[e] > a.sessions[se].top:
+            a.sessions[se].top = b.rung[e]
+            a.sessions[se].records = 0
+        if b.rung[e] == a.sessions[se].top and not math.isnan(b.records[e]):
+            a.sessions[se].records += b.records[e]
+        i, fresh = claim(a.calls, a.calls_dirty, a.tally[6], call)
+        a.calls[i].n = 1 if fresh else a.calls[i].n + 1
+        a.calls[i].w = now_s
+        a.agents[ag].calls = a.agents[ag].calls * math.exp(-gap / RATE_MEMORY) + 1.0
         if owner > 0:
-            i, fresh = claim(owners_head, owners_dirty, owners_tally, b.resource.hash[e])
+            i, fresh = claim(a.owners, a.owners_dirty, a.tally[7], b.resource.hash[e])
             if fresh:
-                owners_head[i].principal = principal
-                owners_head[i].shared = 0
-            elif owners_head[i].principal != principal:
-                owners_head[i].shared = 1
-            owners_head[i].w = now_s
+                a.owners[i].principal = principal
+                a.owners[i].shared = 0
+            elif a.owners[i].principal != principal:
+                a.owners[i].shared = 1
+            a.owners[i].w = now_s
         for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
             parties.meet(
-                contacts_head,
-                contacts_body,
-                contacts_dirty,
-                contacts_tally,
+                a.contacts,
+                a.contacts_body,
+                a.contacts_dirty,
+                a.tally[8],
                 b.agent.hash[e],
                 b.recipient.hash[j],
                 now_s,
             )
             parties.meet(
-                contacts_head,
-                contacts_body,
-                contacts_dirty,
-                contacts_tally,
+                a.contacts,
+                a.contacts_body,
+                a.contacts_dirty,
+                a.tally[8],
                 b.recipient.hash[j],
                 b.agent.hash[e],
                 now_s,
@@ -622,12 +574,12 @@ def _events(
         if math.isnan(moved):
             moved = 1.0 if math.isnan(b.records[e]) else b.records[e]
         for level in (entity[2], cohort_key):
-            if levels.learn_level(levels_head, levels_body, levels_dirty, levels_tally, level, moved, now_s):
+            if levels.learn_level(a.levels, a.levels_body, a.levels_dirty, a.tally[11], level, moved, now_s):
                 turn = out.turns[0]
                 out.turned[turn] = level
                 out.turned_at[turn] = e
                 out.turns[0] = turn + 1
-                levels.days(levels_head, levels_body, find(levels_head, level), out.days, out.days_length, turn)
+                levels.days(a.levels, a.levels_body, find(a.levels, level), out.days, out.days_length, turn)
         if len(out.window) > 0:
             levels.window(
                 own_row,
@@ -641,16 +593,16 @@ def _events(
                 e,
             )
         if out.row[e] >= 0:
-            if now_s >= agents_head[ag].kept + EPISODE_GAP or now_s >= agents_head[ag].begin + EPISODE_LONGEST:
-                agents_head[ag].begin = now_s
-                agents_head[ag].peak = -1
-            agents_head[ag].kept = now_s
-            if score > agents_head[ag].peak:
-                budget.count(fleet_head, fleet_row, agents_head[ag].peak, score, now, alerts_per_day)
-                agents_head[ag].peak = score
+            if now_s >= a.agents[ag].kept + EPISODE_GAP or now_s >= a.agents[ag].begin + EPISODE_LONGEST:
+                a.agents[ag].begin = now_s
+                a.agents[ag].peak = -1
+            a.agents[ag].kept = now_s
+            if score > a.agents[ag].peak:
+                budget.count(a.fleet, fleet_row, a.agents[ag].peak, score, now, alerts_per_day)
+                a.agents[ag].peak = score
         if now_s > before_s:
-            fleet_head[0].days += min(1.0, (now_s - before_s) / DAY) * now
-        fleet_head[0].events += 1
+            a.fleet[0].days += min(1.0, (now_s - before_s) / DAY) * now
+        a.fleet[0].events += 1
     return n, FINISHED
 
 
