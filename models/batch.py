@@ -36,6 +36,7 @@ class Batch(NamedTuple):
     home: Array  # the principal's domain
     session: Array
     tool: Text
+    action: Array  # 0 where no tool is given, since then the action is the tool
     resource: Text
     root: Array
     root_high: Array
@@ -68,8 +69,10 @@ FACT, FACT_WIDTH = (
 AMOUNT, AMOUNT_WIDTH = FACT + N_FACTS * FACT_WIDTH, 4  # value, mean, spread, cohort's mean
 SESSION = (
     AMOUNT + N_AMOUNTS * AMOUNT_WIDTH
-)  # rung of the highest class handled before, records at it, events, recipients outside
-DETAIL = SESSION + 4
+)  # rung of the highest class handled before, records at it, recipients outside
+HOURS = SESSION + 3  # bits of the start of this session, the agent's starts near it and in all
+FORECAST = HOURS + 3  # the log amount of a series, its forecast, the spread of its errors
+DETAIL = FORECAST + 3
 
 
 class Scores(NamedTuple):
@@ -79,7 +82,6 @@ class Scores(NamedTuple):
     own: Array  # (n,) this event's alone
     parts: Array  # (n, kinds) of `own`
     threshold: Array  # (n,) from which an alert opens
-    weight: Array  # (n,) share learned
     marks: Array  # (n,)
     clock: Array  # (n,) the stream's
     row: Array  # (n,) row of this event in the next three, or -1 where it is not evidence
@@ -104,7 +106,6 @@ def blank(n: int, *, window: bool) -> Scores:
         np.zeros(n),
         np.zeros((n, len(KINDS))),
         np.zeros(n),
-        np.zeros(n, np.float32),
         np.zeros(n, np.uint8),
         np.zeros(n),
         np.full(n, -1),

@@ -16,7 +16,7 @@ from models.compiled import inline
 from models.state import ALL_BUDGET, SCORE_BINS
 from models.table import Array
 
-LOWEST = 12  # half bits: below 6 bits nothing is worth a person's time, whatever the budget
+LOWEST = 10  # half bits: with less than 5 bits an event is no evidence (`models.loop.KEEP`), whatever the budget
 START = 40  # half bits: until scores have been seen
 STEP = 2.0  # steps a bit
 

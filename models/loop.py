@@ -1,9 +1,9 @@
 """The compiled loop: each event of a batch is scored by what came before it, then learned.
 
-For each event: facts → bits (`facts`), less the usual (`usual`), amounts → deviates and sums (`amounts`), their tails → bits
-(`tails`), groups → the event's own score, the agent's pool → the score, the alert threshold (`budget`), and then learning with
-doubt. Nothing here allocates per event, and the result does not depend on where batches are cut: when a table must grow,
-the loop returns at that event and is called again.
+For each event: what it says (`event`) → bits (`facts`), less the usual (`usual`); amounts → deviates and sums (`amounts`), the hour of
+the session (`hours`), their tails → bits (`tails`); a series → its forecast (`rhythm`); groups → the event's own score, the
+agent's pool → the score, the alert threshold (`budget`), and then learning with doubt. Nothing here allocates per event, and the
+result does not depend on where batches are cut: when a table must grow, the loop returns at that event and is called again.
 
 The pool is a leaky sum per agent, `P ← P · 2^(−Δt/30 min) · 0.85 + max(0, s − 3)`, and the score is max(s, min(P, 4·s)): an event may
 draw on it only in proportion to evidence of its own, so the harmless event after an incident stays harmless.
@@ -15,15 +15,16 @@ Doubt: with τ the running 95 % quantile of the fleet's scores, an event teaches
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from models import amounts, budget, clock, facts, levels, memory, parties, signals, tails, usual
+from models import amounts, budget, clock, event, facts, hours, levels, memory, parties, rhythm, signals, tails, usual
 from models import batch as col
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline, njit
+from models.event import Facts
 from models.table import Array, Key, claim, find, mix
 
 POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 1800.0, 0.85, 3.0, 4.0
@@ -37,33 +38,50 @@ YOUNG_EVENTS = 50  # an agent with fewer is warming
 HOUR_SECONDS, DAY = 3600.0, 86400.0
 FINISHED, RESCALE = -1, -2
 NAMED = np.isin(np.arange(signals.N_FACTS), memory.NAMED_FACTS)
+TABLE = {name: i for i, name in enumerate(st.TABLES)}
+FACTS, AMOUNTS, TAILS, AGENTS, COHORTS, SESSIONS, CALLS, OWNERS, CONTACTS, PROFILES, NAMES, LEVELS, RHYTHMS = (
+    TABLE[name] for name in ("facts", "amounts", "tails", "agents", "cohorts", "sessions", "calls", "owners", "contacts", "profiles", "names", "levels", "rhythms")
+)  # fmt: skip
 GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
-ROOM = np.array([2, 8, 16, 1, 1, 1, 1, 1, 0, 0, 0, 2])
-ROOM_FACT = np.array([6, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 0])
+_ROOM = {"facts": (2, 6), "amounts": (8, 0), "tails": (18, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0)}  # fmt: skip
+ROOM = np.array([_ROOM.get(st.TABLES[i], (1, 0))[0] for i in st.GROWING])
+ROOM_FACT = np.array([_ROOM.get(st.TABLES[i], (1, 0))[1] for i in st.GROWING])
+RATE = signals.N_AMOUNTS - 1  # the amount that is of all tools: calls within ten minutes
 
 
-class Scratch(NamedTuple):
-    """Working memory of one call."""
+class Room(NamedTuple):
+    """Room to work in, of one call."""
 
-    attribute: Array
-    context: Array
-    value: Array
-    entry: Array
-    derived: Array
-    keys: Array
-    slots: Array
-    counts: Array
-    entity: Array
-    surprise: Array
+    facts: Facts
+    entity: Array  # keys of fleet, cohort, agent
+    surprise: Array  # of each fact, -1 where the event says nothing of the kind
     mean: Array
-    tail: Array
+    tail: Array  # of each tail its value, -1 where there is none
     bins: Array
+    amount: Array
     group: Array
     winner: Array
-    amount: Array
-    detail: Array
+    detail: Array  # see `models.batch`
     saved: Array
+
+
+class Here(NamedTuple):
+    """Who an event is of, and when."""
+
+    agent: Key
+    cohort: Key  # the key of the cohort
+    session: Key
+    ag: int  # slots of the three
+    co: int
+    se: int
+    clock: float
+    now: float  # the present weight of one event
+    fade: float  # its inverse
+    gap: float  # seconds since the agent's last event
+    age: int  # power of two of the events that it has seen
+    begins: bool  # a session
+    learned: bool  # a repeated event is not
 
 
 @njit
@@ -72,355 +90,91 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
 
     Returns the next event and FINISHED, or the event before which the table of that number must grow, or RESCALE.
     """
-    n = len(b.time)
     most = 0
-    for e in range(n):
-        most = max(most, _most_facts(b.scope_at, b.recipient_at, e))
-    attribute = np.zeros(most, np.int64)
-    context = np.zeros(most, np.uint64)
-    value = np.zeros(most, np.uint64)
-    entry = np.zeros(most, np.int64)
-    derived = np.zeros(most)
-    keys = np.zeros((most, facts.LEVELS, 2), np.uint64)
-    slots = np.zeros((most, facts.LEVELS, 2), np.int64)
-    counts = np.zeros((most, facts.LEVELS, 4))
-    entity = np.zeros(facts.LEVELS, np.uint64)
-    surprise = np.zeros(signals.N_FACTS)
-    mean = np.zeros(signals.N_FACTS)
-    tail = np.zeros(signals.N_TAILS)
-    bins = np.zeros(signals.N_TAILS, np.int64)
-    group = np.zeros(signals.N_GROUPS)
-    winner = np.zeros(signals.N_GROUPS, np.int64)
-    amount = np.zeros(signals.N_AMOUNTS)
-    detail = np.zeros(col.DETAIL, np.float32)
-    saved = a.fleet.copy()
-    scratch = Scratch(
-        attribute,
-        context,
-        value,
-        entry,
-        derived,
-        keys,
-        slots,
-        counts,
-        entity,
-        surprise,
-        mean,
-        tail,
-        bins,
-        group,
-        winner,
-        amount,
-        detail,
-        saved,
+    for e in range(len(b.time)):
+        most = max(most, event.most(b, e))
+    room = Room(
+        Facts(
+            np.zeros(most, np.int64),
+            np.zeros(most, np.uint64),
+            np.zeros(most, np.uint64),
+            np.zeros(most, np.int64),
+            np.zeros(most),
+            np.zeros((most, facts.LEVELS, 2), np.uint64),
+            np.zeros((most, facts.LEVELS, 2), np.int64),
+            np.zeros((most, facts.LEVELS, 4)),
+        ),
+        np.zeros(facts.LEVELS, np.uint64),
+        np.zeros(signals.N_FACTS),
+        np.zeros(signals.N_FACTS),
+        np.zeros(signals.N_TAILS),
+        np.zeros(signals.N_TAILS, np.int64),
+        np.zeros(signals.N_AMOUNTS),
+        np.zeros(signals.N_GROUPS),
+        np.zeros(signals.N_GROUPS, np.int64),
+        np.zeros(col.DETAIL, np.float32),
+        a.fleet.copy(),
     )
-    return _events(a, b, out, start, alerts_per_day, own, scratch)
+    return _events(a, b, out, start, alerts_per_day, own, room)
 
 
 @inline
 def _events(
-    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, scratch: Scratch
+    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, w: Room
 ) -> tuple[int, int]:
     n = len(b.time)
-    attribute = scratch.attribute
-    context = scratch.context
-    value = scratch.value
-    entry = scratch.entry
-    derived = scratch.derived
-    keys = scratch.keys
-    slots = scratch.slots
-    counts = scratch.counts
-    entity = scratch.entity
-    surprise = scratch.surprise
-    mean = scratch.mean
-    tail = scratch.tail
-    bins = scratch.bins
-    group = scratch.group
-    winner = scratch.winner
-    amount = scratch.amount
-    detail = scratch.detail
-    saved = scratch.saved
-    fleet_row = a.fleet_body[0]
-    entity[0] = parties.fleet_entity()
-
+    w.entity[0] = parties.fleet_entity()
     for e in range(start, n):
-        full = _full(a.tally, a.limits, _most_facts(b.scope_at, b.recipient_at, e))
+        full = _full(a.tally, a.limits, event.most(b, e))
         if full >= 0:
             return e, full
         f = a.fleet[0]
-        agent = b.agent.hash[e]
-        before_s = f.clock if f.events > 0 else b.time[e]
-        saved[0] = f
-        met = find(a.agents, agent)
+        before = f.clock if f.events > 0 else b.time[e]
+        w.saved[0] = f
+        met = find(a.agents, b.agent.hash[e])
         known = met >= 0 and a.agents[met].seen >= clock.KNOWN
-        mark = clock.advance(a.fleet, b.time[e], agent, a.tally[3][0], known)
-        now_s = f.clock
-        age_of_state = (now_s - f.begin) / st.HALF_LIFE
+        mark = clock.advance(a.fleet, b.time[e], b.agent.hash[e], a.tally[AGENTS, 0], known)
+        age_of_state = (f.clock - f.begin) / st.HALF_LIFE
         if age_of_state > st.TOO_FAR:
-            a.fleet[0] = saved[0]  # this event will begin again
+            a.fleet[0] = w.saved[0]  # this event will begin again
             return e, RESCALE
-        now = 2.0**age_of_state
-        fade = 1.0 / now
-        learned = True
-        # The id alone would let an agent hide behind one of its own: a repeat has the same content too.
-        ticket = mix(mix(agent, b.event[e]), mix(b.resource.hash[e], b.tool.hash[e]))
-        ticket = mix(ticket, np.uint64(np.int64(b.time[e] * 1000.0)))
-        for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
-            ticket = mix(ticket, b.recipient.hash[j])
+        ticket = _ticket(b, e)
         at_recent = np.int64(ticket & np.uint64(len(a.recent) - 1))
-        if a.recent[at_recent].key == ticket:
-            learned = False
+        learned = a.recent[at_recent].key != ticket
+        if not learned:
             mark |= col.REPEATED
             a.fleet[0].repeated += 1
+        h, warming = _who(a, b, e, w, f.clock, 2.0**age_of_state, learned)
+        mark |= warming
+        out.clock[e] = h.clock
+        w.detail[:] = 0
+        w.detail[col.SESSION] = a.sessions[h.se].top
+        w.detail[col.SESSION + 1] = a.sessions[h.se].records
+        w.group[:] = 0.0
+        w.winner[:] = -1
 
-        # Who.
-        cohort_key = parties.cohort_entity(b.cohort[e])
-        entity[1] = cohort_key
-        entity[2] = parties.agent_entity(agent)
-        co, fresh = claim(a.cohorts, a.cohorts_dirty, a.tally[4], cohort_key)
-        if fresh:
-            a.cohorts_body[co, :] = 0
-            a.cohorts[co].agents = 0
-        ag, fresh = claim(a.agents, a.agents_dirty, a.tally[3], agent)
-        if fresh:
-            a.agents_body[ag, :] = 0
-            a.agents[ag].seen = 0
-            a.agents[ag].first = a.agents[ag].w = now_s
-            a.agents[ag].pool = a.agents[ag].calls = 0
-            a.agents[ag].peak = -1
-            a.agents[ag].kept = a.agents[ag].begin = -1e18
-            a.cohorts[co].agents += 1
-            a.fleet[0].warming += 1
-        a.agents[ag].cohort = b.cohort[e]
-        own_row = a.agents_body[ag]
-        peer_row = a.cohorts_body[co]
-        gap = now_s - a.agents[ag].w
-        a.cohorts[co].w = now_s
-        if learned:
-            a.agents[ag].w = now_s
-            a.agents[ag].seen += 1
-        seen = max(1.0, a.agents[ag].seen)
-        age = min(st.AGES - 1, int(math.log2(seen)))
-        if seen < YOUNG_EVENTS:
-            mark |= col.WARMING
-        elif seen == YOUNG_EVENTS and learned:
-            a.fleet[0].warming -= 1
-        session = b.session[e]
-        if session == np.uint64(0):
-            session = np.uint64(np.int64(b.time[e] // SESSION_GAP)) + np.uint64(1)
-        session = mix(entity[2], session)
-        se, fresh = claim(a.sessions, a.sessions_dirty, a.tally[5], session)
-        if fresh:
-            a.sessions[se].tool = 0
-            a.sessions[se].top = -1
-            a.sessions[se].records = a.sessions[se].events = 0
-        a.sessions[se].w = now_s
-        out.clock[e] = now_s
-        detail[:] = 0
-        detail[col.SESSION] = a.sessions[se].top
-        detail[col.SESSION + 1] = a.sessions[se].records
-        detail[col.SESSION + 2] = a.sessions[se].events
+        tool_before = a.sessions[h.se].tool
+        owner = event.owner_of(a, b, e)
+        q = event.facts_of(b, e, w.facts, tool_before, owner)
+        q, policy = event.facts_of_recipients(a, b, e, w.facts, q, w.entity, own, h.fade, w.detail)
+        _score_facts(a, b, e, w, q, h)
+        w.tail[:] = -1.0
+        w.tail[signals.CLEARANCE] = policy
+        call = mix(h.session, b.tool.hash[e])
+        on_beat = _score_amounts(a, b, e, w, h, call)
+        if h.begins:
+            _score_hour(a, b, e, w, h)
+        if on_beat:
+            _score_series(a, b, e, w, h)
+        _score_tails(a, w, h)
 
-        # What it says.
-        q = 0
-        tool = b.tool.hash[e]
-        attribute[q], context[q], value[q], entry[q] = signals.TOOL, 0, tool, e
-        q += 1
-        for j in range(b.scope_at[e], b.scope_at[e + 1]):
-            attribute[q], context[q], value[q], entry[q] = signals.PERMISSION, 0, b.scope.hash[j], j
-            q += 1
-        if b.root[e] != 0:
-            attribute[q], context[q], value[q], entry[q] = signals.ROOT, 0, b.root[e], e
-            q += 1
-            if b.branch[e] != 0:
-                attribute[q], context[q], value[q], entry[q] = signals.BRANCH, 0, b.branch[e], e
-                q += 1
-            attribute[q], context[q], value[q], entry[q] = signals.RESOURCE, 0, b.resource.hash[e], e
-            q += 1
-        if b.classification.hash[e] != 0:
-            attribute[q], context[q], value[q], entry[q] = signals.CLASSIFICATION, 0, b.classification.hash[e], e
-            q += 1
-        attribute[q], context[q], value[q], entry[q] = signals.TRANSITION, a.sessions[se].tool, tool, e
-        q += 1
-        principal = b.principal.hash[e]
-        owner = -1
-        if principal != 0 and b.root[e] != 0 and (b.branch[e] != 0 or b.in_path[e]):
-            o = find(a.owners, b.resource.hash[e])
-            if b.in_path[e]:
-                owner = 1
-            elif o < 0:
-                owner = 2
-            elif a.owners[o].principal == principal:
-                owner = 3
-            else:
-                owner = 5 if a.owners[o].shared else 4
-            attribute[q], context[q], value[q], entry[q] = signals.OWNER, b.root[e], owner, e
-            derived[q] = owner
-            q += 1
-        attribute[q], context[q], value[q], entry[q] = signals.OUTCOME, 0, b.outcome[e], e
-        q += 1
-        weekend = int(b.time[e] // DAY + 3) % 7 >= 5
-        attribute[q], context[q], value[q], entry[q] = (
-            signals.HOUR,
-            0,
-            int(b.time[e] // 7200) % 12 + (100 if weekend else 0),
-            e,
-        )
-        q += 1
-        rung = b.rung[e]
-        below = 0
-        short = 0
-        for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
-            inside = 1 if parties.is_home(a.facts, own, b.domain.hash[j], b.home[e], fade) else 0
-            attribute[q], context[q], value[q], entry[q] = signals.RECIPIENT, 0, b.recipient.hash[j], j
-            q += 1
-            if b.domain.hash[j] != 0:
-                attribute[q], context[q], value[q], entry[q] = signals.DOMAIN, 0, b.domain.hash[j], j
-                q += 1
-            detail[col.SESSION + 3] += 1 - inside
-            close = parties.closeness(
-                a.facts,
-                a.agents,
-                a.contacts,
-                a.contacts_body,
-                entity,
-                agent,
-                b.cohort[e] != 0,
-                b.recipient.hash[j],
-                b.domain.hash[j],
-            )
-            attribute[q], context[q], value[q], entry[q] = signals.CLOSENESS, inside, close, j
-            derived[q] = close
-            q += 1
-            attribute[q], context[q], value[q], entry[q] = (
-                signals.FLOW,
-                0,
-                mix(rung + 2, mix(np.uint64(inside), b.kind[j] if inside else np.uint64(0))),
-                j,
-            )
-            derived[q] = inside
-            q += 1
-            if 0 <= b.clearance[j] < rung:
-                below += 1
-                short = max(short, rung - b.clearance[j])
-
-        # 1. Facts: how improbable is each, beyond what it usually costs this agent.
-        surprise[:] = -1.0
-        for j in range(q):
-            p = facts.predict(
-                a.facts,
-                facts.place(attribute[j], context[j]),
-                value[j],
-                entity,
-                fade,
-                keys,
-                slots,
-                counts,
-                j,
-            )
-            s = facts.bits(p)
-            k = attribute[j]
-            if s > surprise[k]:
-                surprise[k] = s
-                fact_at = col.FACT + k * col.FACT_WIDTH
-                detail[fact_at] = counts[j, 2, 0]
-                detail[fact_at + 1] = counts[j, 2, 1]
-                detail[fact_at + 2] = counts[j, 1, 0]
-                detail[fact_at + 3] = counts[j, 0, 0]
-                detail[fact_at + 4] = counts[j, 2, 2]
-                detail[fact_at + 6] = derived[j]
-                detail[fact_at + 5] = entry[j] - (
-                    b.scope_at[e]
-                    if k == signals.PERMISSION
-                    else b.recipient_at[e]
-                    if k in (signals.RECIPIENT, signals.DOMAIN, signals.CLOSENESS, signals.FLOW)
-                    else e
-                )
-        group[:] = 0.0
-        winner[:] = -1
-        for k in range(signals.N_FACTS):
-            if surprise[k] < 0:
-                continue
-            mean[k] = usual.usual(fleet_row, peer_row, own_row, k, age)
-            _pay(detail, k, surprise[k] - mean[k], group, winner)
-
-        # 2. Amounts: how far from its own past, and what has added up.
-        tail[:] = -1.0
-        tail[signals.CLEARANCE] = 2.0 + 2.0 * short + 2.0 * math.log2(below) if below else 0.0
-        amount[0] = math.log1p(b.bytes[e])
-        amount[1] = math.log1p(b.records[e])
-        call = mix(session, tool)
-        ca = find(a.calls, call)
-        amount[2] = math.log((a.calls[ca].n if ca >= 0 else 0.0) + 1.0)
-        amount[3] = math.log(a.agents[ag].calls * math.exp(-gap / RATE_MEMORY) + 1.0)
-        for k in range(signals.N_AMOUNTS):
-            x = amount[k]
-            if math.isnan(x):
-                continue
-            place = mix(np.uint64(701 + k), tool if k < 3 else np.uint64(0))
-            c, _ = amounts.row(a.amounts, a.amounts_dirty, a.tally[1], mix(place, cohort_key), now_s)
-            i, fresh = amounts.row(a.amounts, a.amounts_dirty, a.tally[1], mix(place, entity[2]), now_s)
-            if fresh:
-                a.amounts[c].a += 1.0
-            own_amount, peers = a.amounts[i], a.amounts[c]
-            z, centre, spread = amounts.deviate(x, own_amount.n, own_amount.m, own_amount.v, peers.n, peers.m, peers.v)
-            amount_at = col.AMOUNT + k * col.AMOUNT_WIDTH
-            detail[amount_at] = x
-            detail[amount_at + 1] = centre
-            detail[amount_at + 2] = spread
-            detail[amount_at + 3] = peers.m if peers.n > 0 else centre
-            tail[1 + k] = max(0.0, z)
-            if not learned:
-                continue
-            summed = amounts.add_up(a.amounts, c, i, z, now_s)
-            if k < 3:  # bytes, records and session_calls are summed, in this order
-                tail[signals.BYTES_SUM + k] = summed
-            amounts.learn(a.amounts, c, x, 1.0)
-            amounts.learn(a.amounts, i, x, 0.0)
-
-        # 3. Their bits: the tail of what came before, one exceedance lent by the level above.
-        for k in range(signals.N_TAILS):
-            x = tail[k]
-            bins[k] = -1
-            if x < 0 and k in (1, 2):
-                continue
-            bins[k] = 0
-            if x <= 0 or fleet_row[st.ALL_TAILS + k] <= 0:
-                if x > 0:
-                    bins[k] = tails.bin_of(x)
-                continue
-            at = tails.bin_of(x)
-            bins[k] = at
-            mark_k = np.uint64(1001 + k)
-            low = st.ALL_HISTOGRAMS + k * st.BINS
-            rarity = tails.lend(
-                tails.above(fleet_row[low : low + st.BINS], fleet_row[st.ALL_TAILS + k], at),
-                fleet_row[st.ALL_TAILS + k],
-                now,
-                1.0,
-            )
-            rarity = tails.lend(
-                tails.weight_above(a.tails, a.tails_body, mix(mark_k, cohort_key), peer_row[st.PEER_TAILS + k], at),
-                peer_row[st.PEER_TAILS + k],
-                now,
-                rarity,
-            )
-            rarity = tails.lend(
-                tails.weight_above(a.tails, a.tails_body, mix(mark_k, entity[2]), own_row[st.OWN_TAILS + k], at),
-                own_row[st.OWN_TAILS + k],
-                now,
-                rarity,
-            )
-            _pay(detail, signals.N_FACTS + k, math.log2(rarity), group, winner)
-
-        # 4. The event, and the episode.
         s = 0.0
         for g in range(signals.N_GROUPS):
-            if winner[g] >= 0:
-                s += group[g]
-                detail[col.PAID + winner[g]] = group[g]
-                out.parts[e, signals.KIND_OF[winner[g]]] += group[g]
-        pool = a.agents[ag].pool * 2.0 ** (-gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, s - POOL_DEAD)
+            if w.winner[g] >= 0:
+                s += w.group[g]
+                w.detail[col.PAID + w.winner[g]] = w.group[g]
+                out.parts[e, signals.KIND_OF[w.winner[g]]] += w.group[g]
+        pool = a.agents[h.ag].pool * 2.0 ** (-h.gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, s - POOL_DEAD)
         score = max(s, min(pool, POOL_GAIN * s))
         out.own[e] = s
         out.score[e] = score
@@ -431,185 +185,21 @@ def _events(
         if not learned:
             continue
         if s >= KEEP or mark & col.NOTABLE:
-            row = out.rows[0]
-            out.row[e] = row
-            out.rows[0] = row + 1
-            for k in range(col.DETAIL):
-                out.detail[row, k] = detail[k]
-            memory.recall(
-                a.profiles,
-                a.profiles_body,
-                a.names,
-                a.names_body,
-                a.facts,
-                entity[2],
-                a.sessions[se].tool,
-                out.text,
-                out.length,
-                row,
-            )
-
-        # 5. Learn; what looks hostile teaches little.
+            _keep(a, e, w, tool_before, out)
         a.recent[at_recent].key = ticket
         a.recent_dirty[at_recent] = 1
-        a.agents[ag].pool = pool
-        ratio = score / max(f.tau, 1e-3)
-        weight = 1.0 if ratio <= 1 else max(DOUBT_LEAST, ratio**-2.0)
-        out.weight[e] = weight
-        if score != f.tau:
-            a.fleet[0].tau += DOUBT_RATE * f.tau * (DOUBT_QUANTILE - (1.0 if score <= f.tau else 0.0))
-        a.fleet[0].tau = min(max(f.tau, DOUBT_FLOOR), 1e4)
-        for k in range(signals.N_FACTS):
-            if surprise[k] >= 0:
-                usual.learn(fleet_row, peer_row, own_row, k, age, surprise[k], mean[k], weight)
-        for j in range(q):
-            before = facts.learn(a.facts, a.facts_dirty, a.tally[0], keys, slots, counts, j, now, weight)
-            if NAMED[attribute[j]] and (before == 0 or _doubled(before + 1, before + 1 + weight)):
-                k = attribute[j]
-                memory.remember(
-                    a.profiles,
-                    a.profiles_body,
-                    a.profiles_dirty,
-                    a.tally[9],
-                    a.facts,
-                    mix(entity[2], np.uint64(memory.PROFILE + k)),
-                    value[j],
-                    keys[j, 2, 0],
-                    now_s,
-                )
-                text, low, high = b.tool.buffer, b.tool.low[e], b.tool.high[e]
-                if k == signals.PERMISSION:
-                    text, low, high = b.scope.buffer, b.scope.low[entry[j]], b.scope.high[entry[j]]
-                elif k == signals.ROOT:
-                    text, low, high = b.resource.buffer, b.resource.low[e], b.root_high[e]
-                elif k == signals.BRANCH:
-                    text, low, high = b.resource.buffer, b.resource.low[e], b.branch_high[e]
-                elif k == signals.CLASSIFICATION:
-                    text, low, high = (
-                        b.classification.buffer,
-                        b.classification.low[e],
-                        b.classification.high[e],
-                    )
-                elif k == signals.RECIPIENT:
-                    text, low, high = (
-                        b.recipient.buffer,
-                        b.recipient.low[entry[j]],
-                        b.recipient.high[entry[j]],
-                    )
-                elif k == signals.DOMAIN:
-                    text, low, high = b.domain.buffer, b.domain.low[entry[j]], b.domain.high[entry[j]]
-                memory.name(a.names, a.names_body, a.names_dirty, a.tally[10], value[j], text, low, high, now_s)
-        if b.home[e] != 0:
-            _count_home(a.facts, a.facts_dirty, a.tally[0], b.home[e], now)
-        for k in range(signals.N_TAILS):
-            if bins[k] < 0:
-                continue
-            low = st.ALL_HISTOGRAMS + k * st.BINS
-            fleet_row[st.ALL_TAILS + k] += now
-            peer_row[st.PEER_TAILS + k] += now
-            own_row[st.OWN_TAILS + k] += now
-            if bins[k] > 0:
-                mark_k = np.uint64(1001 + k)
-                for i in range(1, bins[k] + 1):
-                    fleet_row[low + i] += now
-                tails.learn(
-                    a.tails,
-                    a.tails_body,
-                    a.tails_dirty,
-                    a.tally[2],
-                    mix(mark_k, cohort_key),
-                    bins[k],
-                    now,
-                    now_s,
-                )
-                tails.learn(
-                    a.tails,
-                    a.tails_body,
-                    a.tails_dirty,
-                    a.tally[2],
-                    mix(mark_k, entity[2]),
-                    bins[k],
-                    now,
-                    now_s,
-                )
-        a.sessions[se].tool = tool
-        a.sessions[se].events += 1
-        if b.rung[e] > a.sessions[se].top:
-            a.sessions[se].top = b.rung[e]
-            a.sessions[se].records = 0
-        if b.rung[e] == a.sessions[se].top and not math.isnan(b.records[e]):
-            a.sessions[se].records += b.records[e]
-        i, fresh = claim(a.calls, a.calls_dirty, a.tally[6], call)
-        a.calls[i].n = 1 if fresh else a.calls[i].n + 1
-        a.calls[i].w = now_s
-        a.agents[ag].calls = a.agents[ag].calls * math.exp(-gap / RATE_MEMORY) + 1.0
-        if owner > 0:
-            i, fresh = claim(a.owners, a.owners_dirty, a.tally[7], b.resource.hash[e])
-            if fresh:
-                a.owners[i].principal = principal
-                a.owners[i].shared = 0
-            elif a.owners[i].principal != principal:
-                a.owners[i].shared = 1
-            a.owners[i].w = now_s
-        for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
-            parties.meet(
-                a.contacts,
-                a.contacts_body,
-                a.contacts_dirty,
-                a.tally[8],
-                b.agent.hash[e],
-                b.recipient.hash[j],
-                now_s,
-            )
-            parties.meet(
-                a.contacts,
-                a.contacts_body,
-                a.contacts_dirty,
-                a.tally[8],
-                b.recipient.hash[j],
-                b.agent.hash[e],
-                now_s,
-            )
-        moved = b.bytes[e]
-        if math.isnan(moved):
-            moved = 1.0 if math.isnan(b.records[e]) else b.records[e]
-        for level in (entity[2], cohort_key):
-            if levels.learn_level(a.levels, a.levels_body, a.levels_dirty, a.tally[11], level, moved, now_s):
-                turn = out.turns[0]
-                out.turned[turn] = level
-                out.turned_at[turn] = e
-                out.turns[0] = turn + 1
-                levels.days(a.levels, a.levels_body, find(a.levels, level), out.days, out.days_length, turn)
-        if len(out.window) > 0:
-            levels.window(
-                own_row,
-                math.exp(-gap / HOUR_SECONDS),
-                b.bytes[e],
-                b.records[e],
-                b.recipient_at[e + 1] - b.recipient_at[e],
-                b.denied[e],
-                s,
-                out.window,
-                e,
-            )
+        a.agents[h.ag].pool = pool
+        weight = _doubt(a.fleet, score)
+        _learn_facts(a, b, e, w, q, h, weight)
+        _learn_tails(a, w, h)
+        _learn_session(a, b, e, h, call, owner)
+        _learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:
-            if now_s >= a.agents[ag].kept + EPISODE_GAP or now_s >= a.agents[ag].begin + EPISODE_LONGEST:
-                a.agents[ag].begin = now_s
-                a.agents[ag].peak = -1
-            a.agents[ag].kept = now_s
-            if score > a.agents[ag].peak:
-                budget.count(a.fleet, fleet_row, a.agents[ag].peak, score, now, alerts_per_day)
-                a.agents[ag].peak = score
-        if now_s > before_s:
-            a.fleet[0].days += min(1.0, (now_s - before_s) / DAY) * now
+            _count_episode(a, h, score, alerts_per_day)
+        if h.clock > before:
+            a.fleet[0].days += min(1.0, (h.clock - before) / DAY) * h.now
         a.fleet[0].events += 1
     return n, FINISHED
-
-
-@inline
-def _most_facts(scope_at: Array, recipient_at: Array, e: int) -> int:
-    """How many facts event e can have: four for each recipient, one for each permission, and twelve others."""
-    return int(12 + scope_at[e + 1] - scope_at[e] + 4 * (recipient_at[e + 1] - recipient_at[e]))
 
 
 @inline
@@ -623,6 +213,263 @@ def _full(tally: Array, limits: Array, n_facts: int) -> int:
 
 
 @inline
+def _ticket(b: Batch, e: int) -> Key:
+    """Number of an event by its id and content: by the id alone, an agent could hide behind one of its own."""
+    ticket = mix(mix(b.agent.hash[e], b.event[e]), mix(b.resource.hash[e], b.tool.hash[e]))
+    ticket = mix(ticket, np.uint64(np.int64(b.time[e] * 1000.0)))
+    for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
+        ticket = mix(ticket, b.recipient.hash[j])
+    return ticket
+
+
+@inline
+def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, learned: bool) -> tuple[Here, int]:
+    """Find, or begin, the rows of the event's cohort, agent and session; and whether the agent is warming."""
+    agent = b.agent.hash[e]
+    cohort_key = parties.cohort_entity(b.cohort[e])
+    w.entity[1] = cohort_key
+    w.entity[2] = parties.agent_entity(agent)
+    co, fresh = claim(a.cohorts, a.cohorts_dirty, a.tally[COHORTS], cohort_key)
+    if fresh:
+        a.cohorts_body[co, :] = 0
+        a.cohorts[co].agents = 0
+    a.cohorts[co].w = clock_s
+    ag, fresh = claim(a.agents, a.agents_dirty, a.tally[AGENTS], agent)
+    if fresh:
+        a.agents_body[ag, :] = 0
+        a.agents[ag].seen = 0
+        a.agents[ag].first = a.agents[ag].w = clock_s
+        a.agents[ag].pool = a.agents[ag].calls = a.agents[ag].night = 0
+        a.agents[ag].peak = -1
+        a.agents[ag].kept = a.agents[ag].begin = a.agents[ag].night_at = -1e18
+        a.cohorts[co].agents += 1
+        a.fleet[0].warming += 1
+    gap = clock_s - a.agents[ag].w
+    if learned:
+        a.agents[ag].w = clock_s
+        a.agents[ag].seen += 1
+    seen = max(1.0, a.agents[ag].seen)
+    warming = col.WARMING if seen < YOUNG_EVENTS else 0
+    if seen == YOUNG_EVENTS and learned:
+        a.fleet[0].warming -= 1
+    session = b.session[e]
+    if session == np.uint64(0):
+        session = np.uint64(np.int64(b.time[e] // SESSION_GAP)) + np.uint64(1)
+    session = mix(w.entity[2], session)
+    se, begins = claim(a.sessions, a.sessions_dirty, a.tally[SESSIONS], session)
+    if begins:
+        a.sessions[se].tool = 0
+        a.sessions[se].top = -1
+        a.sessions[se].records = 0
+    a.sessions[se].w = clock_s
+    begins = begins and learned and clock_s - a.agents[ag].night_at >= hours.APART
+    age = min(st.AGES - 1, int(math.log2(seen)))
+    return Here(agent, cohort_key, session, ag, co, se, clock_s, now, 1.0 / now, gap, age, begins, learned), warming
+
+
+@inline
+def _score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> None:
+    """How improbable is each fact, beyond what it usually costs this agent."""
+    f = w.facts
+    w.surprise[:] = -1.0
+    for q in range(n):
+        k = f.attribute[q]
+        s = facts.bits(
+            facts.predict(
+                a.facts, facts.place(k, f.context[q]), f.value[q], w.entity, h.fade, f.keys, f.slots, f.counts, q
+            )
+        )
+        if s > w.surprise[k]:
+            w.surprise[k] = s
+            at = col.FACT + k * col.FACT_WIDTH
+            w.detail[at] = f.counts[q, 2, 0]
+            w.detail[at + 1] = f.counts[q, 2, 1]
+            w.detail[at + 2] = f.counts[q, 1, 0]
+            w.detail[at + 3] = f.counts[q, 0, 0]
+            w.detail[at + 4] = f.counts[q, 2, 2]
+            w.detail[at + 5] = event.place_in_list(b, e, k, f.entry[q])
+            w.detail[at + 6] = f.derived[q]
+    for k in range(signals.N_FACTS):
+        if w.surprise[k] >= 0:
+            w.mean[k] = usual.usual(a.fleet_body[0], a.cohorts_body[h.co], a.agents_body[h.ag], k, h.age)
+            _pay(w, k, w.surprise[k] - w.mean[k])
+
+
+@inline
+def _pay(w: Room, k: int, bits: float) -> None:
+    w.detail[col.BITS + k] = bits
+    pays = signals.WEIGHT_OF[k] * (bits - signals.DEAD_OF[k])
+    if pays > w.group[signals.GROUP_OF[k]]:
+        w.group[signals.GROUP_OF[k]] = pays
+        w.winner[signals.GROUP_OF[k]] = k
+
+
+@inline
+def _score_amounts(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, call: Key) -> bool:
+    """How far each amount lies from its past, and what has added up; learn them. Whether the agent calls this tool on a beat."""
+    ca = find(a.calls, call)
+    w.amount[0] = math.log1p(b.bytes[e])
+    w.amount[1] = math.log1p(b.records[e])
+    w.amount[2] = math.log((a.calls[ca].n if ca >= 0 else 0.0) + 1.0)
+    w.amount[RATE] = math.log(a.agents[h.ag].calls * math.exp(-h.gap / RATE_MEMORY) + 1.0)
+    on_beat = False
+    for k in range(signals.N_AMOUNTS):
+        x = w.amount[k]
+        if math.isnan(x):
+            continue
+        place = mix(np.uint64(701 + k), b.tool.hash[e] if k < RATE else np.uint64(0))
+        c, _ = amounts.row(a.amounts, a.amounts_dirty, a.tally[AMOUNTS], mix(place, h.cohort), h.clock)
+        own_key = mix(place, w.entity[2])
+        i, fresh = amounts.row(a.amounts, a.amounts_dirty, a.tally[AMOUNTS], own_key, h.clock)
+        if fresh:
+            a.amounts[c].a += 1.0
+        mine, peers = a.amounts[i], a.amounts[c]
+        z, centre, spread = amounts.deviate(x, mine.n, mine.m, mine.v, peers.n, peers.m, peers.v)
+        at = col.AMOUNT + k * col.AMOUNT_WIDTH
+        w.detail[at] = x
+        w.detail[at + 1] = centre
+        w.detail[at + 2] = spread
+        w.detail[at + 3] = peers.m if peers.n > 0 else centre
+        w.tail[1 + k] = max(0.0, z)
+        if not h.learned:
+            continue
+        if k == 2:
+            on_beat = rhythm.beat(a.amounts, i, b.time[e])
+        summed = amounts.add_up(a.amounts, c, i, z, h.clock)
+        if k < RATE:
+            w.tail[1 + signals.N_AMOUNTS + k] = summed
+        amounts.learn(a.amounts, c, x, 1.0)
+        amounts.learn(a.amounts, i, x, 0.0)
+    return on_beat
+
+
+@inline
+def _score_hour(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
+    """How unusual is the hour at which this session begins, and what of it adds up over the night; learn it."""
+    own = a.agents_body[h.ag, st.OWN_HOURS : st.OWN_WINDOW]
+    peers = a.cohorts_body[h.co, st.PEER_HOURS : st.PEER_WIDTH]
+    bits, near, total = hours.surprise(own, peers, b.time[e], h.fade)
+    w.detail[col.HOURS] = bits
+    w.detail[col.HOURS + 1] = near
+    w.detail[col.HOURS + 2] = total
+    w.tail[signals.OFF_HOURS] = hours.add_up(a.agents, h.ag, bits, h.clock)
+    hours.learn(own, peers, b.time[e], h.now)
+
+
+@inline
+def _score_series(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
+    """Where calls come on a beat, amounts are a series: its forecast judges them, and sums and single amounts say nothing."""
+    x = w.amount[1] if math.isnan(w.amount[0]) else w.amount[0]
+    if math.isnan(x):
+        return
+    key = mix(mix(np.uint64(799), b.tool.hash[e]), w.entity[2])
+    bits, forecast, spread = rhythm.score(
+        a.rhythms, a.rhythms_body, a.rhythms_dirty, a.tally[RHYTHMS], key, x, b.time[e], h.clock, h.learned
+    )
+    w.detail[col.FORECAST] = x
+    w.detail[col.FORECAST + 1] = forecast
+    w.detail[col.FORECAST + 2] = spread
+    w.tail[1:] = -1.0
+    _pay(w, signals.RHYTHM, bits)
+
+
+@inline
+def _score_tails(a: st.Arrays, w: Room, h: Here) -> None:
+    """Bits of each tail by what came before, one exceedance lent by the level above."""
+    fleet, peers, own = a.fleet_body[0], a.cohorts_body[h.co], a.agents_body[h.ag]
+    for k in range(signals.N_TAILS):
+        x = w.tail[k]
+        w.bins[k] = -1
+        if x < 0 and k in (signals.BYTES, signals.RECORDS, signals.OFF_HOURS):
+            continue  # only what could have had a value counts as having had none
+        w.bins[k] = tails.bin_of(x) if x > 0 else 0
+        if x <= 0 or fleet[st.ALL_TAILS + k] <= 0:
+            continue
+        at = w.bins[k]
+        low = st.ALL_HISTOGRAMS + k * st.BINS
+        kind = np.uint64(1001 + k)
+        total = fleet[st.ALL_TAILS + k]
+        rarity = tails.lend(tails.above(fleet[low : low + st.BINS], total, at), total, h.now, 1.0)
+        total = peers[st.PEER_TAILS + k]
+        above = tails.weight_above(a.tails, a.tails_body, mix(kind, h.cohort), total, at)
+        rarity = tails.lend(above, total, h.now, rarity)
+        total = own[st.OWN_TAILS + k]
+        above = tails.weight_above(a.tails, a.tails_body, mix(kind, w.entity[2]), total, at)
+        rarity = tails.lend(above, total, h.now, rarity)
+        _pay(w, signals.N_FACTS + k, math.log2(rarity))
+
+
+@inline
+def _keep(a: st.Arrays, e: int, w: Room, tool_before: Key, out: Scores) -> None:
+    """Give back what the event was scored with: it is evidence."""
+    row = out.rows[0]
+    out.row[e] = row
+    out.rows[0] = row + 1
+    for k in range(col.DETAIL):
+        out.detail[row, k] = w.detail[k]
+    memory.recall(
+        a.profiles,
+        a.profiles_body,
+        a.names,
+        a.names_body,
+        a.facts,
+        w.entity[2],
+        tool_before,
+        out.text,
+        out.length,
+        row,
+    )
+
+
+@inline
+def _doubt(fleet: Any, score: float) -> float:
+    """The weight with which an event teaches, and the quantile that decides it moved."""
+    tau = fleet[0].tau
+    ratio = score / max(tau, 1e-3)
+    if score != tau:
+        fleet[0].tau += DOUBT_RATE * tau * (DOUBT_QUANTILE - (1.0 if score <= tau else 0.0))
+    fleet[0].tau = min(max(fleet[0].tau, DOUBT_FLOOR), 1e4)
+    return 1.0 if ratio <= 1 else max(DOUBT_LEAST, ratio**-2.0)
+
+
+@inline
+def _learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight: float) -> None:
+    f = w.facts
+    for k in range(signals.N_FACTS):
+        if w.surprise[k] >= 0:
+            usual.learn(
+                a.fleet_body[0],
+                a.cohorts_body[h.co],
+                a.agents_body[h.ag],
+                k,
+                h.age,
+                w.surprise[k],
+                w.mean[k],
+                weight,
+            )
+    for q in range(n):
+        k = f.attribute[q]
+        before = facts.learn(a.facts, a.facts_dirty, a.tally[FACTS], f.keys, f.slots, f.counts, q, h.now, weight)
+        if NAMED[k] and (before == 0 or _doubled(before + 1, before + 1 + weight)):
+            profile = mix(w.entity[2], np.uint64(memory.PROFILE + k))
+            memory.remember(
+                a.profiles,
+                a.profiles_body,
+                a.profiles_dirty,
+                a.tally[PROFILES],
+                a.facts,
+                profile,
+                f.value[q],
+                f.keys[q, 2, 0],
+                h.clock,
+            )
+            text, low, high = event.spelling(b, e, k, f.entry[q])
+            memory.name(a.names, a.names_body, a.names_dirty, a.tally[NAMES], f.value[q], text, low, high, h.clock)
+    if b.home[e] != 0:
+        parties.count_home(a.facts, a.facts_dirty, a.tally[FACTS], b.home[e], h.now)
+
+
+@inline
 def _doubled(before: float, after: float) -> bool:
     """Whether a count has passed a power of two: its highest bit is another."""
     x, y = int(before), int(after)
@@ -630,20 +477,88 @@ def _doubled(before: float, after: float) -> bool:
 
 
 @inline
-def _pay(detail: Array, k: int, bits: float, group: Array, winner: Array) -> None:
-    detail[col.BITS + k] = bits
-    pays = signals.WEIGHT_OF[k] * (bits - signals.DEAD_OF[k])
-    if pays > group[signals.GROUP_OF[k]]:
-        group[signals.GROUP_OF[k]] = pays
-        winner[signals.GROUP_OF[k]] = k
+def _learn_tails(a: st.Arrays, w: Room, h: Here) -> None:
+    fleet, peers, own = a.fleet_body[0], a.cohorts_body[h.co], a.agents_body[h.ag]
+    for k in range(signals.N_TAILS):
+        at = w.bins[k]
+        if at < 0:
+            continue
+        fleet[st.ALL_TAILS + k] += h.now
+        peers[st.PEER_TAILS + k] += h.now
+        own[st.OWN_TAILS + k] += h.now
+        if at == 0:
+            continue
+        low = st.ALL_HISTOGRAMS + k * st.BINS
+        for i in range(1, at + 1):
+            fleet[low + i] += h.now
+        kind = np.uint64(1001 + k)
+        tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tally[TAILS], mix(kind, h.cohort), at, h.now, h.clock)
+        tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tally[TAILS], mix(kind, w.entity[2]), at, h.now, h.clock)
 
 
 @inline
-def _count_home(head: Array, dirty: Array, tally: Array, home: Key, now: float) -> None:
-    """Count the domain of a principal, for the fleet."""
-    context = mix(facts.place(parties.HOME, 0), parties.fleet_entity())
-    for key in (context, mix(context, home + np.uint64(7))):
-        i, fresh = claim(head, dirty, tally, key)
+def _learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key, owner: int) -> None:
+    """Remember what the session did, whose the resource is, and who met whom."""
+    session = a.sessions[h.se]
+    a.sessions[h.se].tool = b.tool.hash[e]
+    if b.rung[e] > session.top:
+        a.sessions[h.se].top = b.rung[e]
+        a.sessions[h.se].records = 0
+    if b.rung[e] == session.top and not math.isnan(b.records[e]):
+        a.sessions[h.se].records += b.records[e]
+    i, fresh = claim(a.calls, a.calls_dirty, a.tally[CALLS], call)
+    a.calls[i].n = 1 if fresh else a.calls[i].n + 1
+    a.calls[i].w = h.clock
+    a.agents[h.ag].calls = a.agents[h.ag].calls * math.exp(-h.gap / RATE_MEMORY) + 1.0
+    if owner > 0:
+        i, fresh = claim(a.owners, a.owners_dirty, a.tally[OWNERS], b.resource.hash[e])
         if fresh:
-            head[i].w = head[i].d = 0
-        head[i].w += now
+            a.owners[i].principal = b.principal.hash[e]
+            a.owners[i].shared = 0
+        elif a.owners[i].principal != b.principal.hash[e]:
+            a.owners[i].shared = 1
+        a.owners[i].w = h.clock
+    for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
+        other = b.recipient.hash[j]
+        parties.meet(a.contacts, a.contacts_body, a.contacts_dirty, a.tally[CONTACTS], h.agent, other, h.clock)
+        parties.meet(a.contacts, a.contacts_body, a.contacts_dirty, a.tally[CONTACTS], other, h.agent, h.clock)
+
+
+@inline
+def _learn_levels(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, s: float, out: Scores) -> None:
+    """Add to the day's amounts of the agent and its cohort, and to the sums that a River detector sees."""
+    moved = b.bytes[e]
+    if math.isnan(moved):
+        moved = 1.0 if math.isnan(b.records[e]) else b.records[e]
+    for level in (w.entity[2], h.cohort):
+        if levels.learn_level(a.levels, a.levels_body, a.levels_dirty, a.tally[LEVELS], level, moved, h.clock):
+            turn = out.turns[0]
+            out.turned[turn] = level
+            out.turned_at[turn] = e
+            out.turns[0] = turn + 1
+            levels.days(a.levels, a.levels_body, find(a.levels, level), out.days, out.days_length, turn)
+    if len(out.window) > 0:
+        levels.window(
+            a.agents_body[h.ag],
+            math.exp(-h.gap / HOUR_SECONDS),
+            b.bytes[e],
+            b.records[e],
+            b.recipient_at[e + 1] - b.recipient_at[e],
+            b.denied[e],
+            s,
+            out.window,
+            e,
+        )
+
+
+@inline
+def _count_episode(a: st.Arrays, h: Here, score: float, alerts_per_day: float) -> None:
+    """Tell the budget of an episode that begins, or rises."""
+    agent = a.agents[h.ag]
+    if h.clock >= agent.kept + EPISODE_GAP or h.clock >= agent.begin + EPISODE_LONGEST:
+        a.agents[h.ag].begin = h.clock
+        a.agents[h.ag].peak = -1
+    a.agents[h.ag].kept = h.clock
+    if score > agent.peak:
+        budget.count(a.fleet, a.fleet_body[0], agent.peak, score, h.now, alerts_per_day)
+        a.agents[h.ag].peak = score

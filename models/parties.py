@@ -13,7 +13,7 @@ import numpy as np
 from models.compiled import inline
 from models.facts import place
 from models.signals import DOMAIN, RECIPIENT
-from models.state import RING
+from models.state import RING, Arrays
 from models.table import Array, Key, claim, find, mix
 
 HOME = 40  # attribute under which the fleet counts the domains of its principals
@@ -27,34 +27,24 @@ def known(facts: Array, attribute: int, entity: Key, value: Key) -> bool:
 
 
 @inline
-def closeness(
-    facts: Array,
-    agents: Array,
-    contacts: Array,
-    contacts_body: Array,
-    entity: Array,
-    agent: Key,
-    typed: bool,
-    recipient: Key,
-    domain: Key,
-) -> int:
+def closeness(a: Arrays, entity: Array, agent: Key, typed: bool, recipient: Key, domain: Key) -> int:
     """Step of the scale above. `entity` holds the keys of fleet, cohort and agent."""
-    if known(facts, RECIPIENT, entity[2], recipient):
+    if known(a.facts, RECIPIENT, entity[2], recipient):
         return 0
-    if known(facts, RECIPIENT, agent_entity(recipient), agent):
+    if known(a.facts, RECIPIENT, agent_entity(recipient), agent):
         return 1
-    i = find(contacts, agent)
-    j = find(contacts, recipient)
+    i = find(a.contacts, agent)
+    j = find(a.contacts, recipient)
     if i >= 0 and j >= 0:
-        for x in range(min(RING, contacts[i].n)):
-            for y in range(min(RING, contacts[j].n)):
-                if contacts_body[i, x] == contacts_body[j, y]:
+        for x in range(min(RING, a.contacts[i].n)):
+            for y in range(min(RING, a.contacts[j].n)):
+                if a.contacts_body[i, x] == a.contacts_body[j, y]:
                     return 2
-    if typed and known(facts, RECIPIENT, entity[1], recipient):
+    if typed and known(a.facts, RECIPIENT, entity[1], recipient):
         return 3
-    if known(facts, RECIPIENT, entity[0], recipient) or find(agents, recipient) >= 0:
+    if known(a.facts, RECIPIENT, entity[0], recipient) or find(a.agents, recipient) >= 0:
         return 4
-    if domain != np.uint64(0) and known(facts, DOMAIN, entity[0], domain):
+    if domain != np.uint64(0) and known(a.facts, DOMAIN, entity[0], domain):
         return 5
     return 6
 
@@ -87,6 +77,17 @@ def is_home(facts: Array, own: Array, domain: Key, home: Key, fade: float) -> bo
     i = find(facts, context)
     j = find(facts, mix(context, domain + np.uint64(7)))
     return i >= 0 and j >= 0 and facts[i].w * fade >= 20.0 and facts[j].w >= HOME_SHARE * facts[i].w
+
+
+@inline
+def count_home(head: Array, dirty: Array, tally: Array, home: Key, now: float) -> None:
+    """Count the domain of a principal, for the fleet."""
+    context = mix(place(HOME, 0), fleet_entity())
+    for key in (context, mix(context, home + np.uint64(7))):
+        i, fresh = claim(head, dirty, tally, key)
+        if fresh:
+            head[i].w = head[i].d = 0
+        head[i].w += now
 
 
 @inline

@@ -1,9 +1,10 @@
 """Every signal that a score is made of: one table, read by the compiled loop, the words and the documentation.
 
 A *fact* is something an event says (which tool, which recipient): its surprise is in bits by itself. A *tail* is a number
-(an amount, what has added up, broken policy): its bits are those of its own upper tail. What a signal pays is
+(an amount, what has added up, broken policy, sessions at odd hours): its bits are those of its own upper tail. A *series*, an
+agent that does the same on a fixed beat, is judged by its own forecast. What a signal pays is
 `weight · max(0, bits − dead)`; of a group only the largest counts, since its members say the same thing twice, and the
-groups add up. Weights and dead zones are those of the ablation in the project's notes (recipe A).
+groups add up. Weights and dead zones began as those of the project's notes (recipe A); `python -m benchmarks ablation` says what each is worth.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ FACTS = (
     Signal("classification", "scope", "scope", 1.0),
     Signal("transition", "sequence", "scope", 1.0),
     Signal("outcome", "scope", "outcome", 0.4),
-    Signal("hour", "rate", "hour", 0.4),
+    Signal("action", "scope", "scope", 1.0),
     Signal("recipient", "recipient", "party", 1.0),
     Signal("domain", "recipient", "party", 1.0),
     Signal("closeness", "recipient", "closeness", 0.4),
@@ -47,20 +48,25 @@ TAILS = (
     Signal("bytes", "volume", "amount", 0.4),
     Signal("records", "volume", "amount", 0.4),
     Signal("session_calls", "rate", "count", 0.4),
-    Signal("call_rate", "rate", "count", 0.4),
+    Signal("call_rate", "rate", "count", 1.0, 5.0),
     Signal("bytes_sum", "volume", "drift", 1.0, 6.0),
     Signal("records_sum", "volume", "drift", 1.0, 6.0),
     Signal("session_calls_sum", "rate", "count", 0.4),
+    Signal("off_hours", "rate", "hours", 2.0, 5.0),
 )
-SIGNALS = FACTS + TAILS
+SERIES = Signal("rhythm", "volume", "drift", 1.0, 8.0)
+SIGNALS = (*FACTS, *TAILS, SERIES)
 GROUPS = tuple(dict.fromkeys(s.group for s in SIGNALS))
 
 N_FACTS, N_TAILS, N_SIGNALS, N_GROUPS = len(FACTS), len(TAILS), len(SIGNALS), len(GROUPS)
 INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 (
-    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, HOUR, RECIPIENT, DOMAIN, CLOSENESS, FLOW, OWNER,
+    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, CLOSENESS, FLOW, OWNER,
 ) = range(N_FACTS)  # fmt: skip
-(CLEARANCE, BYTES, RECORDS, SESSION_CALLS, CALL_RATE, BYTES_SUM, RECORDS_SUM, SESSION_CALLS_SUM) = range(N_TAILS)
+(CLEARANCE, BYTES, RECORDS, SESSION_CALLS, CALL_RATE, BYTES_SUM, RECORDS_SUM, SESSION_CALLS_SUM, OFF_HOURS) = range(
+    N_TAILS
+)
+RHYTHM = N_FACTS + N_TAILS
 N_AMOUNTS = 4  # bytes, records, session_calls, call_rate: tails 1 to 4; what of them adds up: tails 5 to 7
 
 GROUP_OF = np.array([GROUPS.index(s.group) for s in SIGNALS])

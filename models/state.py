@@ -28,14 +28,19 @@ RING = 32  # contacts of a party; days of a level
 USUAL = 8  # values remembered by name for each fact of an agent
 TEXT = 64  # bytes of a name
 WINDOW_SUMS = 6
+HALF_HOURS = 48  # of a day; a profile holds weekdays, then weekends
+HOURS = 48  # of weekdays, then of weekends
 PIECE = 1 << 17  # bytes
 TOO_FAR = 64.0  # half-lives after which weights are scaled down, long before a float overflows
 
 # Columns of an agent's body and of a cohort's.
-OWN_USUAL, OWN_TAILS, OWN_WINDOW = 0, 2 * N_FACTS, 2 * N_FACTS + N_TAILS
+OWN_USUAL, OWN_TAILS = 0, 2 * N_FACTS
+OWN_HOURS = OWN_TAILS + N_TAILS
+OWN_WINDOW = OWN_HOURS + 2 * HALF_HOURS
 OWN_WIDTH = OWN_WINDOW + WINDOW_SUMS
 PEER_TAILS = 2 * N_FACTS * AGES
-PEER_WIDTH = PEER_TAILS + N_TAILS
+PEER_HOURS = PEER_TAILS + N_TAILS
+PEER_WIDTH = PEER_HOURS + 2 * HALF_HOURS
 # Columns of the fleet's body.
 ALL_TAILS = 2 * N_FACTS * AGES
 ALL_HISTOGRAMS = ALL_TAILS + N_TAILS
@@ -61,13 +66,13 @@ LAYOUTS = (
     # (attribute, context, fleet | cohort | agent) → total and distinct values; the same and a value → its count
     Layout("facts", [K, ("w", "f4"), ("d", "f4")], ("u1", 0), 1 << 16, 0.30, ages=True, lasts=360),
     # (amount, tool, cohort | agent) → mean, variance, cumulative sum, how the peers do
-    Layout("amounts", [K, ("w", "f8"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
+    Layout("amounts", [K, ("w", "f8"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
     # (signal, cohort | agent) → weight at or above each bin
     Layout("tails", [K, ("w", "f8")], ("f4", BINS), 1 << 8, 0.18, ages=False, lasts=360),
-    Layout("agents", [K, ("w", "f8"), ("cohort", "u8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4")], ("f4", OWN_WIDTH), 1 << 6, 0.14, ages=False, lasts=360),
+    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("night", "f4"), ("night_at", "f8")], ("f4", OWN_WIDTH), 1 << 6, 0.14, ages=False, lasts=360),
     Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.03, ages=False, lasts=360),
     # (agent, session) → last tool, highest class read and how much of it
-    Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("top", "i2"), ("records", "f4"), ("events", "f4")], ("u1", 0), 1 << 10, 0.05, ages=False, lasts=1),
+    Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("top", "i2"), ("records", "f4")], ("u1", 0), 1 << 10, 0.05, ages=False, lasts=1),
     # (session, tool) → calls
     Layout("calls", [K, ("w", "f8"), ("n", "f4")], ("u1", 0), 1 << 10, 0.05, ages=False, lasts=1),
     # resource → the first principal that it was touched for
@@ -79,6 +84,8 @@ LAYOUTS = (
     Layout("names", [K, ("w", "f8"), ("length", "u1")], ("u1", TEXT), 1 << 10, 0.02, ages=False, lasts=360),
     # agent | cohort → its amounts day by day
     Layout("levels", [K, ("w", "f8"), ("n", "u4"), ("day", "i8"), ("sum", "f8"), ("shifted", "f8")], ("f4", RING), 1 << 7, 0.01, ages=False, lasts=360),
+    # (agent, tool), where its calls come on a beat → forecast; per hour the deviation from the level, then how often it was seen
+    Layout("rhythms", [K, ("w", "f8"), ("n", "f4"), ("level", "f4"), ("v", "f4"), ("short", "f4"), ("plain", "f4"), ("shaped", "f4"), ("peak", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180),
     # ids of the last events: a repeated one is scored and not learned again
     Layout("recent", [K], ("u1", 0), 1 << 16, 0.0, ages=False, lasts=0),
     Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("clock", "f8"), ("ahead", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("days", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0),
@@ -163,6 +170,9 @@ class Arrays(NamedTuple):
     levels: Any
     levels_body: Any
     levels_dirty: Any
+    rhythms: Any
+    rhythms_body: Any
+    rhythms_dirty: Any
     recent: Any
     recent_dirty: Any
     fleet: Any
@@ -244,7 +254,7 @@ class State:
         self["facts"].head["w"] *= scale
         self["facts"].head["d"] *= scale
         self["tails"].body *= scale
-        self["agents"].body[:, OWN_TAILS:OWN_WINDOW] *= scale
+        self["agents"].body[:, OWN_TAILS:OWN_WINDOW] *= scale  # tails and hours
         self["cohorts"].body[:, PEER_TAILS:] *= scale
         self["fleet"].body[:, ALL_TAILS:] *= scale
         self.fleet["days"] *= scale

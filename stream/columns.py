@@ -39,6 +39,7 @@ class Gathered(NamedTuple):
     principal: Names
     session: Names
     tool: Names
+    action: Names
     resource: Names
     classification: Names
     outcome: Names
@@ -75,6 +76,7 @@ def gather(events: Sequence[AccessEvent]) -> Gathered:
         _names(principal),
         _names(session_id),
         _names(tool if all(tool) else [t or a for t, a in zip(tool, action, strict=True)]),
+        _names(action if all(tool) else [a if t else "" for t, a in zip(tool, action, strict=True)]),
         _names(resource),
         _names(classification),
         _names(outcome if all(outcome) else [x or "success" for x in outcome]),
@@ -122,6 +124,7 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         _domains(principal, Text(principal.hash, principal.low, principal.low, principal.buffer)).hash,
         _text(g.session).hash,
         _text(g.tool),
+        _text(g.action).hash,
         resource,
         root,
         root_high,

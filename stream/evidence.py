@@ -8,9 +8,23 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from models.batch import AMOUNT, AMOUNT_WIDTH, BITS, DETAIL, FACT, FACT_WIDTH, PAID, SESSION, Batch, Scores
+from models.batch import (
+    AMOUNT,
+    AMOUNT_WIDTH,
+    BITS,
+    DETAIL,
+    FACT,
+    FACT_WIDTH,
+    FORECAST,
+    HOURS,
+    PAID,
+    SESSION,
+    Batch,
+    Scores,
+)
 from models.memory import NAMED_FACTS, TEXTS, TOP
 from models.signals import (
+    ACTION,
     BRANCH,
     CLASSIFICATION,
     CLEARANCE,
@@ -18,14 +32,15 @@ from models.signals import (
     DOMAIN,
     FACTS,
     FLOW,
-    HOUR,
     N_FACTS,
     N_SIGNALS,
+    OFF_HOURS,
     OUTCOME,
     OWNER,
     PERMISSION,
     RECIPIENT,
     RESOURCE,
+    RHYTHM,
     ROOT,
     SIGNALS,
     TOOL,
@@ -44,7 +59,6 @@ _USUAL_OF = {
     FLOW: RECIPIENT,
     CLOSENESS: RECIPIENT,
     OUTCOME: TOOL,
-    HOUR: TOOL,
     OWNER: ROOT,
     TRANSITION: TOOL,
 }
@@ -153,7 +167,7 @@ def evidence(ladder: tuple[str, ...], kept: Kept) -> list[Evidence]:
 
 def outside(kept: Kept) -> bool:
     """Whether it went to someone outside the organisation."""
-    return bool(np.frombuffer(kept.detail, np.float32)[SESSION + 3] > 0)
+    return bool(np.frombuffer(kept.detail, np.float32)[SESSION + 2] > 0)
 
 
 def did(kept: Kept) -> Did:
@@ -198,7 +212,7 @@ def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Eviden
     event = kept.event
     row = d[FACT + k * FACT_WIDTH :]
     at = int(row[5])
-    usual = _usual(kept, _USUAL_OF.get(k, k))
+    usual = _usual(kept, _USUAL_OF.get(k, k)) if k != ACTION else []
     observed: str
     if k == PERMISSION:
         observed = (event.scopes or ("",))[at]
@@ -219,10 +233,8 @@ def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Eviden
         )
     elif k == OUTCOME:
         observed = event.outcome or "success"
-    elif k == HOUR:
-        day = int(kept.time // 86400 + 3) % 7
-        two = int(kept.time // 7200) % 12 * 2
-        observed = f"{'weekends' if day >= 5 else 'weekdays'} between {two:02d}:00 and {two + 2:02d}:00 UTC (this was on {_DAYS[day][:-1]})"
+    elif k == ACTION:
+        observed = f"{event.action} with {event.tool}"
     elif k in {RECIPIENT, CLOSENESS, DOMAIN, FLOW}:
         observed = _party(ladder, k, kept, at, row[6])
     elif k == OWNER:
@@ -230,7 +242,7 @@ def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Eviden
     else:
         observed = event.tool or event.action
     observed = observed[:MOST_TEXT]
-    expected = expected_values(usual)
+    expected = expected_values(usual) if k != ACTION else "another action with this tool"
     numbers = {
         "own": round(row[0], 1),
         "of": round(row[1]),
@@ -288,6 +300,10 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
             [event.event_id],
             1,
         )
+    if k - N_FACTS == OFF_HOURS:
+        return _off_hours(kept, d, bits)
+    if k == RHYTHM:
+        return _rhythm(kept, d, bits)
     at = AMOUNT + _AMOUNTS[signal.name] * AMOUNT_WIDTH
     x, mean, spread, peers = d[at : at + AMOUNT_WIDTH]
     back = math.expm1 if signal.name.startswith(("bytes", "records")) else math.exp
@@ -305,6 +321,38 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
         1,
         numbers,
     )
+
+
+def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
+    """A session that begins when few do, for the agent and its peers."""
+    day = int(kept.time // 86400 + 3) % 7
+    minutes = int(kept.time // 60) % 1440
+    observed = f"a session at {minutes // 60:02d}:{minutes % 60:02d} UTC on a {_DAYS[day][:-1]}"
+    near, total = d[HOURS + 1], d[HOURS + 2]
+    expected = f"{number(near)} of {number(total)} sessions within an hour and a half of that time of day"
+    numbers = {"own": round(near, 1), "of": round(total)}
+    signal = SIGNALS[N_FACTS + OFF_HOURS]
+    return Evidence(signal.name, signal.kind, observed, expected, bits, [kept.event.event_id], 1, numbers)
+
+
+def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:
+    """An amount of a series that its forecast did not expect."""
+    x, forecast, spread = d[FORECAST : FORECAST + 3]
+    observed, typical, low, high = (
+        round(max(0.0, math.expm1(min(v, 50.0))), 1)
+        for v in (x, forecast, forecast - 2.33 * spread, forecast + 2.33 * spread)
+    )
+    event = kept.event
+    numbers = {
+        "tool": (event.tool or event.action)[:MOST_TEXT],
+        "typical": typical,
+        "low": low,
+        "high": high,
+        "unit": "records" if event.bytes is None else "bytes",
+    }
+    expected = f"about {number(typical)} at this hour, rarely below {number(low)} or above {number(high)}"
+    signal = SIGNALS[RHYTHM]
+    return Evidence(signal.name, signal.kind, observed, expected, bits, [event.event_id], 1, numbers)
 
 
 def below(kept: Kept) -> int:

@@ -118,6 +118,14 @@ def _amount(e: Evidence) -> str:
     return what
 
 
+def _series(e: Evidence) -> str:
+    b = e.baseline
+    unit = size if b["unit"] == "bytes" else number
+    word = "" if b["unit"] == "bytes" else " records"
+    way = "more" if float(e.observed) > b["typical"] else "less"
+    return f"{unit(float(e.observed))}{word} in one call of {plain(str(b['tool']), 48)} is {way} than its beat foretells: about {unit(b['typical'])} at this hour"
+
+
 _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "tool": lambda e: _seen(e, f"it has never used {plain(str(e.observed))}", f"it seldom uses {plain(str(e.observed))}"),
     "permission": lambda e: _seen(e, f"it has never used the permission {plain(str(e.observed))}", f"it seldom uses the permission {plain(str(e.observed))}"),
@@ -127,7 +135,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "classification": lambda e: _seen(e, f"it has never handled {plain(str(e.observed))} data", f"it seldom handles {plain(str(e.observed))} data"),
     "transition": lambda e: _seen(e, f"it has never gone {plain(str(e.observed))}", f"it seldom goes {plain(str(e.observed))}"),
     "outcome": lambda e: _seen(e, f"a call of it has never ended “{e.observed}”", f"a call of it seldom ends “{e.observed}”"),
-    "hour": lambda e: _seen(e, f"it has never worked on {e.observed}", f"it seldom works on {e.observed}"),
+    "action": lambda e: _seen(e, f"it has never done “{plain(str(e.observed), 96)}”", f"it seldom does “{plain(str(e.observed), 96)}”"),
     "recipient": lambda e: _seen(e, f"it has never sent anything to {plain(str(e.observed))}", f"it seldom sends anything to {plain(str(e.observed))}"),
     "domain": lambda e: _seen(e, f"it has never sent anything to {plain(str(e.observed))}", f"it seldom sends anything to {plain(str(e.observed))}"),
     "closeness": lambda e: f"the recipient is {e.observed}",
@@ -138,6 +146,8 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "session_calls": lambda e: f"{number(float(e.observed))} calls of {plain(str(e.baseline['tool']), 48)} in one session, usually {number(e.baseline['typical'])}",
     "session_calls_sum": lambda e: f"its sessions keep calling {plain(str(e.baseline['tool']), 48)} more often than usual, now {number(float(e.observed))} times against {number(e.baseline['typical'])}",
     "call_rate": lambda e: f"{number(float(e.observed))} calls within ten minutes, usually {number(e.baseline['typical'])}",
+    "off_hours": lambda e: f"it began {e.observed}, when it hardly works ({e.expected})" + (f"; the {e.count} sessions of this night add up" if e.count > 1 else ""),
+    "rhythm": _series,
     "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
     "approval": lambda e: f"{e.observed}",
     "read_before": lambda e: f"{e.observed}",
@@ -156,7 +166,7 @@ _COVERED = {
 }
 _USUALLY = {
     "tool": "uses", "permission": "uses", "root": "touches", "branch": "touches", "resource": "touches", "owner": "touches", "classification": "handles",
-    "transition": "uses", "outcome": "uses", "hour": "uses", "recipient": "sends to", "domain": "sends to", "closeness": "sends to", "flow": "sends to",
+    "transition": "uses", "outcome": "uses", "recipient": "sends to", "domain": "sends to", "closeness": "sends to", "flow": "sends to",
 }  # fmt: skip
 
 

@@ -1,0 +1,129 @@
+"""What an event says, as facts: (attribute, context, value), each of which has a surprise (`models.facts`).
+
+An attribute with several values (permissions, recipients) gives a fact for each; the largest surprise counts. Four facts are derived from
+what is remembered: how close a recipient stands, which data flow where, whose resource it is, and the tool before.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from models import parties, signals
+from models import state as st
+from models.batch import SESSION, Batch
+from models.compiled import inline
+from models.table import Array, Key, find, mix
+
+
+class Facts(NamedTuple):
+    """Room for the facts of one event: arrays as long as the most that an event of the batch can have."""
+
+    attribute: Array
+    context: Array
+    value: Array
+    entry: Array  # where its text stands in its column
+    derived: Array  # what a derived fact was derived from
+    keys: Array  # (fact, level, 2), see `models.facts`
+    slots: Array
+    counts: Array
+
+
+@inline
+def most(b: Batch, e: int) -> int:
+    """How many facts event e can have: four for each recipient, one for each permission, and twelve others."""
+    return int(12 + b.scope_at[e + 1] - b.scope_at[e] + 4 * (b.recipient_at[e + 1] - b.recipient_at[e]))
+
+
+@inline
+def say(f: Facts, q: int, attribute: int, context: Key, value: Key, entry: int, derived: float) -> int:
+    """Put down fact q; the number of the next."""
+    f.attribute[q], f.context[q], f.value[q], f.entry[q], f.derived[q] = attribute, context, value, entry, derived
+    return q + 1
+
+
+@inline
+def facts_of(b: Batch, e: int, f: Facts, tool_before: Key, owner: int) -> int:
+    """Put down what event e says by itself; the number of facts."""
+    q = say(f, 0, signals.TOOL, 0, b.tool.hash[e], e, 0.0)
+    if b.action[e] != 0:
+        q = say(f, q, signals.ACTION, b.tool.hash[e], b.action[e], e, 0.0)
+    for j in range(b.scope_at[e], b.scope_at[e + 1]):
+        q = say(f, q, signals.PERMISSION, 0, b.scope.hash[j], j, 0.0)
+    if b.root[e] != 0:
+        q = say(f, q, signals.ROOT, 0, b.root[e], e, 0.0)
+        if b.branch[e] != 0:
+            q = say(f, q, signals.BRANCH, 0, b.branch[e], e, 0.0)
+        q = say(f, q, signals.RESOURCE, 0, b.resource.hash[e], e, 0.0)
+    if b.classification.hash[e] != 0:
+        q = say(f, q, signals.CLASSIFICATION, 0, b.classification.hash[e], e, 0.0)
+    q = say(f, q, signals.TRANSITION, tool_before, b.tool.hash[e], e, 0.0)
+    if owner > 0:
+        q = say(f, q, signals.OWNER, b.root[e], owner, e, owner)
+    return say(f, q, signals.OUTCOME, 0, b.outcome[e], e, 0.0)
+
+
+@inline
+def owner_of(a: st.Arrays, b: Batch, e: int) -> int:
+    """Whose resource it is: 1 it bears the principal's name, 2 never seen, 3 the principal's, 4 another's, 5 shared; -1 no telling."""
+    if b.principal.hash[e] == 0 or b.root[e] == 0 or (b.branch[e] == 0 and not b.in_path[e]):
+        return -1
+    if b.in_path[e]:
+        return 1
+    o = find(a.owners, b.resource.hash[e])
+    if o < 0:
+        return 2
+    if a.owners[o].principal == b.principal.hash[e]:
+        return 3
+    return 5 if a.owners[o].shared else 4
+
+
+@inline
+def facts_of_recipients(
+    a: st.Arrays, b: Batch, e: int, f: Facts, q: int, entity: Array, own: Array, fade: float, detail: Array
+) -> tuple[int, float]:
+    """Put down who receives; the number of facts, and the policy value: 2 + 2·rungs + 2·log2(recipients below clearance), or 0."""
+    below = short = 0
+    rung = b.rung[e]
+    for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
+        inside = 1 if parties.is_home(a.facts, own, b.domain.hash[j], b.home[e], fade) else 0
+        q = say(f, q, signals.RECIPIENT, 0, b.recipient.hash[j], j, 0.0)
+        if b.domain.hash[j] != 0:
+            q = say(f, q, signals.DOMAIN, 0, b.domain.hash[j], j, 0.0)
+        detail[SESSION + 2] += 1 - inside
+        close = parties.closeness(a, entity, b.agent.hash[e], b.cohort[e] != 0, b.recipient.hash[j], b.domain.hash[j])
+        q = say(f, q, signals.CLOSENESS, inside, close, j, close)
+        flow = mix(rung + 2, mix(inside, b.kind[j] if inside else 0))
+        q = say(f, q, signals.FLOW, 0, flow, j, inside)
+        if 0 <= b.clearance[j] < rung:
+            below += 1
+            short = max(short, rung - b.clearance[j])
+    return q, (2.0 + 2.0 * short + 2.0 * math.log2(below) if below else 0.0)
+
+
+@inline
+def place_in_list(b: Batch, e: int, attribute: int, entry: int) -> int:
+    """Where in the event's own list a fact's entry stands."""
+    if attribute == signals.PERMISSION:
+        return int(entry - b.scope_at[e])
+    if attribute in (signals.RECIPIENT, signals.DOMAIN, signals.CLOSENESS, signals.FLOW):
+        return int(entry - b.recipient_at[e])
+    return 0
+
+
+@inline
+def spelling(b: Batch, e: int, attribute: int, entry: int) -> Any:
+    """Buffer, first and last byte of a fact's name."""
+    if attribute == signals.PERMISSION:
+        return b.scope.buffer, b.scope.low[entry], b.scope.high[entry]
+    if attribute == signals.ROOT:
+        return b.resource.buffer, b.resource.low[e], b.root_high[e]
+    if attribute == signals.BRANCH:
+        return b.resource.buffer, b.resource.low[e], b.branch_high[e]
+    if attribute == signals.CLASSIFICATION:
+        return b.classification.buffer, b.classification.low[e], b.classification.high[e]
+    if attribute == signals.RECIPIENT:
+        return b.recipient.buffer, b.recipient.low[entry], b.recipient.high[entry]
+    if attribute == signals.DOMAIN:
+        return b.domain.buffer, b.domain.low[entry], b.domain.high[entry]
+    return b.tool.buffer, b.tool.low[e], b.tool.high[e]

@@ -1,0 +1,70 @@
+"""When an agent works: how unusual is the half hour at which a session begins, and how many such sessions a night has.
+
+A profile holds the starts of sessions by half hour, of weekdays and weekends, with forward decay; of an agent and of its cohort. The
+share of starts near a half hour is smoothed round the clock with weights .1 .3 .6 1 .6 .3 .1, and the other half of the week counts
+15 %. With c and T the agent's smoothed count there and its mean over the day, and the same of its cohort,
+
+    p_cohort = (c_c + 0.3) / (T_c + 0.3),  p = (c + 3·p_cohort) / (T + 3),  h = −log2 p
+
+is 0 at a usual time and 6 where 1 % as much is usual. One late session is ordinary life; several in one night are not. So they add
+up: `S ← S · 2^(−Δt/6 h) + max(0, h − 2)`, whose tail (`models.tails`) is what pays.
+
+What it misses: a single session at night, mostly: harmless ones are as odd; an agent that works round the clock; the first days.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from models.compiled import inline
+from models.state import HALF_HOURS
+from models.table import Array
+
+DAY, HALF_HOUR = 86400.0, 1800.0
+NEAR = np.array([0.1, 0.3, 0.6, 1.0, 0.6, 0.3, 0.1])
+OTHER_DAYS = 0.15  # what weekdays say of weekends
+OWN, PEERS = 3.0, 0.3  # starts that the cohort, and the prior, are worth
+HALF_LIFE, SLACK = 6 * 3600.0, 2.0
+APART = 600.0  # seconds: sessions that begin closer together are one start
+
+
+@inline
+def surprise(own: Array, peers: Array, time: float, fade: float) -> tuple[float, float, float]:
+    """Bits of a start at this time, the agent's smoothed count near it, and its count of all starts. Rows are profiles."""
+    at = int(time // HALF_HOUR) % HALF_HOURS
+    half = HALF_HOURS if int(time // DAY + 3) % 7 >= 5 else 0
+    other = HALF_HOURS - half
+    near = peers_near = total = peers_total = 0.0
+    for j in range(len(NEAR)):
+        i = (at + j - len(NEAR) // 2) % HALF_HOURS
+        near += NEAR[j] * (own[half + i] + OTHER_DAYS * own[other + i])
+        peers_near += NEAR[j] * (peers[half + i] + OTHER_DAYS * peers[other + i])
+    for i in range(HALF_HOURS):
+        total += own[half + i] + OTHER_DAYS * own[other + i]
+        peers_total += peers[half + i] + OTHER_DAYS * peers[other + i]
+    share = 3.0 / HALF_HOURS  # the weights near a half hour add up to three
+    p = (peers_near * fade + PEERS) / (peers_total * fade * share + PEERS)
+    p = (near * fade + OWN * p) / (total * fade * share + OWN)
+    return -math.log2(min(1.0, p)), near * fade, total * fade
+
+
+@inline
+def add_up(agents: Any, ag: int, bits: float, clock: float) -> float:
+    """The night's sum after a start of so many bits; 0 where this start adds nothing."""
+    agents[ag].night *= 2.0 ** (-(clock - agents[ag].night_at) / HALF_LIFE)
+    agents[ag].night_at = clock
+    if bits <= SLACK:
+        return 0.0
+    agents[ag].night += bits - SLACK
+    return float(agents[ag].night)
+
+
+@inline
+def learn(own: Array, peers: Array, time: float, now: float) -> None:
+    """Count a start; `now` is the present weight of one event."""
+    at = int(time // HALF_HOUR) % HALF_HOURS + (HALF_HOURS if int(time // DAY + 3) % 7 >= 5 else 0)
+    own[at] += now
+    peers[at] += now
