@@ -50,6 +50,11 @@ def from_worker(address: str, agent_id: str) -> dict[str, Any]:
             raise InputError(
                 f"the worker at {address} has no baseline of agent {agent_id!r}; another worker may hold its partition"
             ) from None
+        if error.code == 503:
+            waiting = json.load(error)["error"]
+            raise BrokerError(
+                f"the worker at {address} is still {waiting}; ask again once its /readyz answers 200"
+            ) from None
         raise BrokerError(f"the worker at {address} answered {error.code}; see its log") from None
     except (OSError, ValueError) as error:
         raise BrokerError(

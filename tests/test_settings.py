@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,7 +111,8 @@ def test_the_kafka_settings_reach_the_worker():
     from stream.worker import make_app
 
     settings = replace(DEFAULT, broker="one:1,two:2", group="watch", instance="w-1")
-    app = make_app(settings)
+    with socket.socket() as listening:
+        app = make_app(settings, listening)
     assert [str(url) for url in app.conf.broker] == ["batches://one:1", "batches://two:2"]
     assert app.conf.id == "watch"
     assert app.conf.consumer_group_instance_id == "w-1"
