@@ -56,6 +56,19 @@ def test_a_value_out_of_its_domain_is_named(name, value):
         load({name: value})
 
 
+@pytest.mark.parametrize("value", ["x", "", "-1", "nan", "1e7", "5 a day"])
+def test_a_value_that_is_no_fit_number_is_answered_with_what_is(value):
+    """In words for whoever set it, not in Python's."""
+    with pytest.raises(
+        SettingsError, match=rf"^STRAYLINE_ALERTS_PER_DAY='{value}': needs a number above 0 and at most 1,000,000 \("
+    ):
+        load({"STRAYLINE_ALERTS_PER_DAY": value})
+    with pytest.raises(
+        SettingsError, match=rf"^STRAYLINE_HTTP_PORT='{value}': needs a whole number from 1 to 65535 \("
+    ):
+        load({"STRAYLINE_HTTP_PORT": value})
+
+
 def test_the_budget_moves_the_threshold(records):
     """More alerts a day, a lower threshold, at least as many alerts."""
     few_engine, few = scored(replace(DEFAULT, alerts_per_day=0.2), records)
