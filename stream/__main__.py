@@ -191,10 +191,27 @@ def worker() -> None:
     sys.exit(run(settings))
 
 
+def _address(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """HOST:PORT, an IPv6 host in brackets."""
+    host, _colon, port = (text or "").rpartition(":")
+    bare = ":" in host and not (host.startswith("[") and host.endswith("]"))  # an IPv6 address, or a URL
+    if text is not None and (not host or bare or not port.isdecimal() or not 0 < int(port) <= 65535):
+        raise click.BadParameter(
+            f"{text!r} is not HOST:PORT, such as localhost:9464; the port is the worker's STRAYLINE_HTTP_PORT"
+        )
+    return text
+
+
 @main_group.command()
 @click.argument("agent_id")
 @click.argument("files", nargs=-1, metavar="[FILE...]")
-@click.option("--worker", "address", metavar="HOST:PORT", help="Ask a running worker instead of replaying files.")
+@click.option(
+    "--worker",
+    "address",
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Ask a running worker instead of replaying files.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def explain(agent_id: str, files: tuple[str, ...], address: str | None, as_json: bool) -> None:
     """What is usual for one agent: tools, permissions, resources, recipients, amounts.

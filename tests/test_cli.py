@@ -73,6 +73,34 @@ def test_explain_tells_what_is_usual_and_who_is_unknown(tmp_path):
     assert "nobody" in told.stderr
 
 
+@pytest.mark.parametrize(
+    "address", ["localhost", "::1", "http://localhost:9464", "localhost:x", "localhost:99999", ":1"]
+)
+def test_an_address_without_host_or_port_is_answered_with_how_it_is_written(address):
+    told = strayline("explain", "bot", "--worker", address)
+    assert told.returncode == 2
+    assert f"{address!r} is not HOST:PORT, such as localhost:9464" in told.stderr
+
+
+def test_what_explain_prints_has_a_key_and_units(tmp_path):
+    """Counts that are not whole, and amounts of a day, say what they are."""
+    path = tmp_path / "events.jsonl"
+    event = EVENT.replace("}", ',"records":1}')
+    days = [
+        event.replace("-02T", f"-{day:02}T").replace('"1",', f'"{day}/{i}",') for day in (2, 3, 4) for i in range(5)
+    ]
+    path.write_text("".join(days))
+    told = strayline("explain", "bot", str(path))
+    assert told.returncode == 0
+    assert "a call of crm.read moves 1 record (rarely above " in told.stdout
+    assert "amounts a day, latest last: 5, 5\n" in told.stdout
+    assert "counts fade by half in 60 days" in told.stdout
+    assert "amounts a day are in bytes where events carry them, else in records, else in events" in told.stdout
+    one = strayline("explain", "bot", "-", stdin=EVENT).stdout
+    assert one.startswith("bot: 1 event from ")
+    assert "amounts a day" not in one
+
+
 def test_the_demo_is_honest_and_the_same_twice():
     once, twice = (strayline("demo", "--agents", "12", "--days", "10", "--seed", "4") for _ in range(2))
     assert once.returncode == 0
