@@ -105,7 +105,8 @@ def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str
 @click.option(
     "--to-kafka",
     is_flag=True,
-    help="Produce the simulated events to agent.access.events instead of scoring them here.",
+    help="Produce the simulated events to agent.access.events instead of scoring them here. They are dated in the simulated weeks, "
+    "from 2 March 2026 on, whatever the seed: after others on the same topic they count as late.",
 )
 def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: bool) -> None:
     """Watch a simulated fleet of AI agents live through four weeks, with incidents planted in it.
