@@ -95,6 +95,19 @@ def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str
         + ("" if rejects or not summary.rejects else "; see why with --rejects PATH"),
         err=True,
     )
+    if summary.events:
+        click.echo(
+            f"at the end alerts open from {summary.threshold:.1f} bits; the highest score was {summary.highest:.1f}; "
+            f"{summary.warming:,} of {summary.agents:,} agents still warming",
+            err=True,
+        )
+    for path, jq in summary.folded:
+        what = "a JSON array" if jq == ".[]" else "JSON folded over several lines"
+        click.echo(
+            f"{'standard input' if path == '-' else path} looks like {what}, but one event per line is read: "
+            f"write it so with `jq -c {jq if jq == '.' else repr(jq)} FILE`, then replay that",
+            err=True,
+        )
 
 
 @main_group.command()

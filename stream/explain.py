@@ -34,7 +34,12 @@ def from_files(
     found = baseline(engine, agent_id)
     if found is None:
         raise InputError(
-            f"no event of agent {agent_id!r} among the {summary.events:,} events read; check the id's spelling"
+            f"no event of agent {agent_id!r} among the {summary.events:,} events read ({summary.rejects:,} rejects); "
+            + (
+                "`strayline replay` tells why so many"
+                if summary.rejects > summary.events
+                else "check the id's spelling"
+            )
         )
     return found
 

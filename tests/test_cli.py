@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -60,6 +61,60 @@ def test_rejects_are_counted_and_are_no_failure():
     assert told.returncode == 0
     assert told.stderr.startswith("1 events, 1 rejects, 0 alerts")
     assert "--rejects" in told.stderr
+
+
+PRETTY = """{
+  "event_id": "1",
+  "time": "2026-03-02T10:00:00Z",
+  "agent_id": "bot",
+  "action": "read",
+  "recipients": [
+    {
+      "id": "a@x.example"
+    }
+  ]
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "command"),
+    [
+        (PRETTY * 2, "JSON folded over several lines", "`jq -c . FILE`"),
+        ("\n" + PRETTY, "JSON folded over several lines", "`jq -c . FILE`"),
+        (f"[\n{PRETTY},\n{PRETTY}]\n", "a JSON array", "`jq -c '.[]' FILE`"),
+        (f"[\n{EVENT.strip()},\n{EVENT}]\n", "a JSON array", "`jq -c '.[]' FILE`"),
+        (f"[{EVENT.strip()}]", "a JSON array", "`jq -c '.[]' FILE`"),
+    ],
+    ids=["objects", "after an empty line", "array", "array of lines", "array on one line"],
+)
+def test_json_that_is_not_one_event_a_line_is_recognised_and_kept_all_the_same(tmp_path, text, what, command):
+    """One sentence at the end, with what makes it one event a line."""
+    path, rejects = tmp_path / "pretty.json", tmp_path / "rejects"
+    path.write_text(text)
+    told = strayline("replay", str(path), "--rejects", str(rejects))
+    assert told.returncode == 0
+    said = told.stderr.splitlines()[-1]
+    assert said.startswith(f"{path} looks like {what}, but one event per line is read: ")
+    assert command in said
+    assert len(rejects.read_text().splitlines()) >= len(text.splitlines()) - 1
+
+
+def test_rejects_among_events_are_no_reason_to_doubt_the_file():
+    """Not even such as look like the beginning of folded JSON."""
+    told = strayline("replay", "-", stdin="{\n[\n" + EVENT * 3)
+    assert "one event per line" not in told.stderr
+
+
+def test_a_replay_ends_with_the_threshold_the_highest_score_and_who_is_warming(tmp_path):
+    """So that no alert is told from nothing strange, and from nothing known yet."""
+    scores = tmp_path / "scores"
+    told = strayline("replay", "-", "--scores", str(scores), stdin=EVENT + EVENT.replace("crm.read", "hr.read"))
+    highest = max(json.loads(line)["score"] for line in scores.read_text().splitlines())
+    last = told.stderr.splitlines()[-1]
+    assert last.startswith("at the end alerts open from 20.0 bits; ")
+    assert f"the highest score was {highest:.1f}; 1 of 1 agents still warming" in last
+    assert strayline("replay", "-", stdin="").stderr.startswith("0 events, 0 rejects")
 
 
 def test_explain_tells_what_is_usual_and_who_is_unknown(tmp_path):

@@ -465,7 +465,7 @@ def test_the_counts_on_stderr_are_those_of_the_files(records, strayline, tmp_pat
     """They are all that most runs leave behind."""
     said = strayline("replay", written(tmp_path / "in", records), *into(tmp_path))
     counts = re.match(
-        r"([\d,]+) events, ([\d,]+) rejects, ([\d,]+) alerts \(([\d,]+) messages\) in [\d.]+ s, ([\d,]+) repeated\n$",
+        r"([\d,]+) events, ([\d,]+) rejects, ([\d,]+) alerts \(([\d,]+) messages\) in [\d.]+ s, ([\d,]+) repeated\n",
         said.err,
     )
     assert counts, said.err
@@ -477,7 +477,7 @@ def test_the_counts_on_stderr_are_those_of_the_files(records, strayline, tmp_pat
     assert sum(expected[:2]) == len(records)
     assert expected[-1] > 0
     assert said.out == b""
-    assert strayline("replay", tmp_path / "in").err.endswith("; see why with --rejects PATH\n")
+    assert strayline("replay", tmp_path / "in").err.splitlines()[0].endswith("; see why with --rejects PATH")
 
 
 # Results are written whole or not at all
