@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -285,9 +286,21 @@ class _progress:  # noqa: N801
             self._bar.__exit__(*error)
 
 
+class _Terminated(BaseException):  # no error, and only `main` may catch it: click takes KeyboardInterrupt for itself
+    """SIGTERM came."""
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the tidying up
+    raise _Terminated
+
+
 def main() -> None:
     """Run a command; every error the operator can meet becomes one message and an exit status."""
     try:
+        # Unless whoever started us has it ignored. The worker puts its own in place, which drains first.
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
         main_group(standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
@@ -303,10 +316,16 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("strayline: interrupted; no file was left half-written", err=True)
         sys.exit(130)
+    except _Terminated:
+        click.echo("strayline: terminated; no file was left half-written", err=True)
+        sys.exit(143)
     except BrokenPipeError:
         # The reader has gone: what is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

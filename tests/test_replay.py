@@ -560,8 +560,11 @@ def test_standard_output_takes_results_by_either_name(events, tmp_path):
     assert Path("/dev/stdout").readlink() == device
 
 
-def test_an_interrupted_replay_leaves_the_target_as_it_was(events, tmp_path):
-    """Ctrl-C while standard input goes on: exit status 130 and one line, no half of a file at the path or beside it."""
+@pytest.mark.parametrize(
+    ("number", "status", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_an_interrupted_replay_leaves_the_target_as_it_was(events, tmp_path, number, status, word):
+    """Ctrl-C or SIGTERM while standard input goes on: its exit status and one line, no half of a file at the path or beside it."""
     target = written(tmp_path / "scores", b"yesterday's")
     with subprocess.Popen(
         [*COMMAND, "replay", "-", "--scores", target],
@@ -575,10 +578,10 @@ def test_an_interrupted_replay_leaves_the_target_as_it_was(events, tmp_path):
         run.stdin.write(text * (1 + (CHUNK + (1 << 18)) // len(text)))  # returns once the first chunk has been read
         run.stdin.flush()
         assert len(list(tmp_path.glob("scores.*.partial"))) == 1
-        run.send_signal(signal.SIGINT)
-        assert run.wait() == 130
+        run.send_signal(number)
+        assert run.wait() == status
         err = run.stderr.read().decode()
-    assert err.strip() == "strayline: interrupted; no file was left half-written"
+    assert err.strip() == f"strayline: {word}; no file was left half-written"
     assert list(tmp_path.iterdir()) == [target]
     assert target.read_bytes() == b"yesterday's"
 
