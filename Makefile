@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+PORT = 9092
 
 .PHONY: setup demo test check bench kafka clean
 
@@ -28,8 +29,8 @@ check: setup  ## format, lint, types, import contracts
 bench: setup  ## speed and detection, beside their peers
 	$(BIN)/python -m benchmarks
 
-kafka: setup  ## a real single-node Kafka on localhost:9092 from Maven Central, in the foreground
-	$(BIN)/python -m benchmarks.kafka
+kafka: setup  ## a real single-node Kafka from Maven Central on localhost:9092 (or PORT=9093), in the foreground
+	$(BIN)/python -m benchmarks.kafka --port $(PORT)
 
 clean:
 	rm -rf .venv .cache bench-out

@@ -7,7 +7,7 @@ passes here has only been seen on an imitation.
     with Broker() as broker:
         print(broker.bootstrap)
 
-`python -m benchmarks.kafka [--port 9092] [--data DIR]` runs one in the foreground until Ctrl-C.
+`python -m benchmarks.kafka [--port 9092] [--data DIR]` runs one in the foreground until Ctrl-C; so does `make kafka [PORT=9092]`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ VERSION = "4.1.0"
 ROOT = Path(__file__).resolve().parent.parent
 POM = ROOT / "deploy" / "kafka" / "pom.xml"
 LIBS = ROOT / ".cache" / f"kafka-libs-{VERSION}"
+DEFAULT_PORT = 9092  # of STRAYLINE_BROKER too
 START_SECONDS = 90.0  # five on a quiet machine
 STOP_SECONDS = 30.0
 
@@ -154,7 +155,9 @@ class Broker:
         if lack is not None:
             raise BrokerError(lack)
         if _answers(self.port, timeout=0.5):
-            raise BrokerError(f"a Kafka already answers on {self.bootstrap}: stop it, or choose another --port")
+            raise BrokerError(
+                f"a Kafka already answers on {self.bootstrap}: stop it, or choose another port, e.g. `make kafka PORT={self.port + 1}`"
+            )
         libs = jars()
         self.data.mkdir(parents=True, exist_ok=True)
         logs = (self.data / "logs").resolve()
@@ -260,7 +263,9 @@ def _answers(port: int, timeout: float) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kafka", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--port", type=int, default=9092, help="where it listens on this machine (default 9092)")
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="where it listens on this machine (default %(default)s)"
+    )
     parser.add_argument("--data", type=Path, help="folder to keep its data in; by default it is temporary")
     options = parser.parse_args()
 
@@ -273,6 +278,8 @@ def main() -> int:
         with Broker(options.port, options.data) as broker:
             print(broker.bootstrap, flush=True)
             print(f"log in {broker.log}; Ctrl-C stops it", file=sys.stderr)
+            if broker.port != DEFAULT_PORT:
+                print(f"for strayline: export STRAYLINE_BROKER={broker.bootstrap}", file=sys.stderr)
             return broker.wait()
     except BrokerError as reason:
         print(reason, file=sys.stderr)

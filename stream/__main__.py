@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -95,6 +96,19 @@ def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str
         + ("" if rejects or not summary.rejects else "; see why with --rejects PATH"),
         err=True,
     )
+    if summary.events:
+        click.echo(
+            f"at the end alerts open from {summary.threshold:.1f} bits; the highest score was {summary.highest:.1f}; "
+            f"{summary.warming:,} of {summary.agents:,} agents still warming",
+            err=True,
+        )
+    for path, jq in summary.folded:
+        what = "a JSON array" if jq == ".[]" else "JSON folded over several lines"
+        click.echo(
+            f"{'standard input' if path == '-' else path} looks like {what}, but one event per line is read: "
+            f"write it so with `jq -c {jq if jq == '.' else repr(jq)} FILE`, then replay that",
+            err=True,
+        )
 
 
 @main_group.command()
@@ -105,7 +119,8 @@ def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str
 @click.option(
     "--to-kafka",
     is_flag=True,
-    help="Produce the simulated events to agent.access.events instead of scoring them here.",
+    help="Produce the simulated events to agent.access.events instead of scoring them here. They are dated in the simulated weeks, "
+    "from 2 March 2026 on, whatever the seed: after others on the same topic they count as late.",
 )
 def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: bool) -> None:
     """Watch a simulated fleet of AI agents live through four weeks, with incidents planted in it.
@@ -191,10 +206,27 @@ def worker() -> None:
     sys.exit(run(settings))
 
 
+def _address(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    """HOST:PORT, an IPv6 host in brackets."""
+    host, _colon, port = (text or "").rpartition(":")
+    bare = ":" in host and not (host.startswith("[") and host.endswith("]"))  # an IPv6 address, or a URL
+    if text is not None and (not host or bare or not port.isdecimal() or not 0 < int(port) <= 65535):
+        raise click.BadParameter(
+            f"{text!r} is not HOST:PORT, such as localhost:9464; the port is the worker's STRAYLINE_HTTP_PORT"
+        )
+    return text
+
+
 @main_group.command()
 @click.argument("agent_id")
 @click.argument("files", nargs=-1, metavar="[FILE...]")
-@click.option("--worker", "address", metavar="HOST:PORT", help="Ask a running worker instead of replaying files.")
+@click.option(
+    "--worker",
+    "address",
+    metavar="HOST:PORT",
+    callback=_address,
+    help="Ask a running worker instead of replaying files.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
 def explain(agent_id: str, files: tuple[str, ...], address: str | None, as_json: bool) -> None:
     """What is usual for one agent: tools, permissions, resources, recipients, amounts.
@@ -254,9 +286,21 @@ class _progress:  # noqa: N801
             self._bar.__exit__(*error)
 
 
+class _Terminated(BaseException):  # no error, and only `main` may catch it: click takes KeyboardInterrupt for itself
+    """SIGTERM came."""
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the tidying up
+    raise _Terminated
+
+
 def main() -> None:
     """Run a command; every error the operator can meet becomes one message and an exit status."""
     try:
+        # Unless whoever started us has it ignored. The worker puts its own in place, which drains first.
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
         main_group(standalone_mode=False)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
@@ -272,10 +316,16 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("strayline: interrupted; no file was left half-written", err=True)
         sys.exit(130)
+    except _Terminated:
+        click.echo("strayline: terminated; no file was left half-written", err=True)
+        sys.exit(143)
     except BrokenPipeError:
         # The reader has gone: what is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        if signal.getsignal(signal.SIGTERM) is _terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

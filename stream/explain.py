@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from models import profile
+from models.state import HALF_LIFE
 from stream.alert import rfc3339
 from stream.columns import name_hash
 from stream.engine import Engine
@@ -33,7 +34,12 @@ def from_files(
     found = baseline(engine, agent_id)
     if found is None:
         raise InputError(
-            f"no event of agent {agent_id!r} among the {summary.events:,} events read; check the id's spelling"
+            f"no event of agent {agent_id!r} among the {summary.events:,} events read ({summary.rejects:,} rejects); "
+            + (
+                "`strayline replay` tells why so many"
+                if summary.rejects > summary.events
+                else "check the id's spelling"
+            )
         )
     return found
 
@@ -50,6 +56,11 @@ def from_worker(address: str, agent_id: str) -> dict[str, Any]:
             raise InputError(
                 f"the worker at {address} has no baseline of agent {agent_id!r}; another worker may hold its partition"
             ) from None
+        if error.code == 503:
+            waiting = json.load(error)["error"]
+            raise BrokerError(
+                f"the worker at {address} is still {waiting}; ask again once its /readyz answers 200"
+            ) from None
         raise BrokerError(f"the worker at {address} answered {error.code}; see its log") from None
     except (OSError, ValueError) as error:
         raise BrokerError(
@@ -58,21 +69,36 @@ def from_worker(address: str, agent_id: str) -> dict[str, Any]:
 
 
 def baseline_text(b: dict[str, Any]) -> str:
-    """A baseline for reading."""
+    """A baseline for reading, and last the key to its numbers."""
     rows = [
-        f"{plain(b['agent_id'])}: {number(b['events'])} events from {rfc3339(b['first_event_time'])} to {rfc3339(b['last_event_time'])}"
+        f"{plain(b['agent_id'])}: {counted(b['events'], 'event')} from {rfc3339(b['first_event_time'])} to {rfc3339(b['last_event_time'])}"
     ]
     for fact, values in b["usual"].items():
         known = ", ".join(f"{plain(v['value'], 60)} ({number(v['count'])})" for v in values)
         rows.append(f"  {fact:15} {known}; {number(b['distinct'][fact])} different in all")
     for tool, amounts in b["amounts"].items():
         said = ", ".join(
-            f"{(size if what == 'bytes' else number)(v['typical'])} {'' if what == 'bytes' else what} (rarely above {(size if what == 'bytes' else number)(v['high'])})"
+            f"{size(v['typical'])} (rarely above {size(v['high'])})"
+            if what == "bytes"
+            else f"{counted(v['typical'], 'record')} (rarely above {number(v['high'])})"
             for what, v in amounts.items()
         )
         rows.append(f"  a call of {plain(tool, 48)} moves {said}")
     if b["daily_amounts"]:
-        rows.append(f"  daily amounts, latest last: {', '.join(number(x) for x in b['daily_amounts'][-14:])}")
+        rows.append(f"  amounts a day, latest last: {', '.join(number(x) for x in b['daily_amounts'][-14:])}")
     if b["level_changed"]:
         rows.append(f"  its daily level changed by {rfc3339(b['level_changed'])}")
+    days = HALF_LIFE / 86400
+    rows.append(f"(in brackets: times used; these counts fade by half in {days:.0f} days, so they need not be whole)")
+    if b["daily_amounts"]:
+        rows.append("(amounts a day are in bytes where events carry them, else in records, else in events)")
     return "\n".join(rows)
+
+
+def counted(n: float, what: str) -> str:
+    """A count with its noun.
+
+    >>> counted(1.0, "record"), counted(1.5, "record")
+    ('1 record', '1.5 records')
+    """
+    return f"{number(n)} {what}{'' if n == 1 else 's'}"

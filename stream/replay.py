@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import structlog
 
+from models.budget import STEP
 from stream.codec import encode_lines, reject_line
 from stream.engine import Engine, Scored
 from stream.errors import InputError
@@ -32,6 +33,13 @@ class Summary(NamedTuple):
     late: int  # behind the stream's clock by more than ten minutes: scored all the same
     skewed: int  # ahead of it by more than a day, unconfirmed: scored at the clock
     repeated: int  # with an id that came before: scored, not learned again
+    threshold: float  # bits from which an alert opens, at the end
+    highest: float  # score in bits; 0 without events
+    agents: int  # with a baseline
+    warming: int  # of those, too young to be judged by their own past alone
+    folded: tuple[
+        tuple[str, str], ...
+    ]  # files that are JSON, but not one event a line, each with the jq filter that mends it
 
 
 def warn(scored: Scored) -> None:
@@ -78,6 +86,8 @@ def replay(
     engine = Engine(settings)
     outputs = [Output(path) for path in (scores, alerts, rejects)]
     events = refused = opened = messages = 0
+    highest = 0.0
+    folded: list[tuple[str, str]] = []
     failed: InputError | None = None
     gc.freeze()  # decoding makes millions of small objects and no cycles
     collecting, interval = gc.isenabled(), sys.getswitchinterval()
@@ -85,6 +95,7 @@ def replay(
     sys.setswitchinterval(0.00005)  # the two threads hand over once a batch, and should not wait 5 ms for it
     try:
         for path in paths:
+            before, first = refused - events, b""
             try:
                 with Lines(path) as lines:
                     for done in scored(engine, _ticking(lines, tick)):
@@ -98,9 +109,14 @@ def replay(
                         refused += len(done.rejects)
                         messages += len(done.alerts)
                         opened += sum(a.revision == 1 for a in done.alerts)
+                        highest = max(highest, float(done.score.max(initial=0.0)))
+                        first = first or next((r.raw.strip() for r in done.rejects if r.reason != "empty"), b"")
             except InputError as error:
                 failed = error
                 break
+            # Whole files only, and no count of any one reason: most lines of a folded event are valid JSON, but no event.
+            if refused - events > before and (first == b"{" or first.startswith(b"[")):
+                folded.append((path, ".[]" if first.startswith(b"[") else "."))
         for output in outputs:
             output.flush()
         for output in outputs:
@@ -116,7 +132,18 @@ def replay(
         raise failed
     fleet = engine.state.fleet
     marked = (int(fleet["late"]), int(fleet["skewed"]), int(fleet["repeated"]))
-    return engine, Summary(events, refused, opened, messages, *marked)
+    return engine, Summary(
+        events,
+        refused,
+        opened,
+        messages,
+        *marked,
+        threshold=float(fleet["bin"]) / STEP,
+        highest=highest,
+        agents=int(engine.state["agents"].tally[0]),
+        warming=max(0, int(fleet["warming"])),
+        folded=tuple(folded),
+    )
 
 
 def _ticking(lines: Lines, tick: Callable[[Lines], None]) -> Iterator[tuple[int, list[bytes]]]:

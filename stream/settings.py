@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from stream.errors import SettingsError
 
 PREFIX = "STRAYLINE_"
+MOST = 1_000_000.0  # alerts a day, seconds
+_N = TypeVar("_N", int, float)
 
 
 @dataclass(frozen=True)
@@ -41,17 +43,25 @@ def _ladder(text: str) -> tuple[str, ...]:
     return rungs
 
 
+def _number(of: Callable[[str], _N], text: str) -> _N | None:
+    """None if it is none: Python's own message speaks of strings and floats, and the reader of ours set a variable."""
+    try:
+        return of(text)
+    except ValueError:
+        return None
+
+
 def _above_zero(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1e6:
-        raise ValueError("needs a number above 0")
+    value = _number(float, text)
+    if value is None or not 0 < value <= MOST:
+        raise ValueError(f"needs a number above 0 and at most {MOST:,.0f}")
     return value
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def read(text: str) -> int:
-        value = int(text)
-        if not low <= value <= high:
+        value = _number(int, text)
+        if value is None or not low <= value <= high:
             raise ValueError(f"needs a whole number from {low} to {high}")
         return value
 

@@ -101,7 +101,7 @@ def simulate(
     events += [event for each in planted for event in each.added]
     events.sort(key=when)
     for number, event in enumerate(events):
-        event["event_id"] = f"ev-{number:06}"
+        event["event_id"] = f"ev{seed}-{number:06}"  # two seeds on one topic are two fleets, not one sent twice
         event["time"] = datetime.fromtimestamp(when(event), UTC).isoformat(timespec="milliseconds")
     return Simulation(events, [each.incident() for each in planted], changes)
 

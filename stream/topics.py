@@ -206,7 +206,7 @@ def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
         )
     except (KafkaError, OSError) as reason:
         raise BrokerError(
-            f"no Kafka at {settings.broker} ({reason}): start one with `make kafka` or `docker compose up -d kafka`, "
+            f"no Kafka at {settings.broker} ({reason}): start one with {_starting(settings.broker)}, "
             "or set STRAYLINE_BROKER to where yours is"
         ) from reason
     with admin:
@@ -214,6 +214,14 @@ def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
             yield admin
         except KafkaError as reason:
             raise BrokerError(f"Kafka at {settings.broker} did not do what was asked: {reason}") from reason
+
+
+def _starting(bootstrap: str) -> str:
+    """The command that starts a broker there. Compose publishes its own on 9092 only."""
+    host, _, port = bootstrap.rpartition(":")
+    if host in {"localhost", "127.0.0.1"} and port.isdecimal() and port != "9092":
+        return f"`make kafka PORT={port}`"
+    return "`make kafka` or `docker compose up -d kafka`"
 
 
 def _reach(bootstrap: str) -> None:

@@ -8,6 +8,7 @@ starts it again, and it goes on where its last transaction ended.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 import structlog
@@ -35,13 +36,14 @@ from stream.transport import batched, check_faust, urls
 
 log = structlog.get_logger()
 STOP_SECONDS = 30.0
+OPENING = 4  # partitions at once: each holds what it fetched, up to 64 MiB
 SESSION_SECONDS = 10.0  # a crashed worker's partitions are free after this; a restarted one takes its own back at once
 
 
 def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit status. Raises `BrokerError` if broker or topics are not as they must be."""
     check_faust()
-    _check_port(settings)
+    listening = listen(settings)
     partitions = check_topics(settings)
     log.info("compiling the models, once, or loading them")
     warm_up(settings)
@@ -53,13 +55,13 @@ def run(settings: Settings) -> int:
         group=settings.group,
         instance=_instance(settings),
         partitions=partitions,
-        http=f"{settings.http_host}:{settings.http_port}",
+        http=_where(settings),
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     for library in ("aiokafka", "kafka", "faust", "mode"):
         # With the broker away they log tens of lines a second; what matters of it is said here.
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    return asyncio.run(_serve(make_app(settings)))
+    return asyncio.run(_serve(make_app(settings, listening)))
 
 
 async def _serve(app: Any) -> int:
@@ -87,8 +89,8 @@ async def _serve(app: Any) -> int:
     return 0
 
 
-def make_app(settings: Settings) -> Any:
-    """The application: one topic, one stream function, one web server."""
+def make_app(settings: Settings, listening: socket.socket) -> Any:
+    """The application: one topic, one stream function, one web server on a socket that listens already."""
     app = faust.App(
         settings.group,
         broker=urls(settings.broker),
@@ -130,7 +132,7 @@ def make_app(settings: Settings) -> Any:
 
     app.on_partitions_revoked.connect(desk.revoked)
     app.on_partitions_assigned.connect(desk.assigned)
-    app.service(Web(desk, settings))
+    app.service(Web(desk, listening))
     return app
 
 
@@ -140,16 +142,26 @@ class Desk:
     def __init__(self, app: Any, settings: Settings) -> None:
         self.app = app
         self.settings = settings
-        self.partitions: dict[int, Partition] = {}
+        self.partitions: dict[int, Partition] = {}  # whose baselines are read
         self.held: set[int] = set()
         self.rebalancing = True
+        self._opening: dict[int, asyncio.Task[Partition]] = {}  # of every partition held, done or not
+        self._turn = asyncio.Semaphore(OPENING)
         self._executor = ThreadPoolExecutor(1, "score")
         self._flusher: asyncio.Task[None] | None = None
 
+    @property
+    def waiting_for(self) -> str | None:
+        """What it cannot answer for yet; None when it is ready."""
+        if self.rebalancing:
+            return "waiting for partitions"
+        unread = sorted(self.held - self.partitions.keys())
+        return f"reading baselines of partitions {unread}" if unread else None
+
     async def take(self, event: Any) -> None:
-        """Score one batch, opening its partition first if this is its first."""
+        """Score one batch, once the baselines of its partition are read."""
         try:
-            partition = await self._opened(event.message.partition)
+            partition = await asyncio.shield(self._opened(event.message.partition))  # others wait for it too
             await partition.take(event)
             self._measure_lag(event.message)
         except Exception as error:  # noqa: BLE001  # the one guard: whatever it is, nothing was acknowledged
@@ -161,17 +173,22 @@ class Desk:
         self.rebalancing = True
         for tp in revoked:
             self.held.discard(tp.partition)
-            partition = self.partitions.pop(tp.partition, None)
-            if partition is not None:
+            opening = self._opening.pop(tp.partition, None)
+            if opening is not None:
+                # Not cancelled: a transactional id taken over halfway would be in the next owner's way.
+                partition = await opening
+                self.partitions.pop(tp.partition, None)
                 await partition.close()
 
     async def assigned(self, app: Any, assigned: Any, **_: Any) -> None:
-        """Partitions are ours now; their baselines are read when their first batch comes."""
+        """Partitions are ours now. Their baselines are read meanwhile: the group must not wait for that."""
         del app
         metrics.REBALANCES.inc()
         self.held = {tp.partition for tp in assigned if tp.topic == EVENTS}
         self.rebalancing = False
         log.info("partitions assigned", partitions=sorted(self.held))
+        for number in sorted(self.held):
+            self._opened(number)
 
     async def flush_for_ever(self) -> None:
         """Deliver for every partition, again and again. It outlives Faust's services, which wait for it when they stop."""
@@ -185,14 +202,26 @@ class Desk:
                     error,
                 )
 
-    async def _opened(self, number: int) -> Partition:
+    def _opened(self, number: int) -> asyncio.Task[Partition]:
+        """The task that opens a partition, begun if this is the first to ask."""
+        loop = asyncio.get_running_loop()
         if self._flusher is None:
-            self._flusher = asyncio.get_running_loop().create_task(self.flush_for_ever())
-        partition = self.partitions.get(number)
-        if partition is None:
-            partition = Partition(self.settings, number, self._executor)
-            await partition.open()
-            self.partitions[number] = partition
+            self._flusher = loop.create_task(self.flush_for_ever())
+        if number not in self._opening:
+            self._opening[number] = loop.create_task(self._open(number))
+        return self._opening[number]
+
+    async def _open(self, number: int) -> Partition:
+        async with self._turn:
+            try:
+                partition = Partition(self.settings, number, self._executor)
+                await partition.open()
+            except Exception as error:  # noqa: BLE001  # without its baselines nothing of a partition may be scored
+                fatal(
+                    f"the baselines of partition {number} could not be read; is the broker up? `strayline topics` tells",
+                    error,
+                )
+        self.partitions[number] = partition
         return partition
 
     def _measure_lag(self, message: Any) -> None:
@@ -204,9 +233,9 @@ class Desk:
 class Web(Service):  # type: ignore[misc]
     """/metrics, /healthz, /readyz, and /agents/ID for `strayline explain`."""
 
-    def __init__(self, desk: Desk, settings: Settings, **options: Any) -> None:
+    def __init__(self, desk: Desk, listening: socket.socket, **options: Any) -> None:
         self._desk = desk
-        self._settings = settings
+        self._listening = listening
         self._runner: web.AppRunner | None = None
         super().__init__(**options)
 
@@ -218,13 +247,7 @@ class Web(Service):  # type: ignore[misc]
         site.router.add_get("/agents/{agent_id}", self._agent)
         self._runner = web.AppRunner(site, access_log=None)
         await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._settings.http_host, self._settings.http_port).start()
-        except OSError as error:
-            fatal(
-                f"cannot serve on {self._settings.http_host}:{self._settings.http_port}; set STRAYLINE_HTTP_PORT to a free port",
-                error,
-            )
+        await web.SockSite(self._runner, self._listening).start()
 
     async def on_stop(self) -> None:
         if self._runner is not None:
@@ -237,8 +260,9 @@ class Web(Service):  # type: ignore[misc]
         return web.Response(text="alive\n")
 
     async def _ready(self, _: web.Request) -> web.Response:
-        if self._desk.rebalancing:
-            return web.Response(status=503, text="waiting for partitions\n")
+        waiting = self._desk.waiting_for
+        if waiting:
+            return web.Response(status=503, text=f"{waiting}\n")
         return web.Response(text=f"partitions {sorted(self._desk.held)}\n")
 
     async def _agent(self, request: web.Request) -> web.Response:
@@ -246,21 +270,33 @@ class Web(Service):  # type: ignore[misc]
             found = baseline(partition.engine, request.match_info["agent_id"])
             if found is not None:
                 return web.json_response(found)
+        if self._desk.waiting_for:  # it may be in what is not read yet
+            return web.json_response({"error": self._desk.waiting_for}, status=503)
         return web.json_response({"error": "no baseline of this agent here"}, status=404)
 
 
-def _check_port(settings: Settings) -> None:
-    """Before joining the group: a worker that cannot serve must not take partitions from one that can."""
-    with socket.socket() as trial:
-        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trial.bind((settings.http_host, settings.http_port))
-        except OSError as error:
-            where = f"{settings.http_host}:{settings.http_port}"
-            fatal(f"cannot serve on {where}; set STRAYLINE_HTTP_PORT to a free port", error)
+def listen(settings: Settings) -> socket.socket:
+    """Take the HTTP port before joining the group: a worker that cannot serve must not take partitions from one that can."""
+    host = settings.http_host.strip("[]")
+    setting, need = "STRAYLINE_HTTP_PORT", "a free port"
+    try:
+        found = socket.getaddrinfo(host, settings.http_port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # `localhost` is both, and an IPv4 one is what everything tries.
+        family, *_, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()  # `::` is every address, IPv4's included
+        return socket.create_server(address, family=family, dualstack_ipv6=both)
+    except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            setting, need = "STRAYLINE_HTTP_HOST", "an address of this machine"
+        fatal(f"cannot serve on {_where(settings)}; set {setting} to {need}", error)
 
 
-def fatal(what: str, error: BaseException | None = None) -> None:
+def _where(settings: Settings) -> str:
+    host = settings.http_host.strip("[]")
+    return f"[{host}]:{settings.http_port}" if ":" in host else f"{host}:{settings.http_port}"
+
+
+def fatal(what: str, error: BaseException | None = None) -> NoReturn:
     """Say why and end the process at once. Nothing is lost: what was not in a transaction is read again."""
     log.error(
         what,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -62,6 +63,60 @@ def test_rejects_are_counted_and_are_no_failure():
     assert "--rejects" in told.stderr
 
 
+PRETTY = """{
+  "event_id": "1",
+  "time": "2026-03-02T10:00:00Z",
+  "agent_id": "bot",
+  "action": "read",
+  "recipients": [
+    {
+      "id": "a@x.example"
+    }
+  ]
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "command"),
+    [
+        (PRETTY * 2, "JSON folded over several lines", "`jq -c . FILE`"),
+        ("\n" + PRETTY, "JSON folded over several lines", "`jq -c . FILE`"),
+        (f"[\n{PRETTY},\n{PRETTY}]\n", "a JSON array", "`jq -c '.[]' FILE`"),
+        (f"[\n{EVENT.strip()},\n{EVENT}]\n", "a JSON array", "`jq -c '.[]' FILE`"),
+        (f"[{EVENT.strip()}]", "a JSON array", "`jq -c '.[]' FILE`"),
+    ],
+    ids=["objects", "after an empty line", "array", "array of lines", "array on one line"],
+)
+def test_json_that_is_not_one_event_a_line_is_recognised_and_kept_all_the_same(tmp_path, text, what, command):
+    """One sentence at the end, with what makes it one event a line."""
+    path, rejects = tmp_path / "pretty.json", tmp_path / "rejects"
+    path.write_text(text)
+    told = strayline("replay", str(path), "--rejects", str(rejects))
+    assert told.returncode == 0
+    said = told.stderr.splitlines()[-1]
+    assert said.startswith(f"{path} looks like {what}, but one event per line is read: ")
+    assert command in said
+    assert len(rejects.read_text().splitlines()) >= len(text.splitlines()) - 1
+
+
+def test_rejects_among_events_are_no_reason_to_doubt_the_file():
+    """Not even such as look like the beginning of folded JSON."""
+    told = strayline("replay", "-", stdin="{\n[\n" + EVENT * 3)
+    assert "one event per line" not in told.stderr
+
+
+def test_a_replay_ends_with_the_threshold_the_highest_score_and_who_is_warming(tmp_path):
+    """So that no alert is told from nothing strange, and from nothing known yet."""
+    scores = tmp_path / "scores"
+    told = strayline("replay", "-", "--scores", str(scores), stdin=EVENT + EVENT.replace("crm.read", "hr.read"))
+    highest = max(json.loads(line)["score"] for line in scores.read_text().splitlines())
+    last = told.stderr.splitlines()[-1]
+    assert last.startswith("at the end alerts open from 20.0 bits; ")
+    assert f"the highest score was {highest:.1f}; 1 of 1 agents still warming" in last
+    assert strayline("replay", "-", stdin="").stderr.startswith("0 events, 0 rejects")
+
+
 def test_explain_tells_what_is_usual_and_who_is_unknown(tmp_path):
     path = tmp_path / "events.jsonl"
     path.write_text("".join(EVENT.replace('"1"', f'"{i}"') for i in range(40)))
@@ -71,6 +126,34 @@ def test_explain_tells_what_is_usual_and_who_is_unknown(tmp_path):
     told = strayline("explain", "nobody", str(path))
     assert told.returncode == 1
     assert "nobody" in told.stderr
+
+
+@pytest.mark.parametrize(
+    "address", ["localhost", "::1", "http://localhost:9464", "localhost:x", "localhost:99999", ":1"]
+)
+def test_an_address_without_host_or_port_is_answered_with_how_it_is_written(address):
+    told = strayline("explain", "bot", "--worker", address)
+    assert told.returncode == 2
+    assert f"{address!r} is not HOST:PORT, such as localhost:9464" in told.stderr
+
+
+def test_what_explain_prints_has_a_key_and_units(tmp_path):
+    """Counts that are not whole, and amounts of a day, say what they are."""
+    path = tmp_path / "events.jsonl"
+    event = EVENT.replace("}", ',"records":1}')
+    days = [
+        event.replace("-02T", f"-{day:02}T").replace('"1",', f'"{day}/{i}",') for day in (2, 3, 4) for i in range(5)
+    ]
+    path.write_text("".join(days))
+    told = strayline("explain", "bot", str(path))
+    assert told.returncode == 0
+    assert "a call of crm.read moves 1 record (rarely above " in told.stdout
+    assert "amounts a day, latest last: 5, 5\n" in told.stdout
+    assert "counts fade by half in 60 days" in told.stdout
+    assert "amounts a day are in bytes where events carry them, else in records, else in events" in told.stdout
+    one = strayline("explain", "bot", "-", stdin=EVENT).stdout
+    assert one.startswith("bot: 1 event from ")
+    assert "amounts a day" not in one
 
 
 def test_the_demo_is_honest_and_the_same_twice():

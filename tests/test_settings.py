@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,19 @@ def test_an_unknown_name_is_refused_with_the_list():
 def test_a_value_out_of_its_domain_is_named(name, value):
     with pytest.raises(SettingsError, match=name):
         load({name: value})
+
+
+@pytest.mark.parametrize("value", ["x", "", "-1", "nan", "1e7", "5 a day"])
+def test_a_value_that_is_no_fit_number_is_answered_with_what_is(value):
+    """In words for whoever set it, not in Python's."""
+    with pytest.raises(
+        SettingsError, match=rf"^STRAYLINE_ALERTS_PER_DAY='{value}': needs a number above 0 and at most 1,000,000 \("
+    ):
+        load({"STRAYLINE_ALERTS_PER_DAY": value})
+    with pytest.raises(
+        SettingsError, match=rf"^STRAYLINE_HTTP_PORT='{value}': needs a whole number from 1 to 65535 \("
+    ):
+        load({"STRAYLINE_HTTP_PORT": value})
 
 
 def test_the_budget_moves_the_threshold(records):
@@ -110,7 +124,8 @@ def test_the_kafka_settings_reach_the_worker():
     from stream.worker import make_app
 
     settings = replace(DEFAULT, broker="one:1,two:2", group="watch", instance="w-1")
-    app = make_app(settings)
+    with socket.socket() as listening:
+        app = make_app(settings, listening)
     assert [str(url) for url in app.conf.broker] == ["batches://one:1", "batches://two:2"]
     assert app.conf.id == "watch"
     assert app.conf.consumer_group_instance_id == "w-1"

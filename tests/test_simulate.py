@@ -96,6 +96,12 @@ def test_events_are_in_order_and_unique(fleet):
     assert moment(fleet.events[0]) >= START
 
 
+def test_two_seeds_on_one_topic_repeat_no_event_id():
+    """A repeated id is an event sent twice, and is not learned."""
+    one, other = ({event["event_id"] for event in simulate(seed, 12, 5).events} for seed in (1, 2))
+    assert not one & other
+
+
 def test_a_person_or_room_has_one_clearance(fleet):
     """A recipient whose clearance changed from call to call would be noise that no company has."""
     known = {

@@ -67,14 +67,14 @@ def test_progress_is_shown_on_a_terminal(path):
     os.close(ours)
     assert b"scoring" in shown
     assert b"100%" in shown
-    assert b" events, 0 rejects, " in shown.splitlines()[-1]
+    assert b" events, 0 rejects, " in shown.splitlines()[-2]
 
 
 def test_a_pipe_gets_no_progress_and_no_colours(path, strayline):
     """It would stand in somebody's log."""
     status, out, err = strayline("replay", path)
     assert (status, out) == (0, "")
-    assert len(err.splitlines()) == 1
+    assert len(err.splitlines()) == 2
     assert "\r" not in err
     status, out, err = strayline("demo", "--agents", 12, "--days", 5)
     assert status == 0

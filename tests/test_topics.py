@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +19,9 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from benchmarks.kafka import Broker, missing
 from stream.errors import BrokerError
 from stream.settings import Settings, load
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, check_topics, ensure_topics
+from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, _starting, check_topics, ensure_topics
 
+ROOT = Path(__file__).resolve().parent.parent
 NAMES = {EVENTS, ALERTS, REJECTED, BASELINES}
 
 
@@ -149,10 +155,45 @@ def test_without_a_broker_the_error_says_where_it_looked_and_how_to_start_one(as
         began = time.monotonic()
         with pytest.raises(
             BrokerError,
-            match=rf"no Kafka at {re.escape(address)} \(.*refused\): .*`make kafka`.*STRAYLINE_BROKER",
+            match=rf"no Kafka at {re.escape(address)} \(.*refused\): .*`make kafka PORT={address.rpartition(':')[2]}`, or set STRAYLINE_BROKER",
         ):
             ask(at(address))
     assert time.monotonic() - began < 10
+
+
+def test_at_its_usual_address_either_way_to_start_one_is_named():
+    """Compose publishes its broker there, and only there."""
+    assert _starting("localhost:9092") == "`make kafka` or `docker compose up -d kafka`"
+    assert _starting("localhost:9093") == "`make kafka PORT=9093`"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
+@pytest.mark.parametrize(("given", "port"), [((), 9092), (("PORT=9093",), 9093)])
+def test_make_kafka_listens_on_the_port_that_is_asked_for(given, port):
+    """And `PORT` of the environment, which other programs read, is not meant for it."""
+    told = subprocess.run(
+        ["make", "-n", "kafka", *given],
+        cwd=ROOT,
+        env=os.environ | {"PORT": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.splitlines()[-1] == f".venv/bin/python -m benchmarks.kafka --port {port}"
+
+
+@pytest.mark.kafka
+def test_a_port_with_a_kafka_on_it_is_answered_with_the_command_for_another(broker):
+    """As it is typed."""
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks.kafka", "--port", str(broker.port)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 1
+    assert f"choose another port, e.g. `make kafka PORT={broker.port + 1}`" in told.stderr
 
 
 def test_an_address_without_a_port_is_refused_at_once():

@@ -31,10 +31,13 @@ from benchmarks.kafka import Broker
 from stream.baselines import Reader
 from stream.codec import REASONS, encode
 from stream.engine import Engine, warm_up
+from stream.errors import BrokerError
+from stream.explain import from_worker
 from stream.replay import replay
 from stream.settings import load
 from stream.simulate import simulate
 from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, ensure_topics
+from stream.worker import listen
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 60.0
@@ -46,13 +49,15 @@ Record = tuple[bytes | None, bytes | None]  # key, value
 class Worker:
     """`strayline worker` as a process of its own."""
 
-    def __init__(self, bootstrap: str, group: str, instance: str, log: Path) -> None:
+    def __init__(self, bootstrap: str, group: str, instance: str, log: Path, host: str) -> None:
         self.port = free_port()
+        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         self.log = log
         environment = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")} | {
             "STRAYLINE_BROKER": bootstrap,
             "STRAYLINE_GROUP": group,
             "STRAYLINE_INSTANCE": instance,
+            "STRAYLINE_HTTP_HOST": host,
             "STRAYLINE_HTTP_PORT": str(self.port),
             "STRAYLINE_FLUSH_SECONDS": FLUSH,
         }
@@ -70,7 +75,7 @@ class Worker:
     def get(self, path: str) -> tuple[int, str]:
         """Status and text, or (0, "") while nothing answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -126,8 +131,8 @@ class Site:
         remove_topics(broker)
         assert ensure_topics(self.settings, partitions) == []
 
-    def worker(self, instance: str = "one") -> Worker:
-        return Worker(self.bootstrap, self.group, instance, self.folder / f"{instance}.log")
+    def worker(self, instance: str = "one", host: str = "127.0.0.1") -> Worker:
+        return Worker(self.bootstrap, self.group, instance, self.folder / f"{instance}.log", host)
 
     def produce(self, records: Sequence[Record], topic: str = EVENTS, codec: str | None = None) -> None:
         """Each to the partition that its key hashes to."""
@@ -352,10 +357,10 @@ class TestOneWorker:
         assert (status, json.loads(text)["agent_id"]) == (200, agent_id)
         status, text = worker.get("/agents/no-such%2Fagent")
         assert (status, json.loads(text)["error"]) == (404, "no baseline of this agent here")
-        told = strayline("explain", agent_id, "--worker", f"127.0.0.1:{worker.port}")
+        told = strayline("explain", agent_id, "--worker", worker.address)
         assert told.returncode == 0
         assert told.stdout.startswith(f"{agent_id}: ")
-        told = strayline("explain", "nobody", "--worker", f"127.0.0.1:{worker.port}")
+        told = strayline("explain", "nobody", "--worker", worker.address)
         assert told.returncode == 1
         assert "has no baseline of agent 'nobody'" in told.stderr
 
@@ -365,8 +370,12 @@ class TestOneWorker:
 
 
 def strayline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return python("-m", "stream", *arguments, **environment)
+
+
+def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")}
-    command = [sys.executable, "-m", "stream", *arguments]
+    command = [sys.executable, *arguments]
     return subprocess.run(
         command,
         cwd=ROOT,
@@ -429,6 +438,60 @@ def test_a_worker_that_is_asked_to_stop_commits_everything_and_its_successor_goe
     assert site.committed() == {0: len(records)}
     _, expected = site.replayed()
     assert [r.value for r in site.read(ALERTS)] == expected
+
+
+@pytest.mark.kafka
+def test_it_is_ready_when_its_baselines_are_read_and_not_before(site):
+    """Without waiting for an event; and of an agent it says that it does not know yet, not that there is nothing."""
+    site.produce([(b"stranger/%d" % n, bytes(900_000)) for n in range(100)], BASELINES)  # some time's worth of reading
+    reading = "reading baselines of partitions [0]"
+    answers: list[tuple[int, str]] = []
+    with site.worker() as worker:
+
+        def ready() -> bool:
+            answer = worker.get("/readyz")
+            if answer not in answers:
+                answers.append(answer)
+                if answer[1] == f"{reading}\n":
+                    with pytest.raises(BrokerError, match=re.escape(f"still {reading}; ask again")):
+                        from_worker(worker.address, "somebody")
+            return answer[0] == 200
+
+        worker.until(ready)
+        assert worker.metric("strayline_corrupt_baselines_total") == 100
+        assert worker.get("/agents/somebody")[0] == 404
+        assert worker.stop() == 0
+    answered = [answer for answer in answers if answer[0]]
+    assert answered[-2:] == [(503, f"{reading}\n"), (200, "partitions [0]\n")]
+    assert {status for status, _ in answered[:-1]} == {503}
+
+
+@pytest.mark.kafka
+def test_a_worker_that_is_asked_to_stop_while_it_reads_its_baselines_stops(site):
+    """In order: it had nothing in hand."""
+    site.produce([(b"stranger/%d" % n, bytes(900_000)) for n in range(100)], BASELINES)
+    with site.worker() as worker:
+        worker.until(lambda: "reading baselines" in worker.get("/readyz")[1])
+        assert worker.stop() == 0
+        assert [json.loads(line)["event"] for line in worker.log.read_text().splitlines()][-1] == "stopped"
+
+
+def test_baselines_that_cannot_be_read_end_the_worker_with_the_reason():
+    """Without them nothing may be scored, and its supervisor tries again."""
+    script = (
+        "import asyncio\n"
+        "from aiokafka.structs import TopicPartition\n"
+        "from stream.settings import load\n"
+        "from stream.worker import EVENTS, Desk\n"
+        "async def main():\n"
+        "    await Desk(None, load()).assigned(None, {TopicPartition(EVENTS, 3)})\n"
+        "    await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    told = python("-c", script, STRAYLINE_BROKER=f"127.0.0.1:{free_port()}")
+    assert told.returncode == 1
+    assert "the baselines of partition 3 could not be read; is the broker up?" in told.stdout + told.stderr
+    assert "Traceback" not in told.stderr
 
 
 @pytest.mark.kafka
@@ -526,7 +589,7 @@ def test_without_a_broker_it_says_where_it_looked_and_how_to_start_one():
     began = time.monotonic()
     told = strayline("worker", STRAYLINE_BROKER=address)
     assert told.returncode == 1
-    assert re.search(rf"no Kafka at {address} .*`make kafka` or `docker compose up -d kafka`", told.stderr)
+    assert re.search(rf"no Kafka at {address} .*`make kafka PORT={address.rpartition(':')[2]}`", told.stderr)
     assert "Traceback" not in told.stderr
     assert time.monotonic() - began < 15
 
@@ -542,15 +605,44 @@ def test_without_topics_it_says_how_to_make_them(broker):
     assert "Traceback" not in told.stderr
 
 
-@pytest.mark.kafka
-def test_a_port_that_is_taken_is_named(site):
-    """Two workers on one machine need two."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
+@pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("localhost", "localhost")])
+def test_a_port_that_is_taken_is_named_before_anything_else(host, shown):
+    """Two workers on one machine need two: the second must not take partitions from the first."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as taken:
         port = str(taken.getsockname()[1])
-        told = strayline("worker", STRAYLINE_BROKER=site.bootstrap, STRAYLINE_HTTP_PORT=port)
+        told = strayline(
+            "worker",
+            STRAYLINE_BROKER=f"127.0.0.1:{free_port()}",
+            STRAYLINE_HTTP_HOST=host,
+            STRAYLINE_HTTP_PORT=port,
+        )
     assert told.returncode == 1
     said = json.loads(told.stderr.splitlines()[-1])
-    assert said["event"] == f"cannot serve on 127.0.0.1:{port}; set STRAYLINE_HTTP_PORT to a free port"
+    assert said["event"] == f"cannot serve on {shown}:{port}; set STRAYLINE_HTTP_PORT to a free port"
     assert "Traceback" not in told.stderr
+
+
+def test_an_address_that_is_not_this_machine_s_is_named():
+    """Another port would not help."""
+    told = strayline("worker", STRAYLINE_HTTP_HOST="192.0.2.1")
+    assert told.returncode == 1
+    said = json.loads(told.stderr.splitlines()[-1])
+    assert said["event"] == "cannot serve on 192.0.2.1:9464; set STRAYLINE_HTTP_HOST to an address of this machine"
+
+
+def test_the_port_is_held_from_the_start():
+    """Nobody can take it while the models compile and the broker is asked."""
+    port = free_port()
+    with listen(load({"STRAYLINE_HTTP_PORT": str(port)})), pytest.raises(OSError, match="in use"):
+        socket.create_server(("127.0.0.1", port))
+
+
+@pytest.mark.kafka
+def test_it_serves_on_ipv6_too(site):
+    """And on the command line its address is written as in a URL."""
+    with site.worker(host="::1") as worker:
+        worker.until_ready()
+        told = strayline("explain", "nobody", "--worker", worker.address)
+        assert f"the worker at {worker.address} has no baseline of agent 'nobody'" in told.stderr
+        assert worker.stop() == 0
