@@ -20,7 +20,7 @@ from models.loop import EPISODE_GAP, EPISODE_LONGEST
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
 from stream.evidence import MOST_TEXT, Kept, below, did, evidence, outside
-from stream.reason import OF_THE_EVENT, reason, title
+from stream.reason import MOST_PEOPLE, OF_THE_EVENT, reason, title
 from stream.techniques import techniques
 
 MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 32, 32
@@ -177,8 +177,8 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
         x.records = (x.records or 0.0) + event.records
     if event.bytes is not None:
         x.bytes = (x.bytes or 0.0) + event.bytes
-    x.people += done.people or 0
-    x.people_below += below(kept)
+    x.people = min(MOST_PEOPLE, x.people + (done.people or 0))
+    x.people_below = min(MOST_PEOPLE, x.people_below + below(kept))
     x.outside |= outside(kept)
     x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
     x.leaked |= outside(kept) and 2 * kept.rung >= len(ladder)  # the upper half of the ladder
@@ -228,7 +228,7 @@ def _kinds(x: Episode) -> list[str]:
 
 
 def _say(x: Episode, time: float) -> Alert:
-    level = _severity(x)
+    level = max(_severity(x), x.said_severity)  # a shift of its cohort, seen later, takes back nothing that was said
     kinds = _kinds(x)
     x.revision += 1
     x.said, x.said_severity, x.said_kinds = x.events, level, kinds

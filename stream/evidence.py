@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -35,7 +36,7 @@ from models.state import TEXT
 from models.windows import FEATURES
 from stream.alert import Did, Evidence
 from stream.codec import AccessEvent, Recipient
-from stream.reason import expected_values, number
+from stream.reason import MOST_PEOPLE, expected_values, number, people
 
 MOST_ATTRIBUTES = 2048  # bytes
 MOST_TEXT = 512  # characters of a name in an alert
@@ -160,7 +161,7 @@ def did(kept: Kept) -> Did:
     """What an event did, as far as a sentence needs it."""
     event = kept.event
     recipients = [r.id for r in event.recipients or ()]
-    people = sum(r.size or 1 for r in event.recipients or ()) if recipients else None
+    reached = _people(event.recipients) if event.recipients else None
     return Did(
         event.event_id,
         event.action[:MOST_TEXT],
@@ -170,7 +171,7 @@ def did(kept: Kept) -> Did:
         event.records,
         event.bytes,
         [r[:MOST_TEXT] for r in recipients[:20]],
-        people,
+        reached,
         event.approved,
         kept.denied,
         _attributes(event),
@@ -309,7 +310,12 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
 
 def below(kept: Kept) -> int:
     """How many people that got it lack the clearance."""
-    return sum(r.size or 1 for r in _uncleared(kept))
+    return _people(_uncleared(kept))
+
+
+def _people(recipients: Iterable[Recipient]) -> int:
+    """How many people stand behind recipients."""
+    return min(MOST_PEOPLE, sum(r.size or 1 for r in recipients))
 
 
 def _uncleared(kept: Kept) -> list[Recipient]:
@@ -318,9 +324,9 @@ def _uncleared(kept: Kept) -> list[Recipient]:
 
 def _below(kept: Kept) -> str:
     """Who lacks the clearance, and how many people that is."""
-    low, people = _uncleared(kept), below(kept)
+    low, n = _uncleared(kept), below(kept)
     cleared = sorted({str(r.clearance) for r in low})
-    who = f"the {number(people)} people behind " if people > len(low) else ""
+    who = f"the {people(n)} behind " if n > len(low) else ""
     count = "1 recipient" if len(low) == 1 else f"{len(low)} recipients"
     return f"{who}{count} may see {' or '.join(cleared)} data at most, and this is {kept.event.classification}"
 

@@ -19,6 +19,7 @@ _TITLES = {
     "rate": "works at a pace or an hour that is unusual for it",
 }
 MOST_CLAUSES = 4
+MOST_PEOPLE = 1 << 53  # the largest whole number that every reader of JSON keeps as it is
 
 
 def number(x: float) -> str:
@@ -28,6 +29,15 @@ def number(x: float) -> str:
     ('12,345', '3.2')
     """
     return f"{x:,.0f}" if x >= 10 or x == int(x) else f"{x:.1f}"
+
+
+def people(n: int) -> str:
+    """How many people, for reading: a sum stops at the largest number that a receiver can hold.
+
+    >>> people(2000), people(1), people(1 << 53)
+    ('2,000 people', '1 person', 'at least 9,007,199,254,740,992 people')
+    """
+    return f"{'at least ' if n >= MOST_PEOPLE else ''}{n:,} {'person' if n == 1 else 'people'}"
 
 
 def size(x: float) -> str:
@@ -76,12 +86,8 @@ def did(event: Did) -> str:
     if event.recipients:
         names = ", ".join(plain(r, 48) for r in event.recipients[:2])
         more = f" and {len(event.recipients) - 2} more" if len(event.recipients) > 2 else ""
-        people = (
-            f" ({number(event.people)} people)"
-            if event.people is not None and event.people > len(event.recipients)
-            else ""
-        )
-        out += f" to {names}{more}{people}"
+        reached = event.people is not None and event.people > len(event.recipients)
+        out += f" to {names}{more}" + (f" ({people(event.people or 0)})" if reached else "")
     if event.tool:
         out += f" with {plain(event.tool, 48)}"
     return out

@@ -483,6 +483,37 @@ def test_what_no_event_told_is_null_and_not_zero():
     assert (x.records, x.bytes, x.people, x.people_below_clearance) == (None, None, None, None)
 
 
+# Numbers that a receiver can hold
+
+
+def crowd(number: int) -> dict[str, Any]:
+    return hostile(
+        number, "x", recipients=[{"id": f"all{i}@x.example", "clearance": "public", "size": 1 << 53} for i in range(3)]
+    )
+
+
+def test_people_stop_at_the_largest_whole_number_that_json_readers_keep():
+    """Beyond 2^53 a SIEM would round it to another one; the words say "at least"."""
+    for alert in episode([crowd(n) for n in range(3)]):
+        x = alert.exposure
+        assert alert.event.people == x.people == x.people_below_clearance == 1 << 53
+        assert isinstance(json.loads(encode(alert))["exposure"]["people"], int)
+        assert "at least 9,007,199,254,740,992 people" in alert.reason
+
+
+def test_severity_never_falls_within_an_alert():
+    """The cohort may turn out to have shifted too, while the alert is open: what was said stays said."""
+    engine = Engine(load(HOME | {"STRAYLINE_ALERTS_PER_DAY": "1000"}))
+    records = [*HISTORY, *(encode(hostile(n, "x")) for n in range(4))]
+    said = engine.score(engine.decode(records, range(len(records)))).alerts[-1]
+    open_now = engine.episodes.open["bot-1"]
+    assert open_now.events > said.exposure.events
+    assert said.severity != "low"
+    open_now.shift = True
+    last = next(a for a in engine.episodes.lapse(1e12) if a.alert_id == said.alert_id)
+    assert (last.revision, last.severity) == (said.revision + 1, said.severity)
+
+
 # Times
 
 
