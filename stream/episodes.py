@@ -24,6 +24,7 @@ from stream.reason import MOST_PEOPLE, OF_THE_EVENT, reason, title
 from stream.techniques import techniques
 
 MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 32, 32
+MOST_WAITING_IN_ALL = 20_000  # events over all agents; each may be as large as `Kept.large` allows
 
 
 class Episode(msgspec.Struct):
@@ -75,6 +76,7 @@ class Episodes:
         self.open: dict[str, Episode] = {}
         self.changed: set[str] = set()  # agents whose episode changed since a host last looked
         self.merged = 0
+        self.waiting = 0  # events of all episodes that are not yet turned into evidence
         self._due: list[tuple[float, str]] = []
 
     def add(
@@ -99,6 +101,7 @@ class Episodes:
         episode.last = clock
         episode.events += 1
         episode.waiting.append(kept)
+        self.waiting += 1
         if shift is not None:
             episode.shift = True
             episode.evidence[shift.name] = shift
@@ -109,6 +112,8 @@ class Episodes:
             episode.threshold = episode.threshold or threshold
         if episode.score > 0 or len(episode.waiting) >= MOST_WAITING or kept.large:
             self._absorb_waiting(episode)
+        if self.waiting > MOST_WAITING_IN_ALL:
+            self._absorb_oldest()
         if episode.score > 0 and (episode.revision == 0 or _worth_saying(episode)):
             out.append(_say(episode, kept.time))
         return out
@@ -116,7 +121,20 @@ class Episodes:
     def _absorb_waiting(self, episode: Episode) -> None:
         for kept in episode.waiting:
             _absorb(episode, kept, self.ladder)
+        self.waiting -= len(episode.waiting)
         episode.waiting.clear()
+
+    def _absorb_oldest(self) -> None:
+        """Make room: a quarter at a time, so that the episodes are seldom sorted.
+
+        Their order is a function of the episodes, and not of when they came into this process.
+        """
+        for episode in sorted(self.open.values(), key=lambda x: (x.begin, x.agent_id)):
+            if 4 * self.waiting <= 3 * MOST_WAITING_IN_ALL:
+                return
+            if episode.waiting:
+                self._absorb_waiting(episode)
+                self.changed.add(episode.agent_id)
 
     def lapse(self, clock: float) -> list[Alert]:
         """End the episodes that are over by now; an alert with something unsaid is said for the last time."""
@@ -132,12 +150,15 @@ class Episodes:
                 continue
             if episode.revision and episode.events > episode.said:
                 out.append(_say(episode, end))
+            self.waiting -= len(episode.waiting)
             del self.open[agent_id]
             self.changed.add(agent_id)
         return out
 
     def restore(self, agent_id: str, episode: Episode | None) -> None:
         """Put back what a host stored."""
+        before = self.open.get(agent_id)
+        self.waiting += (len(episode.waiting) if episode else 0) - (len(before.waiting) if before else 0)
         if episode is None:
             self.open.pop(agent_id, None)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -38,7 +38,9 @@ from stream.alert import Did, Evidence
 from stream.codec import AccessEvent, Recipient
 from stream.reason import MOST_PEOPLE, expected_values, number, people
 
-MOST_ATTRIBUTES = 2048  # bytes
+MOST_ATTRIBUTES = 2048  # bytes, names included
+MOST_ENTRIES = 64  # recipients and permissions of an event that waits to become evidence
+MOST_KEPT = 8192  # characters of such an event
 MOST_TEXT = 512  # characters of a name in an alert
 _USUAL_OF = {
     RESOURCE: BRANCH,
@@ -99,15 +101,29 @@ class Kept(msgspec.Struct):
 
     @property
     def large(self) -> bool:
-        """Not worth keeping as it is."""
-        return len(self.event.recipients or ()) + len(self.event.scopes or ()) > 64
+        """Not worth keeping as it is: many entries, or long names."""
+        event = self.event
+        parties: Sequence[Recipient] = event.recipients or ()
+        scopes: Sequence[str] = event.scopes or ()
+        if len(parties) + len(scopes) > MOST_ENTRIES:
+            return True
+        texts = [
+            event.event_id, event.agent_id, event.agent_type, event.agent_version, event.principal, event.session_id, event.action, event.tool,
+            event.resource, self.root, self.branch, event.classification, *scopes, *self.domains,
+        ]  # fmt: skip
+        texts += [text for r in parties for text in (r.id, r.domain, r.clearance)]
+        return sum(len(text) for text in texts if text) + _length(event.attributes) > MOST_KEPT
+
+
+def _length(attributes: dict[str, msgspec.Raw] | None) -> int:
+    return sum(len(name) + len(raw) for name, raw in attributes.items()) if attributes else 0
 
 
 def keep(event: AccessEvent, e: int, b: Batch, s: Scores, window_bits: float) -> Kept:
     """Take what is needed of event number e out of a batch."""
     first, last = int(b.recipient_at[e]), int(b.recipient_at[e + 1])
     row = int(s.row[e])
-    if event.attributes and sum(map(len, event.attributes.values())) > MOST_ATTRIBUTES:
+    if _length(event.attributes) > MOST_ATTRIBUTES:
         event.attributes = None
     return Kept(
         event,

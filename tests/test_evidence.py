@@ -18,7 +18,7 @@ from jsonschema import Draft202012Validator
 from models import drift
 from models.batch import NOTABLE
 from models.signals import KINDS
-from stream import reason
+from stream import episodes, reason
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, decode_alert, rfc3339
 from stream.codec import encode, encode_lines
 from stream.engine import Engine, Scored
@@ -481,6 +481,59 @@ def test_what_no_event_told_is_null_and_not_zero():
     nothing = {"records": None, "bytes": None, "recipients": None}
     x = episode([hostile(n, "x", **nothing) for n in range(3)])[-1].exposure
     assert (x.records, x.bytes, x.people, x.people_below_clearance) == (None, None, None, None)
+
+
+# What waits to become evidence
+
+
+def test_quiet_episodes_together_keep_a_bounded_number_of_events(fleet, said, monkeypatch):
+    """Beyond it the oldest turn theirs into evidence; what is said stays the same, wherever batches are cut."""
+    records = [line.rstrip(b"\n") for line in lines(fleet)]
+    for most, cut in ((4, 997), (9, 5000)):
+        monkeypatch.setattr(episodes, "MOST_WAITING_IN_ALL", most)
+        engine, alerts, highest = Engine(load(HOME)), [], 0
+        for low in range(0, len(records), cut):
+            alerts += engine.score(engine.decode(records[low : low + cut], range(low, low + cut))).alerts
+            waiting = sum(len(x.waiting) for x in engine.episodes.open.values())
+            assert engine.episodes.waiting == waiting <= most
+            highest = max(highest, waiting)
+        assert encode_lines(alerts) == encode_lines(said.alerts)
+        assert highest > 1
+
+
+def test_events_that_wait_are_counted_again_where_a_host_puts_them_back(fleet):
+    """A worker's restart must not forget how many there are."""
+    engine, other = Engine(load(HOME)), Engine(load(HOME))
+    rest = iter(lines(fleet))
+    while not engine.episodes.waiting:
+        engine.score(engine.decode([next(rest).rstrip(b"\n")], [0]))
+    for _ in range(2):  # a change may come more than once
+        for agent_id, x in engine.episodes.open.items():
+            other.episodes.restore(agent_id, msgspec.convert(msgspec.to_builtins(x), episodes.Episode))
+    assert other.episodes.waiting == engine.episodes.waiting
+    for agent_id in list(engine.episodes.open):
+        other.episodes.restore(agent_id, None)
+    assert other.episodes.waiting == 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"resource": "r" * 8192},
+        {"recipients": [{"id": f"{i}" + "x" * 500} for i in range(20)]},
+        {"scopes": ["s" * 1000] * 9},
+        {"recipients": [{"id": f"r{i}"} for i in range(65)]},
+    ],
+)
+def test_an_event_with_long_names_does_not_wait(given):
+    """Thirty-one of them for each agent would be a gigabyte."""
+    engine = Engine(load(HOME | {"STRAYLINE_ALERTS_PER_DAY": "1000"}))
+    seen: list[tuple[bool, int]] = []
+    absorb = engine.episodes._absorb_waiting
+    engine.episodes._absorb_waiting = lambda x: (seen.append((x.waiting[-1].large, len(x.waiting))), absorb(x))
+    records = [*HISTORY, encode(hostile(1, "x")), encode(hostile(2, "x") | given)]
+    engine.score(engine.decode(records, range(len(records))))
+    assert [large for large, _ in seen[-2:]] == [False, True]
 
 
 # Numbers that a receiver can hold
