@@ -44,7 +44,8 @@ class Episode(msgspec.Struct):
     warming: bool = False
     parts: list[float] = []
     waiting: list[Kept] = []  # not yet turned into evidence
-    evidence: dict[str, Evidence] = {}
+    evidence: dict[str, Evidence] = {}  # of all events but the strangest
+    lead: list[Evidence] = []  # of the strangest
     did: Did = Did("", "")
     principals: list[str] = []
     sessions: list[str] = []
@@ -171,23 +172,11 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.first_event_time = min(x.first_event_time, kept.time)
     x.last_event_time = max(x.last_event_time, kept.time)
     x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
-    found = evidence(ladder, kept)
-    for item in found:
-        have = x.evidence.get(item.name)
-        if have is None:
-            x.evidence[item.name] = item
-            continue
-        ids = [*have.event_ids, *item.event_ids][:MOST_IDS]
-        stronger = item if item.bits > have.bits else have
-        x.evidence[item.name] = msgspec.structs.replace(stronger, event_ids=ids, count=have.count + item.count)
-    event = kept.event
-    done = did(kept)
-    if kept.own > x.best:  # what is said beside the strangest event is about that event
+    found, done, event = evidence(ladder, kept), did(kept), kept.event
+    if kept.own > x.best:
         x.best = kept.own
-        for name in OF_THE_EVENT:
-            x.evidence.pop(name, None)
-        x.evidence |= {item.name: item for item in found if item.name in OF_THE_EVENT}
-        x.did = done
+        found, x.lead, x.did = x.lead, found, done
+    _merge(x.evidence, found)
     recipients = [r.id for r in event.recipients or ()]
     _list(x.principals, [event.principal])
     _list(x.sessions, [event.session_id])
@@ -204,6 +193,27 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
     x.leaked |= outside(kept) and 2 * kept.rung >= len(ladder)  # the upper half of the ladder
     x.denied |= kept.denied
+
+
+def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
+    """Add an event's evidence to that of others: of each signal the strongest observation, and the event that showed it first."""
+    for item in found:
+        if item.name in OF_THE_EVENT:  # what is said beside the strangest event is about that event
+            continue
+        have = into.get(item.name, item)
+        if have is not item:
+            strong, weak = (item, have) if item.bits > have.bits else (have, item)
+            ids = list(dict.fromkeys([*strong.event_ids, *weak.event_ids]))[:MOST_IDS]
+            item = msgspec.structs.replace(strong, event_ids=ids, count=have.count + item.count)  # noqa: PLW2901
+        into[item.name] = item
+
+
+def _told(x: Episode) -> list[Evidence]:
+    """The strangest event's evidence and the strongest of the others', strongest first. Only the former names that event."""
+    lead = {x.did.event_id}
+    others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[: MOST_EVIDENCE - len(x.lead)]
+    others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
+    return sorted([*x.lead, *others], key=lambda i: (-i.bits, i.name))
 
 
 def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None = None) -> None:
@@ -253,7 +263,7 @@ def _say(x: Episode, time: float) -> Alert:
     kinds = _kinds(x)
     x.revision += 1
     x.said, x.said_severity, x.said_kinds = x.events, level, kinds
-    evidence = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[:MOST_EVIDENCE]
+    evidence = _told(x)
     exposure = Exposure(
         x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.counted_recipients),
         x.people if x.recipients else None, x.people_below if x.recipients else None,
@@ -272,8 +282,17 @@ def _say(x: Episode, time: float) -> Alert:
         round(x.score, 2),
         kinds,
         title(x.agent_id, kinds),
-        reason(x.agent_id, x.agent_type, x.did, evidence, exposure, warming=x.warming),
-        list(evidence),
+        reason(
+            x.agent_id,
+            x.agent_type,
+            x.did,
+            evidence,
+            exposure,
+            warming=x.warming,
+            score=round(x.score, 2),
+            threshold=round(x.threshold, 2),
+        ),
+        evidence,
         exposure,
         techniques(kinds, x.did.action, outside=x.outside, denied=x.denied, to_agent=x.to_agent),
         x.did,

@@ -16,9 +16,11 @@ from models.signals import (
     CLASSIFICATION,
     CLEARANCE,
     CLOSENESS,
+    DEAD_OF,
     DOMAIN,
     FACTS,
     FLOW,
+    GROUP_OF,
     HOUR,
     N_FACTS,
     N_SIGNALS,
@@ -31,12 +33,13 @@ from models.signals import (
     SIGNALS,
     TOOL,
     TRANSITION,
+    WEIGHT_OF,
 )
 from models.state import TEXT
 from models.windows import FEATURES
-from stream.alert import Did, Evidence
+from stream.alert import Did, Evidence, rfc3339
 from stream.codec import AccessEvent, Recipient
-from stream.reason import MOST_PEOPLE, expected_values, number, people
+from stream.reason import CONDITION, MOST_PEOPLE, MOST_RECIPIENTS, expected_values, number, people
 
 MOST_ATTRIBUTES = 2048  # bytes, names included
 MOST_ENTRIES = 64  # recipients and permissions of an event that waits to become evidence
@@ -52,14 +55,16 @@ _USUAL_OF = {
     TRANSITION: TOOL,
 }
 _CLOSE = (
-    "one that it knows",
-    "one that has written to it before",
-    "one with whom it shares a contact",
-    "known to its peers",
-    "known elsewhere in the fleet",
-    "new, at a known domain",
-    "seen by no agent before",
+    "a recipient that it knows",
+    "a recipient that has written to it before",
+    "a recipient with whom it shares a contact",
+    "a recipient that only its peers know",
+    "a recipient known only elsewhere in the fleet",
+    "a new recipient at a known domain",
+    "a recipient that no agent has sent to before",
 )
+# Where one is usual, so is the other.
+_IMPLIES = {TRANSITION: (TOOL,)}
 _OWNER = {
     1: "bears the name of the person it acts for",
     2: "was never seen before",
@@ -186,11 +191,13 @@ def did(kept: Kept) -> Did:
         _cut(event.classification),
         event.records,
         event.bytes,
-        [r[:MOST_TEXT] for r in recipients[:20]],
+        [r[:MOST_TEXT] for r in recipients[:MOST_RECIPIENTS]],
         reached,
         event.approved,
         kept.denied,
         _attributes(event),
+        _cut(event.principal),
+        rfc3339(kept.time),
     )
 
 
@@ -248,15 +255,30 @@ def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Eviden
         observed = event.tool or event.action
     observed = observed[:MOST_TEXT]
     expected = expected_values(usual)
-    numbers = {
-        "own": round(row[0], 1),
-        "of": round(row[1]),
-        "peers": round(row[2], 1),
-        "distinct": round(row[4], 1),
-    }
+    numbers: dict[str, float] = {"own": round(row[0], 2), "of": round(row[1]), "distinct": round(row[4], 1)}
+    if event.agent_type is not None:
+        numbers["peers"] = round(row[2], 2)
+    if k == PERMISSION and len(event.scopes or ()) > 1:
+        numbers["values"] = len(event.scopes or ())
+    numbers |= _next(k, d)
     return Evidence(
         FACTS[k].name, FACTS[k].kind, observed, expected, round(d[BITS + k], 2), [event.event_id], 1, numbers
     )
+
+
+def _next(k: int, d: list[float]) -> dict[str, float]:
+    """What the next of its group would pay, were this signal silent."""
+    rest = [
+        float(WEIGHT_OF[j] * (d[BITS + j] - DEAD_OF[j]))
+        for j in range(N_SIGNALS)
+        if GROUP_OF[j] == GROUP_OF[k] and _condition(j) != _condition(k) and j not in _IMPLIES.get(k, ())
+    ]
+    most = round(max(rest, default=0.0), 2)
+    return {"next_bits": most} if most > 0 else {}
+
+
+def _condition(k: int) -> str:
+    return CONDITION.get(SIGNALS[k].name, SIGNALS[k].name)
 
 
 def _party(ladder: tuple[str, ...], k: int, kept: Kept, at: int, derived: float) -> str:
@@ -304,6 +326,7 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
             bits,
             [event.event_id],
             1,
+            _next(k, d),
         )
     at = AMOUNT + _AMOUNTS[signal.name] * AMOUNT_WIDTH
     x, mean, spread, peers = d[at : at + AMOUNT_WIDTH]
@@ -311,7 +334,9 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
     typical, high, peers_typical = (round(max(0.0, back(v)), 1) for v in (mean, mean + 2.33 * spread, peers))
     observed = round(max(0.0, back(x)), 1)
     tool = (event.tool or event.action)[:MOST_TEXT]
-    numbers = {"tool": tool, "typical": typical, "high": high, "peers": peers_typical}
+    numbers: dict[str, Any] = {"tool": tool, "typical": typical, "high": high} | _next(k, d)
+    if event.agent_type is not None:
+        numbers["peers"] = peers_typical
     return Evidence(
         signal.name,
         signal.kind,
@@ -344,7 +369,7 @@ def _below(kept: Kept) -> str:
     cleared = sorted({str(r.clearance) for r in low})
     who = f"the {people(n)} behind " if n > len(low) else ""
     count = "1 recipient" if len(low) == 1 else f"{len(low)} recipients"
-    return f"{who}{count} may see {' or '.join(cleared)} data at most, and this is {kept.event.classification}"
+    return f"{who}{count} may see {' or '.join(cleared)} data at most, and {'was' if n == 1 else 'were'} given {kept.event.classification} data"
 
 
 def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Evidence]:
