@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import product
@@ -532,6 +532,53 @@ def test_what_would_not_have_been_raised_is_not_raised():
         "It would not have been raised had eve@drop.example been among the recipients it usually sends to."
     )
     assert not not_raised
+
+
+def test_what_the_simulated_fleet_s_alerts_claim_comes_true(fleet, alerts):
+    """With a recipient or a resource that the agent uses most, in place of the one that is blamed, the event raises nothing."""
+    at = {str(event["event_id"]): i for i, event in enumerate(fleet.events)}
+    checked = 0
+    for alert in alerts:
+        _, _, claim = alert.reason.partition(" It would not have been raised ")
+        event = fleet.events[at[alert.event.event_id]]
+        past = [e for e in fleet.events[: at[alert.event.event_id]] if e["agent_id"] == alert.agent_id]
+        if " and had " in claim or checked == 6:
+            continue
+        if "among the recipients" in claim:
+            kind = event["recipients"][0].get("type")
+            known = [r for e in past for r in e.get("recipients", ()) if r.get("type") == kind]
+            other = {"recipients": [Counter(map(json.dumps, known)).most_common(1)[0][0]]} if known else {}
+            other = {k: [json.loads(r) for r in v] for k, v in other.items()}
+        elif "among what it usually touches" in claim:
+            other = {"resource": Counter(e["resource"] for e in past).most_common(1)[0][0]}
+        else:
+            continue
+        if other:
+            checked += 1
+            before = [encode(e) for e in fleet.events[: at[alert.event.event_id]]]
+            again = scored([*before, encode(event | other)]).alerts
+            assert not [a for a in again if a.event.event_id == alert.event.event_id], claim
+    assert checked > 4
+
+
+def test_what_the_next_signal_of_a_group_would_say_is_reckoned_with():
+    """A new tool that comes with a new permission: had only the tool been known, the permission would have been new."""
+    known = {"records": 3, "bytes": 1000, "resource": "crm/customers/1", "classification": "internal", "action": "read"}
+    alert = episode([hostile(0, "x") | known | {"session_id": "s-1-9"}])[0]
+    new = next(e for e in alert.evidence if e.name in {"tool", "permission", "transition"})
+    assert new.baseline["next_bits"] > 5
+    assert reason._pays(new) >= new.baseline["next_bits"]
+
+
+def test_an_agent_that_uses_an_id_twice_cannot_mix_its_events():
+    """The same id with other content is another event, and no evidence of it names the strangest."""
+    small = hostile(0, "x", recipients=None, records=None, bytes=None, approved=None) | {"event_id": "same"}
+    alert = episode([small, hostile(1, "x") | {"event_id": "same"}])[-1]
+    assert alert.event.event_id == "same"
+    assert alert.exposure.events == 2
+    own = [e.name for e in alert.evidence if "same" in e.event_ids]
+    assert len(own) == len(set(own))
+    assert [e for e in alert.evidence if not e.event_ids]
 
 
 @settings(parent=few, max_examples=300)
