@@ -72,7 +72,6 @@ _OWNER = {
     4: "belongs to another person than the one it acts for",
     5: "is shared between several people",
 }
-_DAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 _AMOUNTS = {
     "bytes": 0,
     "records": 1,
@@ -246,7 +245,7 @@ def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Eviden
     elif k == HOUR:
         day = int(kept.time // 86400 + 3) % 7
         two = int(kept.time // 7200) % 12 * 2
-        observed = f"{'weekends' if day >= 5 else 'weekdays'} between {two:02d}:00 and {two + 2:02d}:00 UTC (this was on {_DAYS[day][:-1]})"
+        observed = f"{'weekends' if day >= 5 else 'weekdays'} between {two:02d}:00 and {two + 2:02d}:00 UTC"
     elif k in {RECIPIENT, CLOSENESS, DOMAIN, FLOW}:
         observed = _party(ladder, k, kept, at, row[6])
     elif k == OWNER:
@@ -366,9 +365,10 @@ def _uncleared(kept: Kept) -> list[Recipient]:
 def _below(kept: Kept) -> str:
     """Who lacks the clearance, and how many people that is."""
     low, n = _uncleared(kept), below(kept)
-    cleared = sorted({str(r.clearance) for r in low})
+    by_rung = sorted(zip(kept.clearances, kept.event.recipients or (), strict=True), key=lambda pair: pair[0])
+    cleared = dict.fromkeys(str(r.clearance) for c, r in by_rung if 0 <= c < kept.rung)  # lowest first
     who = f"the {people(n)} behind " if n > len(low) else ""
-    count = "1 recipient" if len(low) == 1 else f"{len(low)} recipients"
+    count = "1 recipient" if len(low) == 1 else f"{len(low):,} recipients"
     return f"{who}{count} may see {' or '.join(cleared)} data at most, and {'was' if n == 1 else 'were'} given {kept.event.classification} data"
 
 

@@ -235,8 +235,9 @@ def _had(e: Evidence, event: Did) -> str:
     """The condition of a signal in words. Of what an event may state several times, all of it must be usual."""
     of, observed, many = CONDITION.get(e.name, e.name), plain(str(e.observed), 160), len(event.recipients) > 1
     if of == "parties":
-        party = plain(event.recipients[0], 48) if event.recipients else "its recipient"
-        return f"had {'its recipients all' if many else party} been among the recipients it usually sends to"
+        if many:
+            return "had it usually sent to all its recipients"
+        return f"had {plain(event.recipients[0], 48) if event.recipients else 'its recipient'} been among the recipients it usually sends to"
     if of == "resource":
         return f"had {plain(event.resource or 'the resource')} been among what it usually touches"
     if of in {"bytes", "records"}:
@@ -332,7 +333,7 @@ def _moved(x: Exposure) -> str:
     moved += [size(x.bytes)] if x.bytes is not None else []
     out = f" with {' and '.join(moved)} in all" if moved else ""
     return out + (
-        f", shown to {people(x.people_below_clearance)} below its clearance" if x.people_below_clearance else ""
+        f", shown to {people(x.people_below_clearance)} who lack the clearance" if x.people_below_clearance else ""
     )
 
 
