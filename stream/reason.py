@@ -333,7 +333,7 @@ def _moved(x: Exposure) -> str:
     moved += [size(x.bytes)] if x.bytes is not None else []
     out = f" with {' and '.join(moved)} in all" if moved else ""
     return out + (
-        f", shown to {people(x.people_below_clearance)} who lack the clearance" if x.people_below_clearance else ""
+        f", shown to {people(x.people_below_clearance)} without the clearance" if x.people_below_clearance else ""
     )
 
 
