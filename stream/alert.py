@@ -18,7 +18,11 @@ SEVERITIES = ("low", "medium", "high", "critical")
 
 
 class Evidence(msgspec.Struct):
-    """One signal: what was seen, what is usual, how strange that is, and in which events (the first twenty)."""
+    """One signal: what was seen, what is usual, how strange that is, and in which events.
+
+    The strangest event's evidence (`event` of the alert) stands apart, and names that event alone. The rest is of the others: the
+    strongest observation of each signal, the event that showed it first, then others up to twenty; `count` counts events.
+    """
 
     name: str
     kind: str
@@ -45,6 +49,8 @@ class Did(msgspec.Struct, frozen=True, omit_defaults=True):
     approved: bool | None = None
     denied: bool = False
     attributes: Any = None  # as the producer sent them: shown, never trusted
+    principal: str | None = None
+    time: str = ""
 
 
 class Exposure(msgspec.Struct):

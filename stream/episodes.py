@@ -20,10 +20,11 @@ from models.loop import EPISODE_GAP, EPISODE_LONGEST
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
 from stream.evidence import MOST_TEXT, Kept, below, did, evidence, outside
-from stream.reason import OF_THE_EVENT, reason, title
+from stream.reason import MOST_PEOPLE, OF_THE_EVENT, reason, title
 from stream.techniques import techniques
 
 MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 32, 32
+MOST_WAITING_IN_ALL = 20_000  # events over all agents; each may be as large as `Kept.large` allows
 
 
 class Episode(msgspec.Struct):
@@ -43,7 +44,8 @@ class Episode(msgspec.Struct):
     warming: bool = False
     parts: list[float] = []
     waiting: list[Kept] = []  # not yet turned into evidence
-    evidence: dict[str, Evidence] = {}
+    evidence: dict[str, Evidence] = {}  # of all events but the strangest
+    lead: list[Evidence] = []  # of the strangest
     did: Did = Did("", "")
     principals: list[str] = []
     sessions: list[str] = []
@@ -75,6 +77,7 @@ class Episodes:
         self.open: dict[str, Episode] = {}
         self.changed: set[str] = set()  # agents whose episode changed since a host last looked
         self.merged = 0
+        self.waiting = 0  # events of all episodes that are not yet turned into evidence
         self._due: list[tuple[float, str]] = []
 
     def add(
@@ -99,6 +102,7 @@ class Episodes:
         episode.last = clock
         episode.events += 1
         episode.waiting.append(kept)
+        self.waiting += 1
         if shift is not None:
             episode.shift = True
             episode.evidence[shift.name] = shift
@@ -109,6 +113,8 @@ class Episodes:
             episode.threshold = episode.threshold or threshold
         if episode.score > 0 or len(episode.waiting) >= MOST_WAITING or kept.large:
             self._absorb_waiting(episode)
+        if self.waiting > MOST_WAITING_IN_ALL:
+            self._absorb_oldest()
         if episode.score > 0 and (episode.revision == 0 or _worth_saying(episode)):
             out.append(_say(episode, kept.time))
         return out
@@ -116,7 +122,20 @@ class Episodes:
     def _absorb_waiting(self, episode: Episode) -> None:
         for kept in episode.waiting:
             _absorb(episode, kept, self.ladder)
+        self.waiting -= len(episode.waiting)
         episode.waiting.clear()
+
+    def _absorb_oldest(self) -> None:
+        """Make room: a quarter at a time, so that the episodes are seldom sorted.
+
+        Their order is a function of the episodes, and not of when they came into this process.
+        """
+        for episode in sorted(self.open.values(), key=lambda x: (x.begin, x.agent_id)):
+            if 4 * self.waiting <= 3 * MOST_WAITING_IN_ALL:
+                return
+            if episode.waiting:
+                self._absorb_waiting(episode)
+                self.changed.add(episode.agent_id)
 
     def lapse(self, clock: float) -> list[Alert]:
         """End the episodes that are over by now; an alert with something unsaid is said for the last time."""
@@ -132,12 +151,15 @@ class Episodes:
                 continue
             if episode.revision and episode.events > episode.said:
                 out.append(_say(episode, end))
+            self.waiting -= len(episode.waiting)
             del self.open[agent_id]
             self.changed.add(agent_id)
         return out
 
     def restore(self, agent_id: str, episode: Episode | None) -> None:
         """Put back what a host stored."""
+        before = self.open.get(agent_id)
+        self.waiting += (len(episode.waiting) if episode else 0) - (len(before.waiting) if before else 0)
         if episode is None:
             self.open.pop(agent_id, None)
         else:
@@ -150,23 +172,11 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.first_event_time = min(x.first_event_time, kept.time)
     x.last_event_time = max(x.last_event_time, kept.time)
     x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
-    found = evidence(ladder, kept)
-    for item in found:
-        have = x.evidence.get(item.name)
-        if have is None:
-            x.evidence[item.name] = item
-            continue
-        ids = [*have.event_ids, *item.event_ids][:MOST_IDS]
-        stronger = item if item.bits > have.bits else have
-        x.evidence[item.name] = msgspec.structs.replace(stronger, event_ids=ids, count=have.count + item.count)
-    event = kept.event
-    done = did(kept)
-    if kept.own > x.best:  # what is said beside the strangest event is about that event
+    found, done, event = evidence(ladder, kept), did(kept), kept.event
+    if kept.own > x.best:
         x.best = kept.own
-        for name in OF_THE_EVENT:
-            x.evidence.pop(name, None)
-        x.evidence |= {item.name: item for item in found if item.name in OF_THE_EVENT}
-        x.did = done
+        found, x.lead, x.did = x.lead, found, done
+    _merge(x.evidence, found)
     recipients = [r.id for r in event.recipients or ()]
     _list(x.principals, [event.principal])
     _list(x.sessions, [event.session_id])
@@ -177,12 +187,33 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
         x.records = (x.records or 0.0) + event.records
     if event.bytes is not None:
         x.bytes = (x.bytes or 0.0) + event.bytes
-    x.people += done.people or 0
-    x.people_below += below(kept)
+    x.people = min(MOST_PEOPLE, x.people + (done.people or 0))
+    x.people_below = min(MOST_PEOPLE, x.people_below + below(kept))
     x.outside |= outside(kept)
     x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
     x.leaked |= outside(kept) and 2 * kept.rung >= len(ladder)  # the upper half of the ladder
     x.denied |= kept.denied
+
+
+def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
+    """Add an event's evidence to that of others: of each signal the strongest observation, and the event that showed it first."""
+    for item in found:
+        if item.name in OF_THE_EVENT:  # what is said beside the strangest event is about that event
+            continue
+        have = into.get(item.name, item)
+        if have is not item:
+            strong, weak = (item, have) if item.bits > have.bits else (have, item)
+            ids = list(dict.fromkeys([*strong.event_ids, *weak.event_ids]))[:MOST_IDS]
+            item = msgspec.structs.replace(strong, event_ids=ids, count=have.count + item.count)  # noqa: PLW2901
+        into[item.name] = item
+
+
+def _told(x: Episode) -> list[Evidence]:
+    """The strangest event's evidence and the strongest of the others', strongest first. Only the former names that event."""
+    lead = {x.did.event_id}
+    others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[: MOST_EVIDENCE - len(x.lead)]
+    others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
+    return sorted([*x.lead, *others], key=lambda i: (-i.bits, i.name))
 
 
 def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None = None) -> None:
@@ -228,11 +259,11 @@ def _kinds(x: Episode) -> list[str]:
 
 
 def _say(x: Episode, time: float) -> Alert:
-    level = _severity(x)
+    level = max(_severity(x), x.said_severity)  # a shift of its cohort, seen later, takes back nothing that was said
     kinds = _kinds(x)
     x.revision += 1
     x.said, x.said_severity, x.said_kinds = x.events, level, kinds
-    evidence = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[:MOST_EVIDENCE]
+    evidence = _told(x)
     exposure = Exposure(
         x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.counted_recipients),
         x.people if x.recipients else None, x.people_below if x.recipients else None,
@@ -251,8 +282,17 @@ def _say(x: Episode, time: float) -> Alert:
         round(x.score, 2),
         kinds,
         title(x.agent_id, kinds),
-        reason(x.agent_id, x.agent_type, x.did, evidence, exposure, warming=x.warming),
-        list(evidence),
+        reason(
+            x.agent_id,
+            x.agent_type,
+            x.did,
+            evidence,
+            exposure,
+            warming=x.warming,
+            score=round(x.score, 2),
+            threshold=round(x.threshold, 2),
+        ),
+        evidence,
         exposure,
         techniques(kinds, x.did.action, outside=x.outside, denied=x.denied, to_agent=x.to_agent),
         x.did,

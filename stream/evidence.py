@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -29,9 +30,11 @@ from models.signals import (
     CLASSIFICATION,
     CLEARANCE,
     CLOSENESS,
+    DEAD_OF,
     DOMAIN,
     FACTS,
     FLOW,
+    GROUP_OF,
     N_FACTS,
     N_SIGNALS,
     OFF_HOURS,
@@ -45,14 +48,17 @@ from models.signals import (
     SIGNALS,
     TOOL,
     TRANSITION,
+    WEIGHT_OF,
 )
 from models.state import TEXT
 from models.windows import FEATURES
-from stream.alert import Did, Evidence
+from stream.alert import Did, Evidence, rfc3339
 from stream.codec import AccessEvent, Recipient
-from stream.reason import expected_values, number
+from stream.reason import CONDITION, MOST_PEOPLE, MOST_RECIPIENTS, expected_values, number, people
 
-MOST_ATTRIBUTES = 2048  # bytes
+MOST_ATTRIBUTES = 2048  # bytes, names included
+MOST_ENTRIES = 64  # recipients and permissions of an event that waits to become evidence
+MOST_KEPT = 8192  # characters of such an event
 MOST_TEXT = 512  # characters of a name in an alert
 _USUAL_OF = {
     RESOURCE: BRANCH,
@@ -63,14 +69,17 @@ _USUAL_OF = {
     TRANSITION: TOOL,
 }
 _CLOSE = (
-    "one that it knows",
-    "one that has written to it before",
-    "one with whom it shares a contact",
-    "known to its peers",
-    "known elsewhere in the fleet",
-    "new, at a known domain",
-    "seen by no agent before",
+    "a recipient that it knows",
+    "a recipient that has written to it before",
+    "a recipient with whom it shares a contact",
+    "a recipient that only its peers know",
+    "a recipient known only elsewhere in the fleet",
+    "a new recipient at a known domain",
+    "a recipient that no agent has sent to before",
 )
+# Where one is usual, so is the other.
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_IMPLIES = {TRANSITION: (TOOL,), ACTION: (TOOL,)}
 _OWNER = {
     1: "bears the name of the person it acts for",
     2: "was never seen before",
@@ -78,7 +87,6 @@ _OWNER = {
     4: "belongs to another person than the one it acts for",
     5: "is shared between several people",
 }
-_DAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 _AMOUNTS = {
     "bytes": 0,
     "records": 1,
@@ -112,15 +120,29 @@ class Kept(msgspec.Struct):
 
     @property
     def large(self) -> bool:
-        """Not worth keeping as it is."""
-        return len(self.event.recipients or ()) + len(self.event.scopes or ()) > 64
+        """Not worth keeping as it is: many entries, or long names."""
+        event = self.event
+        parties: Sequence[Recipient] = event.recipients or ()
+        scopes: Sequence[str] = event.scopes or ()
+        if len(parties) + len(scopes) > MOST_ENTRIES:
+            return True
+        texts = [
+            event.event_id, event.agent_id, event.agent_type, event.agent_version, event.principal, event.session_id, event.action, event.tool,
+            event.resource, self.root, self.branch, event.classification, *scopes, *self.domains,
+        ]  # fmt: skip
+        texts += [text for r in parties for text in (r.id, r.domain, r.clearance)]
+        return sum(len(text) for text in texts if text) + _length(event.attributes) > MOST_KEPT
+
+
+def _length(attributes: dict[str, msgspec.Raw] | None) -> int:
+    return sum(len(name) + len(raw) for name, raw in attributes.items()) if attributes else 0
 
 
 def keep(event: AccessEvent, e: int, b: Batch, s: Scores, window_bits: float) -> Kept:
     """Take what is needed of event number e out of a batch."""
     first, last = int(b.recipient_at[e]), int(b.recipient_at[e + 1])
     row = int(s.row[e])
-    if event.attributes and sum(map(len, event.attributes.values())) > MOST_ATTRIBUTES:
+    if _length(event.attributes) > MOST_ATTRIBUTES:
         event.attributes = None
     return Kept(
         event,
@@ -174,7 +196,7 @@ def did(kept: Kept) -> Did:
     """What an event did, as far as a sentence needs it."""
     event = kept.event
     recipients = [r.id for r in event.recipients or ()]
-    people = sum(r.size or 1 for r in event.recipients or ()) if recipients else None
+    reached = _people(event.recipients) if event.recipients else None
     return Did(
         event.event_id,
         event.action[:MOST_TEXT],
@@ -183,11 +205,13 @@ def did(kept: Kept) -> Did:
         _cut(event.classification),
         event.records,
         event.bytes,
-        [r[:MOST_TEXT] for r in recipients[:20]],
-        people,
+        [r[:MOST_TEXT] for r in recipients[:MOST_RECIPIENTS]],
+        reached,
         event.approved,
         kept.denied,
         _attributes(event),
+        _cut(event.principal),
+        rfc3339(kept.time),
     )
 
 
@@ -243,15 +267,30 @@ def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Eviden
         observed = event.tool or event.action
     observed = observed[:MOST_TEXT]
     expected = expected_values(usual) if k != ACTION else "another action with this tool"
-    numbers = {
-        "own": round(row[0], 1),
-        "of": round(row[1]),
-        "peers": round(row[2], 1),
-        "distinct": round(row[4], 1),
-    }
+    numbers: dict[str, float] = {"own": round(row[0], 2), "of": round(row[1]), "distinct": round(row[4], 1)}
+    if event.agent_type is not None:
+        numbers["peers"] = round(row[2], 2)
+    if k == PERMISSION and len(event.scopes or ()) > 1:
+        numbers["values"] = len(event.scopes or ())
+    numbers |= _next(k, d)
     return Evidence(
         FACTS[k].name, FACTS[k].kind, observed, expected, round(d[BITS + k], 2), [event.event_id], 1, numbers
     )
+
+
+def _next(k: int, d: list[float]) -> dict[str, float]:
+    """What the next of its group would pay, were this signal silent."""
+    rest = [
+        float(WEIGHT_OF[j] * (d[BITS + j] - DEAD_OF[j]))
+        for j in range(N_SIGNALS)
+        if GROUP_OF[j] == GROUP_OF[k] and _condition(j) != _condition(k) and j not in _IMPLIES.get(k, ())
+    ]
+    most = round(max(rest, default=0.0), 2)
+    return {"next_bits": most} if most > 0 else {}
+
+
+def _condition(k: int) -> str:
+    return CONDITION.get(SIGNALS[k].name, SIGNALS[k].name)
 
 
 def _party(ladder: tuple[str, ...], k: int, kept: Kept, at: int, derived: float) -> str:
@@ -299,6 +338,7 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
             bits,
             [event.event_id],
             1,
+            _next(k, d),
         )
     if k - N_FACTS == OFF_HOURS:
         return _off_hours(kept, d, bits)
@@ -310,7 +350,9 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
     typical, high, peers_typical = (round(max(0.0, back(v)), 1) for v in (mean, mean + 2.33 * spread, peers))
     observed = round(max(0.0, back(x)), 1)
     tool = (event.tool or event.action)[:MOST_TEXT]
-    numbers = {"tool": tool, "typical": typical, "high": high, "peers": peers_typical}
+    numbers: dict[str, Any] = {"tool": tool, "typical": typical, "high": high} | _next(k, d)
+    if event.agent_type is not None:
+        numbers["peers"] = peers_typical
     return Evidence(
         signal.name,
         signal.kind,
@@ -325,12 +367,12 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
 
 def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
     """A session that begins when few do, for the agent and its peers."""
-    day = int(kept.time // 86400 + 3) % 7
     minutes = int(kept.time // 60) % 1440
-    observed = f"a session at {minutes // 60:02d}:{minutes % 60:02d} UTC on a {_DAYS[day][:-1]}"
+    day = _DAYS[int(kept.time // 86400 + 3) % 7]
+    observed = f"a session at {minutes // 60:02d}:{minutes % 60:02d} UTC on a {day}"
     near, total = d[HOURS + 1], d[HOURS + 2]
     expected = f"{number(near)} of {number(total)} sessions within an hour and a half of that time of day"
-    numbers = {"own": round(near, 1), "of": round(total)}
+    numbers = {"own": round(near, 1), "of": round(total)} | _next(N_FACTS + OFF_HOURS, d)
     signal = SIGNALS[N_FACTS + OFF_HOURS]
     return Evidence(signal.name, signal.kind, observed, expected, bits, [kept.event.event_id], 1, numbers)
 
@@ -343,7 +385,7 @@ def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:
         for v in (x, forecast, forecast - 2.33 * spread, forecast + 2.33 * spread)
     )
     event = kept.event
-    numbers = {
+    numbers: dict[str, Any] = _next(RHYTHM, d) | {
         "tool": (event.tool or event.action)[:MOST_TEXT],
         "typical": typical,
         "low": low,
@@ -357,7 +399,12 @@ def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:
 
 def below(kept: Kept) -> int:
     """How many people that got it lack the clearance."""
-    return sum(r.size or 1 for r in _uncleared(kept))
+    return _people(_uncleared(kept))
+
+
+def _people(recipients: Iterable[Recipient]) -> int:
+    """How many people stand behind recipients."""
+    return min(MOST_PEOPLE, sum(r.size or 1 for r in recipients))
 
 
 def _uncleared(kept: Kept) -> list[Recipient]:
@@ -366,11 +413,12 @@ def _uncleared(kept: Kept) -> list[Recipient]:
 
 def _below(kept: Kept) -> str:
     """Who lacks the clearance, and how many people that is."""
-    low, people = _uncleared(kept), below(kept)
-    cleared = sorted({str(r.clearance) for r in low})
-    who = f"the {number(people)} people behind " if people > len(low) else ""
-    count = "1 recipient" if len(low) == 1 else f"{len(low)} recipients"
-    return f"{who}{count} may see {' or '.join(cleared)} data at most, and this is {kept.event.classification}"
+    low, n = _uncleared(kept), below(kept)
+    by_rung = sorted(zip(kept.clearances, kept.event.recipients or (), strict=True), key=lambda pair: pair[0])
+    cleared = dict.fromkeys(str(r.clearance) for c, r in by_rung if 0 <= c < kept.rung)  # lowest first
+    who = f"the {people(n)} behind " if n > len(low) else ""
+    count = "1 recipient" if len(low) == 1 else f"{len(low):,} recipients"
+    return f"{who}{count} may see {' or '.join(cleared)} data at most, and {'was' if n == 1 else 'were'} given {kept.event.classification} data"
 
 
 def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Evidence]:

@@ -73,11 +73,12 @@ def test_the_reason_is_made_of_the_alert_s_own_evidence(alerts):
     """Rendered again from the JSON it is the same; with other evidence it is not."""
     for alert in alerts:
         a = decode_alert(encode(alert))
-        again = reason(a.agent_id, a.agent_type, a.event, a.evidence, a.exposure, warming=a.warming)
-        assert again == alert.reason
-        strongest = msgspec.structs.replace(a.evidence[0], name="approval", observed="something else was seen")
-        changed = reason(a.agent_id, a.agent_type, a.event, [strongest, *a.evidence[1:]], a.exposure, warming=a.warming)
-        assert changed != alert.reason
+        rest = {"warming": a.warming, "score": a.score, "threshold": a.threshold}
+        assert reason(a.agent_id, a.agent_type, a.event, a.evidence, a.exposure, **rest) == alert.reason
+        strongest = msgspec.structs.replace(a.evidence[0], name="clearance", observed="something else was seen")
+        assert (
+            reason(a.agent_id, a.agent_type, a.event, [strongest, *a.evidence[1:]], a.exposure, **rest) != alert.reason
+        )
 
 
 def test_the_id_is_a_function_of_agent_and_first_event():
@@ -152,7 +153,7 @@ def test_a_young_agent_s_alert_says_so():
     _, done = tell([*events, *newcomer])
     alert = next(a for a in done.alerts if a.agent_id == "bot-new")
     assert alert.warming
-    assert alert.reason.endswith("It is new, so it is judged mostly by its peers.")
+    assert " It is new, so it is judged mostly by its peers." in alert.reason
 
 
 def test_a_repeated_event_raises_no_second_alert():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import product
@@ -18,7 +19,7 @@ from jsonschema import Draft202012Validator
 from models import drift
 from models.batch import NOTABLE
 from models.signals import KINDS
-from stream import reason
+from stream import episodes, reason
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, decode_alert, rfc3339
 from stream.codec import encode, encode_lines
 from stream.engine import Engine, Scored
@@ -153,7 +154,7 @@ def seconds(time: str) -> float:
 
 def rendered(alert: Alert, evidence: Sequence[Evidence] | None = None, **other: Any) -> str:
     """The reason as `stream.reason` makes it of an alert's own fields."""
-    given = {"exposure": alert.exposure, "warming": alert.warming} | other
+    given = {k: getattr(alert, k) for k in ("exposure", "warming", "score", "threshold")} | other
     return reason.reason(
         alert.agent_id, alert.agent_type, alert.event, alert.evidence if evidence is None else evidence, **given
     )
@@ -329,10 +330,13 @@ def test_another_observation_is_another_reason(alerts):
 def test_the_strongest_evidence_is_told(alerts):
     """The sentence explains the score: the signal with most bits stands in it, or a better name for the same."""
     for alert in alerts:
-        names = [alert.evidence[0].name]
-        while better := reason._COVERED.get(names[-1]):
-            names.append(better)
-        assert any(reason.clause(item) in alert.reason for item in alert.evidence if item.name in names)
+        names = {alert.evidence[0].name}
+        while not names.issuperset(better := {n for name in names for n in reason.COVERED.get(name, ())}):
+            names |= better
+        # Of one tool any amount says it; in a bare list of names the same observation of the lead does.
+        tool = alert.evidence[0].baseline.get("tool")
+        told = [e for e in alert.evidence if e.name in names or (tool and e.baseline.get("tool") == tool)]
+        assert any(reason.clause(item) in alert.reason for item in told)
 
 
 def test_numbers_about_the_whole_episode_are_those_of_the_exposure(alerts):
@@ -343,13 +347,270 @@ def test_numbers_about_the_whole_episode_are_those_of_the_exposure(alerts):
         if x.events == 1:
             continue
         counted += 1
-        assert f" {x.events} such events" in alert.reason
+        assert f" {x.events:,} such events" in alert.reason
         assert x.records is None or f" {reason.number(x.records)} records" in alert.reason
         assert x.bytes is None or reason.size(x.bytes) in alert.reason
         for name in ("events", "records", "bytes"):
             more = msgspec.structs.replace(x, **{name: 777})
             assert rendered(alert, exposure=more).count("777") > alert.reason.count("777")
     assert counted > 30
+
+
+# One event, one sentence
+
+
+def lead_sentence(alert: Alert) -> str:
+    """What is said of the strangest event: up to what is said of the others, or of the whole."""
+    return alert.reason.split(" In the same episode: ")[0].split(" The episode has ")[0]
+
+
+def test_what_is_said_of_the_strangest_event_is_evidence_of_that_event(alerts):
+    """Another event's recipient, class or amount in that sentence would be a claim that no event bears out."""
+    mixed = 0
+    for alert in alerts:
+        own = [e for e in alert.evidence if alert.event.event_id in e.event_ids]
+        others = [e for e in alert.evidence if e not in own]
+        assert all(e.event_ids == [alert.event.event_id] and e.count == 1 for e in own)
+        said = lead_sentence(alert)
+        kept = rendered(alert, own)
+        assert said == lead_sentence(msgspec.structs.replace(alert, reason=kept)).split(" It usually ")[0] or not others
+        told = [e for e in others if reason.clause(e) in alert.reason]
+        mixed += bool(told)
+        for item in told:
+            assert reason.clause(item) not in said or any(reason.clause(item) == reason.clause(e) for e in own)
+    assert mixed > 20
+
+
+def test_evidence_of_the_strangest_event_is_what_that_event_says(alerts, by_id):
+    """Recipient, permission, class and amounts are looked up in the event itself."""
+    checked = defaultdict(int)
+    for alert in alerts:
+        for item in alert.evidence:
+            event = by_id[item.event_ids[0]] if item.event_ids else {}
+            if item.name == "recipient":
+                assert item.observed in [r["id"] for r in event["recipients"]]
+            elif item.name == "permission":
+                assert item.observed in event["scopes"]
+            elif item.name == "classification":
+                assert item.observed == event["classification"]
+            elif item.name == "records":
+                assert item.observed == pytest.approx(event["records"], abs=0.1, rel=1e-4)
+            elif item.name == "clearance":
+                assert str(item.observed).endswith(f"given {event['classification']} data")
+            else:
+                continue
+            checked[item.name] += 1
+    assert min(checked.values()) > 3
+    assert len(checked) == 5
+
+
+def test_broken_clearance_of_another_event_is_said_in_a_sentence_of_its_own():
+    """The strangest event sent public data: it did not break any."""
+    quiet = {"records": 3, "bytes": 1000, "scopes": ["crm:read"], "resource": "crm/customers/1", "tool": "crm.read"}
+    small = hostile(0, "x") | quiet | {"classification": "internal", "session_id": "s-1-9", "action": "read"}
+    small["recipients"] = [{"id": "small@y.example", "clearance": "public"}]
+    large = hostile(1, "x", recipients=[{"id": f"wide{i}@x.example", "clearance": "restricted"} for i in range(3)])
+    alert = episode([small, large])[-1]
+    assert alert.event.event_id == large["event_id"]
+    assert alert.exposure.people_below_clearance == 1
+    said = lead_sentence(alert)
+    assert "may see" not in said
+    assert "small@y.example" not in said
+    _, rest = alert.reason.split(" In the same episode: ")
+    assert "1 recipient may see public data at most, and was given internal data" in rest
+
+
+@settings(parent=few, max_examples=300)
+@given(
+    items=st.lists(
+        st.tuples(
+            st.sampled_from(["tool", "recipient", "domain", "branch", "permission", "clearance", "classification"]),
+            st.floats(0, 30),
+            st.booleans(),
+        ),
+        max_size=12,
+    ),
+    events=st.integers(1, 9),
+)
+def test_no_evidence_of_another_event_gets_into_the_sentence(items, events):
+    """Whatever there is of it, and however strong."""
+    evidence = [
+        Evidence(name, "scope", f"{'own' if own else 'other'}-{i}", "usually this", bits, ["e" if own else "o"], 1)
+        for i, (name, bits, own) in enumerate(items)
+    ]
+    text = reason.reason("a", "b", Did("e", "read"), evidence, Exposure(events=events), warming=False, score=40.0, threshold=12.0)  # fmt: skip
+    first, _, rest = text.partition(" In the same episode: ")
+    assert "other-" not in first
+    assert "own-" not in rest.split(". ")[0]
+    for i, (name, _, own) in enumerate(items):
+        if name == "clearance":
+            assert f"{'own' if own else 'other'}-{i}" in (first if own else rest)
+
+
+# What is counted
+
+
+def test_an_event_counts_once_however_many_recipients_it_has():
+    """Its facts are many; they are called deliveries."""
+    wide = [{"id": f"p{i}@x.example", "clearance": "public"} for i in range(3000)]
+    alert = episode([hostile(n, "x", recipients=wide) for n in range(3)])[-1]
+    by_event = defaultdict(set)
+    for item in alert.evidence:
+        assert item.count <= alert.exposure.events
+        assert item.count >= len(item.event_ids)
+        by_event[item.name] |= set(item.event_ids)
+    assert max(map(len, by_event.values())) == alert.exposure.events
+    assert "events so far" not in alert.reason
+    assert re.search(r"in [\d,]+ deliveries", alert.reason)
+
+
+def test_nothing_is_said_of_peers_where_an_agent_has_none(alerts):
+    """An agent without a type is compared with the fleet, and a sentence about peers would be made up."""
+    alone = [encode({k: v for k, v in json.loads(line).items() if k != "agent_type"}) for line in HISTORY]
+    event = hostile(0, "x", agent_type=None)
+    found = [a for a in scored([*alone, encode(event)]).alerts if a.agent_id == "bot-1"]
+    assert "peers" not in found[-1].reason
+    assert any("peers" in a.reason for a in alerts)
+
+
+@pytest.mark.parametrize(
+    ("own", "peers", "said"),
+    [
+        (0.0, 0.0, "it has never used x in 100 calls, nor have its peers"),
+        (0.0, 0.4, "it has never used x in 100 calls, its peers hardly ever"),
+        (0.0, 1.2, "it has never used x in 100 calls, but one of its peers has"),
+        (0.3, 3.3, "it has hardly ever used x in 100 calls, but about 3 of its peers have"),
+        (7.2, 1.0, "it seldom uses x (about 7 of 100 calls), its peers hardly ever"),
+        (7.2, 4.1, "it seldom uses x (about 7 of 100 calls), as do about 3 of its peers"),
+        (1.0, None, "it seldom uses x (about 1 of 100 calls)"),
+    ],
+)
+def test_what_peers_do_is_said_with_what_the_agent_does(own, peers, said):
+    """An agent is not its own peer, and never is never."""
+    numbers = {"own": own, "of": 100} | ({} if peers is None else {"peers": peers})
+    assert reason.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers)) == said
+
+
+# What would have been otherwise
+
+
+def test_every_alert_says_what_would_have_been_otherwise(alerts):
+    """In its last sentence."""
+    ways = defaultdict(int)
+    for alert in alerts:
+        own = [e for e in alert.evidence if alert.event.event_id in e.event_ids]
+        said = reason.otherwise(alert.event, own, alert.exposure.events, alert.score, alert.threshold)
+        assert alert.reason.endswith(said)
+        ways[said.split(" had ")[0].strip()] += 1
+        paid = sum({reason.SIGNALS[reason.INDEX[e.name]].group: 1 for e in own if e.name in reason.INDEX}.values())
+        assert paid > 0
+    assert {"It would not have been raised", "This event alone would not have raised it"} <= set(ways)
+
+
+def test_what_would_not_have_been_raised_is_not_raised():
+    """The sentence is true: the same event to a recipient that the agent knows opens no alert."""
+    known = {"id": "ada@corp.example", "type": "email", "clearance": "restricted"}
+    past = [
+        json.loads(line) | {"action": "send", "recipients": [known | {"id": f"c{i % 9}@corp.example"}]}
+        for i, line in enumerate(HISTORY)
+    ]
+    event = past[-9] | {
+        "event_id": "last",
+        "time": BASE + 48 * 1800,
+        "recipients": [known | {"id": "eve@drop.example"}],
+    }
+    twin = event | {"recipients": past[-9 - 10]["recipients"]}
+    raised, not_raised = (
+        [
+            a
+            for a in scored([*map(encode, past), encode(e)], STRAYLINE_ALERTS_PER_DAY="1000").alerts
+            if a.event.event_id == "last"
+        ]
+        for e in (event, twin)
+    )
+    assert raised[0].reason.endswith(
+        "It would not have been raised had eve@drop.example been among the recipients it usually sends to."
+    )
+    assert not not_raised
+
+
+def test_what_the_simulated_fleet_s_alerts_claim_comes_true(fleet, alerts):
+    """With a recipient or a resource that the agent uses most, in place of the one that is blamed, the event raises nothing."""
+    at = {str(event["event_id"]): i for i, event in enumerate(fleet.events)}
+    checked = 0
+    for alert in alerts:
+        _, _, claim = alert.reason.partition(" It would not have been raised ")
+        event = fleet.events[at[alert.event.event_id]]
+        past = [e for e in fleet.events[: at[alert.event.event_id]] if e["agent_id"] == alert.agent_id]
+        if " and had " in claim or checked == 6:
+            continue
+        if "among the recipients" in claim:
+            kind = event["recipients"][0].get("type")
+            known = [r for e in past for r in e.get("recipients", ()) if r.get("type") == kind]
+            other = {"recipients": [Counter(map(json.dumps, known)).most_common(1)[0][0]]} if known else {}
+            other = {k: [json.loads(r) for r in v] for k, v in other.items()}
+        elif "among what it usually touches" in claim:
+            other = {"resource": Counter(e["resource"] for e in past).most_common(1)[0][0]}
+        else:
+            continue
+        if other:
+            checked += 1
+            before = [encode(e) for e in fleet.events[: at[alert.event.event_id]]]
+            again = scored([*before, encode(event | other)]).alerts
+            assert not [a for a in again if a.event.event_id == alert.event.event_id], claim
+    assert checked > 4
+
+
+def test_what_the_next_signal_of_a_group_would_say_is_reckoned_with():
+    """A new tool that comes with a new permission: had only the tool been known, the permission would have been new."""
+    known = {"records": 3, "bytes": 1000, "resource": "crm/customers/1", "classification": "internal", "action": "read"}
+    alert = episode([hostile(0, "x") | known | {"session_id": "s-1-9"}])[0]
+    new = next(e for e in alert.evidence if e.name in {"tool", "permission", "transition"})
+    assert new.baseline["next_bits"] > 5
+    assert reason._pays(new) >= new.baseline["next_bits"]
+
+
+def test_an_agent_that_uses_an_id_twice_cannot_mix_its_events():
+    """The same id with other content is another event, and no evidence of it names the strangest."""
+    small = hostile(0, "x", recipients=None, records=None, bytes=None, approved=None) | {"event_id": "same"}
+    alert = episode([small, hostile(1, "x") | {"event_id": "same"}])[-1]
+    assert alert.event.event_id == "same"
+    assert alert.exposure.events == 2
+    own = [e.name for e in alert.evidence if "same" in e.event_ids]
+    assert len(own) == len(set(own))
+    assert [e for e in alert.evidence if not e.event_ids]
+
+
+@settings(parent=few, max_examples=300)
+@given(
+    bits=st.lists(st.tuples(st.sampled_from(sorted(reason.INDEX)), st.floats(0, 30)), min_size=1, max_size=8),
+    events=st.integers(1, 3),
+    lead=st.floats(0, 20),
+)
+def test_a_claim_that_one_signal_raised_it_holds_by_the_numbers(bits, events, lead):
+    """Without what it names, what the other groups pay stays below the threshold."""
+    numbers = {"tool": "t", "typical": 1.0, "high": 2.0}
+    items = [Evidence(name, "scope", "x", "-", b, ["e"], 1, numbers) for name, b in dict(bits).items()]
+    groups: dict[str, float] = defaultdict(float)
+    for item in items:
+        group = reason.SIGNALS[reason.INDEX[item.name]].group
+        groups[group] = max(groups[group], reason._pays(item))
+    own = sum(groups.values())
+    said = reason.otherwise(Did("e", "read"), items, events, max(own, 12.0) + lead, 12.0)
+    assert said
+    if said.startswith(" None of its events"):
+        assert own < 12
+    elif " would not have " in said:
+        named = [i for i in items if reason._had(i, Did("e", "read")) in said]
+        silent = {reason.CONDITION.get(i.name, i.name) for i in named}
+        assert 1 <= len(silent) <= 2
+        winners = {
+            g: max((i for i in items if reason.SIGNALS[reason.INDEX[i.name]].group == g), key=reason._pays)
+            for g in groups
+        }
+        assert sum(reason._pays(i) for i in winners.values() if reason.CONDITION.get(i.name, i.name) not in silent) < 12
+    elif "It would have been raised even" in said:
+        assert own - max(groups.values()) < own
 
 
 # Names that mean harm
@@ -437,12 +698,16 @@ def test_no_name_at_all_breaks_the_words(name, denied):
     """In any of the places that words are made of."""
     event = Did("e", name, name, name, name, 1.0, 2.0, [name, name, name], 4, False, denied)
     names = ("tool", "permission", "root", "branch", "resource", "classification", "transition", "recipient", "domain")
-    evidence = [Evidence(what, "scope", name, reason.expected_values([name]), 1.0, ["e"], 1) for what in names]
-    for item in evidence:
-        assert reason.clause(item).isprintable()
-    text = reason.reason(name, name, event, evidence, Exposure(events=2), warming=False)
-    assert (text + reason.title(name, ["volume"])).isprintable()
-    assert len(text) <= MOST_REASON
+    for bits, ids, events in product((1.0, 20.0), (["e"], ["other"]), (1, 2)):
+        evidence = [Evidence(what, "scope", name, reason.expected_values([name]), bits, ids, 1) for what in names]
+        for item in evidence:
+            assert reason.clause(item).isprintable()
+            assert reason._had(item, event).isprintable()
+        text = reason.reason(
+            name, name, event, evidence, Exposure(events=events), warming=False, score=60.0, threshold=12.0
+        )
+        assert (text + reason.title(name, ["volume"])).isprintable()
+        assert len(text) <= MOST_REASON
 
 
 @settings(parent=few, max_examples=300)
@@ -481,6 +746,90 @@ def test_what_no_event_told_is_null_and_not_zero():
     nothing = {"records": None, "bytes": None, "recipients": None}
     x = episode([hostile(n, "x", **nothing) for n in range(3)])[-1].exposure
     assert (x.records, x.bytes, x.people, x.people_below_clearance) == (None, None, None, None)
+
+
+# What waits to become evidence
+
+
+def test_quiet_episodes_together_keep_a_bounded_number_of_events(fleet, said, monkeypatch):
+    """Beyond it the oldest turn theirs into evidence; what is said stays the same, wherever batches are cut."""
+    records = [line.rstrip(b"\n") for line in lines(fleet)]
+    for most, cut in ((4, 997), (9, 5000)):
+        monkeypatch.setattr(episodes, "MOST_WAITING_IN_ALL", most)
+        engine, alerts, highest = Engine(load(HOME)), [], 0
+        for low in range(0, len(records), cut):
+            alerts += engine.score(engine.decode(records[low : low + cut], range(low, low + cut))).alerts
+            waiting = sum(len(x.waiting) for x in engine.episodes.open.values())
+            assert engine.episodes.waiting == waiting <= most
+            highest = max(highest, waiting)
+        assert encode_lines(alerts) == encode_lines(said.alerts)
+        assert highest > 1
+
+
+def test_events_that_wait_are_counted_again_where_a_host_puts_them_back(fleet):
+    """A worker's restart must not forget how many there are."""
+    engine, other = Engine(load(HOME)), Engine(load(HOME))
+    rest = iter(lines(fleet))
+    while not engine.episodes.waiting:
+        engine.score(engine.decode([next(rest).rstrip(b"\n")], [0]))
+    for _ in range(2):  # a change may come more than once
+        for agent_id, x in engine.episodes.open.items():
+            other.episodes.restore(agent_id, msgspec.convert(msgspec.to_builtins(x), episodes.Episode))
+    assert other.episodes.waiting == engine.episodes.waiting
+    for agent_id in list(engine.episodes.open):
+        other.episodes.restore(agent_id, None)
+    assert other.episodes.waiting == 0
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"resource": "r" * 8192},
+        {"recipients": [{"id": f"{i}" + "x" * 500} for i in range(20)]},
+        {"scopes": ["s" * 1000] * 9},
+        {"recipients": [{"id": f"r{i}"} for i in range(65)]},
+    ],
+)
+def test_an_event_with_long_names_does_not_wait(given):
+    """Thirty-one of them for each agent would be a gigabyte."""
+    engine = Engine(load(HOME | {"STRAYLINE_ALERTS_PER_DAY": "1000"}))
+    seen: list[tuple[bool, int]] = []
+    absorb = engine.episodes._absorb_waiting
+    engine.episodes._absorb_waiting = lambda x: (seen.append((x.waiting[-1].large, len(x.waiting))), absorb(x))
+    records = [*HISTORY, encode(hostile(1, "x")), encode(hostile(2, "x") | given)]
+    engine.score(engine.decode(records, range(len(records))))
+    assert [large for large, _ in seen[-2:]] == [False, True]
+
+
+# Numbers that a receiver can hold
+
+
+def crowd(number: int) -> dict[str, Any]:
+    return hostile(
+        number, "x", recipients=[{"id": f"all{i}@x.example", "clearance": "public", "size": 1 << 53} for i in range(3)]
+    )
+
+
+def test_people_stop_at_the_largest_whole_number_that_json_readers_keep():
+    """Beyond 2^53 a SIEM would round it to another one; the words say "at least"."""
+    for alert in episode([crowd(n) for n in range(3)]):
+        x = alert.exposure
+        assert alert.event.people == x.people == x.people_below_clearance == 1 << 53
+        assert isinstance(json.loads(encode(alert))["exposure"]["people"], int)
+        assert "at least 9,007,199,254,740,992 people" in alert.reason
+
+
+def test_severity_never_falls_within_an_alert():
+    """The cohort may turn out to have shifted too, while the alert is open: what was said stays said."""
+    engine = Engine(load(HOME | {"STRAYLINE_ALERTS_PER_DAY": "1000"}))
+    records = [*HISTORY, *(encode(hostile(n, "x")) for n in range(4))]
+    said = engine.score(engine.decode(records, range(len(records)))).alerts[-1]
+    open_now = engine.episodes.open["bot-1"]
+    assert open_now.events > said.exposure.events
+    assert said.severity != "low"
+    open_now.shift = True
+    last = next(a for a in engine.episodes.lapse(1e12) if a.alert_id == said.alert_id)
+    assert (last.revision, last.severity) == (said.revision + 1, said.severity)
 
 
 # Times
