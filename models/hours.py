@@ -7,7 +7,8 @@ share of starts near a half hour is smoothed round the clock with weights .1 .3 
     p_cohort = (c_c + 0.3) / (T_c + 0.3),  p = (c + 3·p_cohort) / (T + 3),  h = −log2 p
 
 is 0 at a usual time and 6 where 1 % as much is usual. One late session is ordinary life; several in one night are not. So they add
-up: `S ← S · 2^(−Δt/6 h) + max(0, h − 2)`, whose tail (`models.tails`) is what pays.
+up: `S ← S · 2^(−Δt/6 h) + max(0, h − 2)`, whose tail (`models.tails`) is what pays. An odd start teaches less, max(0.2, 2^(2 − h)), or the
+first of a night would excuse the others.
 
 What it misses: a single session at night, mostly: harmless ones are as odd; an agent that works round the clock; the first days.
 """
@@ -27,7 +28,7 @@ DAY, HALF_HOUR = 86400.0, 1800.0
 NEAR = np.array([0.1, 0.3, 0.6, 1.0, 0.6, 0.3, 0.1])
 OTHER_DAYS = 0.15  # what weekdays say of weekends
 OWN, PEERS = 3.0, 0.3  # starts that the cohort, and the prior, are worth
-HALF_LIFE, SLACK = 6 * 3600.0, 2.0
+HALF_LIFE, SLACK, LEAST = 6 * 3600.0, 2.0, 0.2
 APART = 600.0  # seconds: sessions that begin closer together are one start
 
 
@@ -63,8 +64,9 @@ def add_up(agents: Any, ag: int, bits: float, clock: float) -> float:
 
 
 @inline
-def learn(own: Array, peers: Array, time: float, now: float) -> None:
-    """Count a start; `now` is the present weight of one event."""
+def learn(own: Array, peers: Array, time: float, bits: float, now: float) -> None:
+    """Count a start of so many bits; `now` is the present weight of one event."""
+    now *= max(LEAST, min(1.0, 2.0 ** (SLACK - bits)))
     at = int(time // HALF_HOUR) % HALF_HOURS + (HALF_HOURS if int(time // DAY + 3) % 7 >= 5 else 0)
     own[at] += now
     peers[at] += now

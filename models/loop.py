@@ -30,6 +30,7 @@ from models.table import Array, Key, claim, find, mix
 POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 1800.0, 0.85, 3.0, 4.0
 DOUBT_LEAST, DOUBT_QUANTILE, DOUBT_RATE, DOUBT_FLOOR = 0.05, 0.95, 0.02, 3.0
 RATE_MEMORY = 600.0  # seconds
+RATE_OFFSET = 4.0  # calls: two within ten minutes where one is usual are no burst
 SESSION_GAP = 1800.0  # seconds: a session where the event names none
 KEEP = 5.0  # bits: an event with more of its own becomes part of its agent's episode,
 # which ends after an hour without one, or after a day (seconds).
@@ -311,7 +312,7 @@ def _score_amounts(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, call: Key) 
     w.amount[0] = math.log1p(b.bytes[e])
     w.amount[1] = math.log1p(b.records[e])
     w.amount[2] = math.log((a.calls[ca].n if ca >= 0 else 0.0) + 1.0)
-    w.amount[RATE] = math.log(a.agents[h.ag].calls * math.exp(-h.gap / RATE_MEMORY) + 1.0)
+    w.amount[RATE] = math.log(a.agents[h.ag].calls * math.exp(-h.gap / RATE_MEMORY) + RATE_OFFSET)
     on_beat = False
     for k in range(signals.N_AMOUNTS):
         x = w.amount[k]
@@ -353,7 +354,7 @@ def _score_hour(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     w.detail[col.HOURS + 1] = near
     w.detail[col.HOURS + 2] = total
     w.tail[signals.OFF_HOURS] = hours.add_up(a.agents, h.ag, bits, h.clock)
-    hours.learn(own, peers, b.time[e], h.now)
+    hours.learn(own, peers, b.time[e], bits, h.now)
 
 
 @inline

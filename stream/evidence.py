@@ -23,10 +23,12 @@ from models.batch import (
     Batch,
     Scores,
 )
+from models.loop import RATE_OFFSET
 from models.memory import NAMED_FACTS, TEXTS, TOP
 from models.signals import (
     ACTION,
     BRANCH,
+    CALL_RATE,
     CLASSIFICATION,
     CLEARANCE,
     CLOSENESS,
@@ -346,7 +348,13 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
         return _rhythm(kept, d, bits)
     at = AMOUNT + _AMOUNTS[signal.name] * AMOUNT_WIDTH
     x, mean, spread, peers = d[at : at + AMOUNT_WIDTH]
-    back = math.expm1 if signal.name.startswith(("bytes", "records")) else math.exp
+    back = (
+        _calls_back
+        if k - N_FACTS == CALL_RATE
+        else math.expm1
+        if signal.name.startswith(("bytes", "records"))
+        else math.exp
+    )
     typical, high, peers_typical = (round(max(0.0, back(v)), 1) for v in (mean, mean + 2.33 * spread, peers))
     observed = round(max(0.0, back(x)), 1)
     tool = (event.tool or event.action)[:MOST_TEXT]
@@ -363,6 +371,11 @@ def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
         1,
         numbers,
     )
+
+
+def _calls_back(x: float) -> float:
+    """Calls within ten minutes, this one counted, from the amount that the loop scores."""
+    return math.exp(x) - RATE_OFFSET + 1.0
 
 
 def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:

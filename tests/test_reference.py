@@ -62,10 +62,12 @@ def ranks(scores: list[float]) -> np.ndarray:
 
 
 def test_events_stand_in_the_same_order_as_in_the_prototype(prototype, ours):
-    """Bins and rings are coarser than its own; the order of what is strange is not another."""
+    """Bins and rings are coarser than its own; and three signals are not the prototype's: the hour of every event is no fact here
+    (sessions at odd hours add up instead), a pace pays fully from five bits on, and a tool's action is a fact. They move the events
+    that score little; so all stand nearly in its order."""
     assert prototype.keys() == ours.keys()
     a, b = ([scores[i] for i in prototype] for scores in (prototype, ours))
-    assert np.corrcoef(ranks(a), ranks(b))[0, 1] > 0.97
+    assert np.corrcoef(ranks(a), ranks(b))[0, 1] > 0.85
 
 
 def test_the_strangest_hundredth_is_that_of_the_prototype(prototype, ours):

@@ -16,7 +16,6 @@ from stream.simulate import KINDS, Simulation, lines, simulate
 MISSED = {
     "slow_drip": "each day is ordinary; only the sum over days is not, and it goes to a known partner",
     "dormant_scope": "the permission was used in the first days and has faded by a few bits only",
-    "off_hours": "ordinary work at a strange hour; the hour pays little, or late sessions would drown the rest",
     "cold_start_rogue": "everything is new to a newcomer, as it was to its peers",
 }
 

@@ -28,7 +28,7 @@ START = 1772409600.0  # 2026-03-02T00:00:00Z, a Monday
 LADDER = np.array([name_hash(rung) for rung in ("public", "internal", "confidential", "restricted")], np.uint64)
 ALERTS_PER_DAY = 5.0
 OWN = np.zeros(0, np.uint64)
-PER_EVENT = ("score", "own", "parts", "threshold", "weight", "marks", "clock")
+PER_EVENT = ("score", "own", "parts", "threshold", "marks", "clock")
 SEEDS = (3, 4)
 
 few = settings(
@@ -359,7 +359,7 @@ def test_moving_the_landmark_changes_no_score(fleet, whole, cut):
     run = Run().feed(fleet[:cut])
     run.state.rescale()
     run.feed(fleet[cut:])
-    for name in ("score", "own", "parts", "threshold", "weight"):
+    for name in ("score", "own", "parts", "threshold"):
         np.testing.assert_allclose(run[name], whole[name], rtol=1e-6, atol=1e-6, err_msg=name)
     assert (run["marks"] == whole["marks"]).all()
 
@@ -484,7 +484,6 @@ def test_a_repeated_event_is_scored_and_marked_and_not_learned(fleet):
     seen = Run().feed(plain)
     seen.feed(plain[-1:] * 50)
     assert (seen["marks"][800:] & REPEATED > 0).all()
-    assert (seen["weight"][800:] == 0).all()
     assert (seen["own"][800:] == seen["own"][800]).all()
     assert seen.state.fleet["repeated"] == run.state.fleet["repeated"] + 50
     for name in ("facts", "amounts", "tails", "owners", "contacts", "levels", "recent", "calls"):
@@ -524,10 +523,11 @@ def test_a_late_event_is_scored_and_marked_and_leaves_the_clock():
     run = Run().feed(ordinary(100))
     now = float(run.state.fleet["clock"])
     for late, marked in ((TOLERANCE - 1, 0), (TOLERANCE + 1, LATE), (30 * DAY, LATE)):
+        before = float(run.state.fleet["events"])
         run.feed([read(1000 + int(late), now - late)])
         assert run["marks"][-1] & (LATE | SKEWED) == marked
         assert run["clock"][-1] == run.state.fleet["clock"] == now
-        assert run["weight"][-1] > 0
+        assert run.state.fleet["events"] == before + 1  # learned
 
 
 def test_one_broken_clock_does_not_carry_the_streams_clock_away():
