@@ -24,7 +24,7 @@ STEP = 2.0  # steps a bit
 @inline
 def threshold(fleet: Any) -> float:
     """The score from which an alert opens."""
-    return float(fleet[0].bin / STEP)
+    return float((fleet[0].bin or START) / STEP)
 
 
 @inline

@@ -78,7 +78,7 @@ def gather(events: Sequence[AccessEvent]) -> Gathered:
         _names(tool if all(tool) else [t or a for t, a in zip(tool, action, strict=True)]),
         _names(action if all(tool) else [a if t else "" for t, a in zip(tool, action, strict=True)]),
         _names(resource),
-        _names(classification),
+        _names(_folded(classification)),
         _names(outcome if all(outcome) else [x or "success" for x in outcome]),
         np.array(moved, np.float64),
         np.array(records, np.float64),
@@ -88,9 +88,15 @@ def gather(events: Sequence[AccessEvent]) -> Gathered:
         _names([r.id for r in recipients]),
         _names([r.domain for r in recipients]),
         _names([r.type for r in recipients]),
-        _names([r.clearance for r in recipients]),
+        _names(_folded([r.clearance for r in recipients])),
         np.array([r.size or 1 for r in recipients], np.float64),
     )
+
+
+def _folded(rungs: Sequence[str | None]) -> list[str | None]:
+    """Classifications in lower case: RESTRICTED is no other class than restricted."""
+    folded = {rung: rung.lower() if rung else rung for rung in set(rungs)}
+    return [folded[rung] for rung in rungs]
 
 
 def _names(values: Sequence[str | None]) -> Names:

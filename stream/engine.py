@@ -94,7 +94,7 @@ class Engine:
         self.settings = settings
         self.state = State(settings.state_mib)
         self.episodes = Episodes(settings.classifications)
-        self._ladder = np.array([name_hash(rung) for rung in settings.classifications], np.uint64)
+        self._ladder = np.array([name_hash(rung.lower()) for rung in settings.classifications], np.uint64)
         self._own = np.array([name_hash(domain) for domain in settings.domains], np.uint64)
         self._shifts: dict[int, float] = {}  # when each level last changed, as far as was told
         self._restored = False

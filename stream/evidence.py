@@ -304,7 +304,7 @@ def _party(ladder: tuple[str, ...], k: int, kept: Kept, at: int, derived: float)
         return kept.domains[at]
     if k == CLOSENESS:
         return _CLOSE[int(derived)]
-    data = f"{event.classification} data" if event.classification in ladder else "data of unknown class"
+    data = f"{event.classification} data" if kept.rung >= 0 else "data of unknown class"
     where = (
         "outside the organisation"
         if derived == 0

@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -61,7 +62,9 @@ def run(settings: Settings) -> int:
     for library in ("aiokafka", "kafka", "faust", "mode"):
         # With the broker away they log tens of lines a second; what matters of it is said here.
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    return asyncio.run(_serve(make_app(settings, listening)))
+    # Each partition keeps its own threshold, and all of them together keep to the budget.
+    share = replace(settings, alerts_per_day=settings.alerts_per_day / partitions)
+    return asyncio.run(_serve(make_app(share, listening)))
 
 
 async def _serve(app: Any) -> int:

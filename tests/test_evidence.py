@@ -285,7 +285,6 @@ def test_every_event_over_the_threshold_opens_an_alert_or_is_counted_as_merged(s
     assert loud == opened + said.merged
 
 
-@pytest.mark.xfail(reason="before the first event the threshold is 0 bits, which that event reaches")
 def test_the_first_event_of_all_is_not_over_the_threshold(said):
     """Nothing is known yet, so nothing is strange."""
     assert said.score[0] == 0

@@ -146,3 +146,26 @@ def test_a_usual_tool_used_with_another_action_is_seen():
     twin, _ = scored(grants("read"))
     assert scores["x"] > 5
     assert twin["x"] < 1
+
+
+def test_a_class_in_capitals_is_the_same_class():
+    """Otherwise RESTRICTED data would be of no known class, and nobody would lack the clearance."""
+    event = {
+        "event_id": "e",
+        "time": START,
+        "agent_id": "a",
+        "action": "share",
+        "resource": "crm/customers/1",
+        "recipients": [{"id": "all", "clearance": "Internal"}],
+    }
+    engine = Engine(load({}))
+    ran = engine.run(
+        engine.decode(
+            [msgspec.json.encode(event | {"event_id": c, "classification": c}) for c in ("restricted", "RESTRICTED")],
+            range(2),
+        )
+    )
+    assert ran.batch is not None
+    assert ran.batch.rung.tolist() == [3, 3]
+    assert ran.batch.clearance.tolist() == [1, 1]
+    assert len(set(ran.batch.classification.hash.tolist())) == 1

@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -206,7 +207,8 @@ class Site:
         lines = [r.value if r.value and b"\n" not in r.value else b"{}" for r in self.read(EVENTS, partition)]
         events, alerts = self.folder / "events.jsonl", self.folder / "alerts.jsonl"
         events.write_bytes(b"\n".join(lines) + b"\n")
-        engine, _ = replay(self.settings, [str(events)], None, str(alerts), None)
+        share = replace(self.settings, alerts_per_day=self.settings.alerts_per_day / self.partitions())
+        engine, _ = replay(share, [str(events)], None, str(alerts), None)
         return engine, alerts.read_bytes().splitlines()
 
 
