@@ -169,9 +169,7 @@ def keep(event: AccessEvent, e: int, b: Batch, s: Scores, window_bits: float) ->
 def evidence(ladder: tuple[str, ...], kept: Kept) -> list[Evidence]:
     """What was strange about an event, strongest first, then what belongs into the sentence though it is not strange."""
     d = np.frombuffer(kept.detail, np.float32).tolist()
-    items = [
-        _fact(ladder, k, kept, d) if k < N_FACTS else _tail(k, kept, d) for k in range(N_SIGNALS) if d[PAID + k] > 0
-    ]
+    items = [_fact(k, kept, d) if k < N_FACTS else _tail(k, kept, d) for k in range(N_SIGNALS) if d[PAID + k] > 0]
     if kept.window_bits > 0:
         sums = ", ".join(f"{number(x)} {name}" for name, x in zip(FEATURES[:5], kept.window, strict=False) if x >= 0.5)
         items.append(
@@ -234,7 +232,7 @@ def _text(column: Any, i: int) -> str:
     return bytes(column.buffer[int(column.low[i]) : int(column.high[i])]).decode("utf-8", "replace")
 
 
-def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Evidence:
+def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     event = kept.event
     row = d[FACT + k * FACT_WIDTH :]
     at = int(row[5])
@@ -262,7 +260,7 @@ def _fact(ladder: tuple[str, ...], k: int, kept: Kept, d: list[float]) -> Eviden
     elif k == ACTION:
         observed = f"{event.action} with {event.tool}"
     elif k in {RECIPIENT, CLOSENESS, DOMAIN, FLOW}:
-        observed = _party(ladder, k, kept, at, row[6])
+        observed = _party(k, kept, at, row[6])
     elif k == OWNER:
         observed = _OWNER[int(row[6])]
     else:
@@ -295,7 +293,7 @@ def _condition(k: int) -> str:
     return CONDITION.get(SIGNALS[k].name, SIGNALS[k].name)
 
 
-def _party(ladder: tuple[str, ...], k: int, kept: Kept, at: int, derived: float) -> str:
+def _party(k: int, kept: Kept, at: int, derived: float) -> str:
     event = kept.event
     recipient = (event.recipients or ())[at]
     if k == RECIPIENT:
