@@ -177,9 +177,13 @@ def _amount(e: Evidence) -> str:
     return f"{say(x)}{word} in one call of {tool} {_usual(e, say)}"
 
 
+def _in_unit(e: Evidence) -> Callable[[float], str]:
+    return size if e.baseline.get("unit") == "bytes" else number
+
+
 def _series(e: Evidence) -> str:
     b = e.baseline
-    unit = size if b["unit"] == "bytes" else number
+    unit = _in_unit(e)
     word = "" if b["unit"] == "bytes" else " records"
     way = "more" if float(e.observed) > b["typical"] else "less"
     return f"{unit(float(e.observed))}{word} in one call of {plain(str(b['tool']), 48)} is {way} than its beat foretells: about {unit(b['typical'])} at this hour"
@@ -264,7 +268,7 @@ def _had(e: Evidence, event: Did) -> str:
         "outcome": f"had the call not ended “{observed}”",
         "action": f"had it usually done “{plain(observed)}”",
         "off_hours": "had its sessions begun when it usually works",
-        "rhythm": f"had the amount been near the {number(e.baseline.get('typical', 0.0))} that were foreseen",
+        "rhythm": f"had it been near the {_in_unit(e)(e.baseline.get('typical', 0.0))} that its beat foretold",
         "flow": "had it usually sent such data to such recipients"
         if many
         else f"had it usually sent {plain(observed)}",
