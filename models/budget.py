@@ -13,18 +13,17 @@ from __future__ import annotations
 from typing import Any
 
 from models.compiled import inline
-from models.state import ALL_BUDGET, SCORE_BINS
+from models.state import ALL_BUDGET, SCORE_BINS, START
 from models.table import Array
 
 LOWEST = 10  # half bits: with less than 5 bits an event is no evidence (`models.loop.KEEP`), whatever the budget
-START = 40  # half bits: until scores have been seen
 STEP = 2.0  # steps a bit
 
 
 @inline
 def threshold(fleet: Any) -> float:
     """The score from which an alert opens."""
-    return float((fleet[0].bin or START) / STEP)
+    return float(fleet[0].bin / STEP)
 
 
 @inline

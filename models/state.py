@@ -24,6 +24,7 @@ AGES = 12  # agents are compared at the same age: the power of two of the events
 BINS = 64  # of a tail
 TAIL_SCALE = 8.0  # bins per doubling of 1 + x
 SCORE_BINS = 512  # of the alert budget, half a bit each
+START = 40  # half bits: the alert threshold until scores have been seen
 RING = 32  # contacts of a party; days of a level
 USUAL = 8  # values remembered by name for each fact of an agent
 TEXT = 64  # bytes of a name
@@ -200,6 +201,7 @@ class State:
             t.tally = self.tally[i]
         self["fleet"].tally[0] = 1
         self["fleet"].head["tau"] = 8.0
+        self["fleet"].head["bin"] = START
 
     def __getitem__(self, name: str) -> Table:
         return self.tables[TABLES.index(name)]
