@@ -228,7 +228,7 @@ def test_zero_is_an_amount():
 
 def test_a_rung_is_the_place_on_the_ladder():
     """What is not on the ladder is kept, and has no rung."""
-    rungs = {"public": 0, "internal": 1, "confidential": 2, "restricted": 3, "secret": -1, "Public": -1}
+    rungs = {"public": 0, "internal": 1, "confidential": 2, "restricted": 3, "secret": -1, "Public": 0}
     assert {c: int(one(classification=c).rung[0]) for c in rungs} == rungs
     assert {c: int(to("bot", clearance=c).clearance[0]) for c in rungs} == rungs
     assert one(classification="secret").classification.hash[0] == name_hash("secret")

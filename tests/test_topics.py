@@ -172,7 +172,7 @@ def test_at_its_usual_address_either_way_to_start_one_is_named():
 def test_make_kafka_listens_on_the_port_that_is_asked_for(given, port):
     """And `PORT` of the environment, which other programs read, is not meant for it."""
     told = subprocess.run(
-        ["make", "-n", "kafka", *given],
+        ["make", "--no-print-directory", "-n", "kafka", *given],
         cwd=ROOT,
         env=os.environ | {"PORT": "1"},
         capture_output=True,
