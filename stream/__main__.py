@@ -185,7 +185,7 @@ def topics(partitions: int | None, replication: int) -> None:
     settings = load()
     from stream.topics import ensure_topics  # noqa: PLC0415
 
-    drift = ensure_topics(settings, partitions, replication)
+    drift = ensure_topics(settings, partitions, replication, created=lambda line: click.echo(line, err=True))
     for line in drift:
         click.echo(line)
     if drift:

@@ -41,11 +41,13 @@ def play(
         settings = replace(settings, domains=(HOME,))
     engine = Engine(settings)
     alerts: list[Alert] = []
+    shown: dict[str, str] = {}
     numbered = ((i * BATCH + 1, [encode(e) for e in part]) for i, part in enumerate(_batched(simulation.events, BATCH)))
     for done in scored(engine, numbered):
         alerts += done.alerts
         for alert in done.alerts:
-            if alert.revision == 1:
+            if shown.get(alert.alert_id) != alert.severity:  # it opens, or is worse than it was
+                shown[alert.alert_id] = alert.severity
                 show(alert)
         tick(len(done.events))
     return alerts
@@ -89,7 +91,8 @@ def _during(change: Change, agent_id: str, low: float, high: float) -> bool:
 def alert_text(alert: Alert) -> str:
     """An alert for a terminal: one line, and the sentence below it."""
     severity = click.style(f"{alert.severity.upper():8}", fg=COLOURS[alert.severity], bold=True)
-    head = f"{alert.time[:16].replace('T', ' ')}  {severity}  {click.style(alert.title, bold=True)}"
+    worse = " (raised)" if alert.revision > 1 else ""
+    head = f"{alert.time[:16].replace('T', ' ')}  {severity}  {click.style(alert.title, bold=True)}{worse}"
     body = textwrap.fill(alert.reason, 110, initial_indent=" " * 4, subsequent_indent=" " * 4)
     return f"{head}\n{body}" if alert.severity != "low" else head
 

@@ -66,8 +66,6 @@ _USUAL_OF = {
     RESOURCE: BRANCH,
     FLOW: RECIPIENT,
     CLOSENESS: RECIPIENT,
-    OUTCOME: TOOL,
-    OWNER: ROOT,
     TRANSITION: TOOL,
 }
 _CLOSE = (
@@ -80,6 +78,11 @@ _CLOSE = (
     "a recipient that no agent has sent to before",
 )
 # Where one is usual, so is the other.
+_EXPECTED = {
+    ACTION: "another action with this tool",
+    OUTCOME: "success",
+    OWNER: "the usual one for the person it acts for",
+}
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _IMPLIES = {TRANSITION: (TOOL,), ACTION: (TOOL,)}
 _OWNER = {
@@ -236,7 +239,6 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     event = kept.event
     row = d[FACT + k * FACT_WIDTH :]
     at = int(row[5])
-    usual = _usual(kept, _USUAL_OF.get(k, k)) if k != ACTION else []
     observed: str
     if k == PERMISSION:
         observed = (event.scopes or ("",))[at]
@@ -266,7 +268,7 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     else:
         observed = event.tool or event.action
     observed = observed[:MOST_TEXT]
-    expected = expected_values(usual) if k != ACTION else "another action with this tool"
+    expected = _EXPECTED.get(k) or expected_values(_usual(kept, _USUAL_OF.get(k, k)))
     numbers: dict[str, float] = {"own": round(row[0], 2), "of": round(row[1]), "distinct": round(row[4], 1)}
     if event.agent_type is not None:
         numbers["peers"] = round(row[2], 2)

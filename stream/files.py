@@ -177,6 +177,13 @@ class _Rejoined:
         return self._source.read(size)
 
 
+def readable(path: str) -> None:
+    """Raises `InputError` if a file cannot be opened. Pipes are not tried: what is read of them is gone."""
+    if path != "-" and (Path(path).is_file() or Path(path).is_dir() or not Path(path).exists()):
+        with Lines(path):
+            pass
+
+
 class Output:
     """A file of results: written beside its path and moved there by `keep`, so a reader never meets half of one.
 
@@ -191,6 +198,10 @@ class Output:
         self._target = Path()
         if path is None:
             return
+        if path.endswith((".gz", ".zst")) and not path.startswith(("/dev/", "/proc/")):
+            raise OutputError(
+                f"{path}: results are written as they are; leave the ending out, or write to - and pipe that through gzip"
+            )
         try:
             if path == "-":
                 self._file = sys.stdout.buffer

@@ -88,7 +88,7 @@ DRIFTS = Counter(
 )
 EVICTIONS = Counter(
     "strayline_evictions",
-    "Baseline rows that gave way to others because the state is full.",
+    "Baseline rows that gave way to others: their table is full, or, now and then, their neighbourhood in it.",
     ["table"],
     registry=REGISTRY,
 )

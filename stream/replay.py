@@ -17,7 +17,7 @@ from models.budget import STEP
 from stream.codec import encode_lines, reject_line
 from stream.engine import Engine, Scored
 from stream.errors import InputError
-from stream.files import Lines, Output
+from stream.files import Lines, Output, readable
 from stream.settings import Settings
 
 log = structlog.get_logger()
@@ -83,6 +83,8 @@ def replay(
 
     Raises `InputError` (what was read is scored and written all the same) and `OutputError` (nothing is written).
     """
+    for path in paths:  # a name mistyped must not cost the results of the run before
+        readable(path)
     engine = Engine(settings)
     outputs = [Output(path) for path in (scores, alerts, rejects)]
     events = refused = opened = messages = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -33,13 +34,20 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _domains(text: str) -> tuple[str, ...]:
-    return tuple(w.lower() for w in _words(text))
+    domains = tuple(w.lower() for w in _words(text))
+    for domain in domains:
+        if not re.fullmatch(r"[\w-]+(\.[\w-]+)*", domain):
+            raise ValueError(
+                f"{domain!r} is no domain; needs names such as corp.example, separated by commas, without @, * or https://"
+            )
+    return domains
 
 
 def _ladder(text: str) -> tuple[str, ...]:
-    rungs = _words(text)
-    if not 1 <= len(rungs) <= 16:
-        raise ValueError("needs 1 to 16 names, lowest first, separated by commas")
+    rungs = tuple(part.strip() for part in text.split(","))
+    folded = {rung.lower() for rung in rungs}
+    if not 1 <= len(rungs) <= 16 or "" in rungs or len(folded) < len(rungs) or ";" in text:
+        raise ValueError("needs 1 to 16 different names, lowest first, separated by commas")
     return rungs
 
 

@@ -347,14 +347,23 @@ def test_a_compressed_file_that_was_changed_on_the_way_is_damaged(how, events, s
     assert (tmp_path / "scores.out").exists()
 
 
-def test_a_file_that_cannot_be_opened_stops_the_run_after_those_before_it(events, strayline, tmp_path):
-    """Missing, or a folder: exit status 1 with the path and the reason."""
+def test_a_file_that_cannot_be_opened_stops_the_run_before_anything_is_touched(events, strayline, tmp_path):
+    """Missing, or a folder: exit status 1 with the path and the reason; the results of the run before are as they were."""
     first = written(tmp_path / "first", events)
+    assert strayline("replay", first, *into(tmp_path)).status == 0
+    before = results(tmp_path)
     for second, reason in ((tmp_path / "missing", "No such file"), (tmp_path, "Is a directory")):
         said = strayline("replay", first, second, first, *into(tmp_path))
         assert said.status == 1
         assert said.err.startswith(f"strayline: cannot read {second}: {reason}")
-        assert len(results(tmp_path).scores.splitlines()) == len(events)
+        assert results(tmp_path) == before
+
+
+def test_results_under_a_packed_name_are_refused(strayline, tmp_path):
+    """They are written plain, and would be taken for damaged."""
+    said = strayline("replay", written(tmp_path / "in", [event(1)]), "--scores", tmp_path / "scores.gz")
+    assert said.status == 1
+    assert "pipe that through gzip" in said.err
 
 
 def test_a_line_that_is_far_too_long_is_rejected_and_the_rest_is_scored(replayed, tmp_path):

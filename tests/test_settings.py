@@ -129,3 +129,19 @@ def test_the_kafka_settings_reach_the_worker():
     assert [str(url) for url in app.conf.broker] == ["batches://one:1", "batches://two:2"]
     assert app.conf.id == "watch"
     assert app.conf.consumer_group_instance_id == "w-1"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("STRAYLINE_DOMAINS", x)
+            for x in ("@corp.example", "*.corp.example", "https://corp.example", "a.example;b.example", "no domain")
+        ),
+        *(("STRAYLINE_CLASSIFICATIONS", x) for x in ("a,,b", "a,A", "public;internal", "")),
+    ],
+)
+def test_a_list_that_is_not_one_is_refused(name, value):
+    """Taken as it stands it would put the organisation outside of itself, or every class off the ladder."""
+    with pytest.raises(SettingsError, match=name):
+        load({name: value})
