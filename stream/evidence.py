@@ -131,12 +131,14 @@ class Kept(msgspec.Struct):
         scopes: Sequence[str] = event.scopes or ()
         if len(parties) + len(scopes) > MOST_ENTRIES:
             return True
-        texts = [
+        texts = (
             event.event_id, event.agent_id, event.agent_type, event.agent_version, event.principal, event.session_id, event.action, event.tool,
             event.resource, self.root, self.branch, event.classification, *scopes, *self.domains,
-        ]  # fmt: skip
-        texts += [text for r in parties for text in (r.id, r.domain, r.clearance)]
-        return sum(len(text) for text in texts if text) + _length(event.attributes) > MOST_KEPT
+        )  # fmt: skip
+        length = len("".join(filter(None, texts))) + _length(event.attributes)
+        for r in parties:
+            length += len(r.id) + len(r.domain or "") + len(r.clearance or "")
+        return length > MOST_KEPT
 
 
 def _length(attributes: dict[str, msgspec.Raw] | None) -> int:
@@ -280,19 +282,25 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     )
 
 
-def _next(k: int, d: list[float]) -> dict[str, float]:
-    """What the next of its group would pay, were this signal silent."""
-    rest = [
-        float(WEIGHT_OF[j] * (d[BITS + j] - DEAD_OF[j]))
+def _condition(k: int) -> str:
+    return CONDITION.get(SIGNALS[k].name, SIGNALS[k].name)
+
+
+# Of each signal, the others of its group that another condition stands for: place of their bits, weight, dead zone.
+_RIVALS = [
+    [
+        (BITS + j, float(WEIGHT_OF[j]), float(DEAD_OF[j]))
         for j in range(N_SIGNALS)
         if GROUP_OF[j] == GROUP_OF[k] and _condition(j) != _condition(k) and j not in _IMPLIES.get(k, ())
     ]
-    most = round(max(rest, default=0.0), 2)
+    for k in range(N_SIGNALS)
+]
+
+
+def _next(k: int, d: list[float]) -> dict[str, float]:
+    """What the next of its group would pay, were this signal silent."""
+    most = round(max((weight * (d[at] - dead) for at, weight, dead in _RIVALS[k]), default=0.0), 2)
     return {"next_bits": most} if most > 0 else {}
-
-
-def _condition(k: int) -> str:
-    return CONDITION.get(SIGNALS[k].name, SIGNALS[k].name)
 
 
 def _party(k: int, kept: Kept, at: int, derived: float) -> str:
