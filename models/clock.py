@@ -25,6 +25,12 @@ SETTLE = 20
 
 
 @inline
+def weekend(time: float) -> bool:
+    """Whether a time is on a Saturday or Sunday, UTC."""
+    return int(time // DAY + 3) % 7 >= 5
+
+
+@inline
 def advance(fleet: Any, time: float, agent: Key, agents: int, known: bool) -> int:
     """Move the clock for an event of an agent, `known` if it has a history, one of `agents`; its mark (0, LATE or SKEWED)."""
     f = fleet[0]

@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from models import clock
 from models.compiled import inline
 from models.state import HALF_HOURS
 from models.table import Array
 
-DAY, HALF_HOUR = 86400.0, 1800.0
+HALF_HOUR = 1800.0
 NEAR = np.array([0.1, 0.3, 0.6, 1.0, 0.6, 0.3, 0.1])
 OTHER_DAYS = 0.15  # what weekdays say of weekends
 OWN, PEERS = 3.0, 0.3  # starts that the cohort, and the prior, are worth
@@ -33,10 +34,15 @@ APART = 600.0  # seconds: sessions that begin closer together are one start
 
 
 @inline
+def _slot(time: float) -> tuple[int, int]:
+    """The half hour of the day, and where its half of the week begins in a profile."""
+    return int(time // HALF_HOUR) % HALF_HOURS, HALF_HOURS if clock.weekend(time) else 0
+
+
+@inline
 def surprise(own: Array, peers: Array, time: float, fade: float) -> tuple[float, float, float]:
     """Bits of a start at this time, the agent's smoothed count near it, and its count of all starts. Rows are profiles."""
-    at = int(time // HALF_HOUR) % HALF_HOURS
-    half = HALF_HOURS if int(time // DAY + 3) % 7 >= 5 else 0
+    at, half = _slot(time)
     other = HALF_HOURS - half
     near = peers_near = total = peers_total = 0.0
     for j in range(len(NEAR)):
@@ -53,10 +59,10 @@ def surprise(own: Array, peers: Array, time: float, fade: float) -> tuple[float,
 
 
 @inline
-def add_up(agents: Any, ag: int, bits: float, clock: float) -> float:
+def add_up(agents: Any, ag: int, bits: float, clock_s: float) -> float:
     """The night's sum after a start of so many bits; 0 where this start adds nothing."""
-    agents[ag].night *= 2.0 ** (-(clock - agents[ag].night_at) / HALF_LIFE)
-    agents[ag].night_at = clock
+    agents[ag].night *= 2.0 ** (-(clock_s - agents[ag].night_at) / HALF_LIFE)
+    agents[ag].night_at = clock_s
     if bits <= SLACK:
         return 0.0
     agents[ag].night += bits - SLACK
@@ -67,6 +73,6 @@ def add_up(agents: Any, ag: int, bits: float, clock: float) -> float:
 def learn(own: Array, peers: Array, time: float, bits: float, now: float) -> None:
     """Count a start of so many bits; `now` is the present weight of one event."""
     now *= max(LEAST, min(1.0, 2.0 ** (SLACK - bits)))
-    at = int(time // HALF_HOUR) % HALF_HOURS + (HALF_HOURS if int(time // DAY + 3) % 7 >= 5 else 0)
-    own[at] += now
-    peers[at] += now
+    at, half = _slot(time)
+    own[half + at] += now
+    peers[half + at] += now

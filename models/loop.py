@@ -334,7 +334,7 @@ def _score_amounts(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, call: Key) 
         w.tail[1 + k] = max(0.0, z)
         if not h.learned:
             continue
-        if k == 2:
+        if k == 2:  # the one amount that every call of a tool has
             on_beat = rhythm.beat(a.amounts, i, b.time[e])
         summed = amounts.add_up(a.amounts, c, i, z, h.clock)
         if k < RATE:

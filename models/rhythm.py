@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import math
 
+from models import clock
 from models.compiled import inline
 from models.state import HOURS
 from models.table import Array, Key, claim
 
-DAY, HOUR = 86400.0, 3600.0
+HOUR = 3600.0
 BEAT_RATE, BEAT_CALLS, BEAT_DEVIATION, BEAT_SHORTEST = 0.05, 10.0, 0.5, 3.5
 LEVEL, SPREAD, SEASON, ERROR, SHORT = 0.02, 0.002, 0.05, 0.01, 0.1
 CLIP, WIDEST, FLOOR = 10.0, 50.0, 1e-4
@@ -52,7 +53,7 @@ def beat(row: Array, i: int, time: float) -> bool:
 
 @inline
 def score(
-    head: Array, body: Array, dirty: Array, tally: Array, key: Key, x: float, time: float, clock: float, learned: bool
+    head: Array, body: Array, dirty: Array, tally: Array, key: Key, x: float, time: float, clock_s: float, learned: bool
 ) -> tuple[float, float, float]:
     """Bits of a log amount, its forecast and the spread of its errors; then learn it."""
     i, fresh = claim(head, dirty, tally, key)
@@ -60,8 +61,8 @@ def score(
         body[i, :] = 0.0
         head[i].level = x
         head[i].n = head[i].v = head[i].short = head[i].plain = head[i].shaped = head[i].peak = 0.0
-    head[i].w = clock
-    at = int(time // HOUR) % 24 + (24 if int(time // DAY + 3) % 7 >= 5 else 0)
+    head[i].w = clock_s
+    at = int(time // HOUR) % 24 + (24 if clock.weekend(time) else 0)
     known = at if body[i, HOURS + at] >= SEASON_DAYS else (at + 24) % HOURS
     season = body[i, known] if body[i, HOURS + known] >= SEASON_DAYS else 0.0
     n = head[i].n

@@ -14,6 +14,7 @@ import numpy as np
 
 from models import drift, loop, profile
 from models.batch import NOTABLE, WARMING, Batch, Scores, blank
+from models.budget import STEP
 from models.signals import KINDS
 from models.state import TABLES, State
 from models.table import Array, find
@@ -104,6 +105,11 @@ class Engine:
         except ValueError as reason:
             raise SettingsError(f"STRAYLINE_RIVER_DETECTOR: {reason}") from None
 
+    @property
+    def threshold(self) -> float:
+        """Bits from which an alert opens, at present."""
+        return float(self.state.fleet["bin"]) / STEP
+
     def decode(self, records: Sequence[bytes | None], positions: Sequence[int]) -> Decoded:
         """Raw records → events and their fields; `positions` (line numbers, offsets) go into rejects."""
         events, kept, rejects = decode(records, positions, self.settings.max_event_bytes)
@@ -139,12 +145,11 @@ class Engine:
         scored.unknown = self._unknown_classifications(decoded.events, b)
         merged = self.episodes.merged
         telling = np.flatnonzero((out.row >= 0) | (out.marks & NOTABLE > 0)).tolist()
-        turns = iter([*ran.turns, Turn(len(b.time), 0, 0.0, "")])
-        turn = next(turns)
+        told = 0
         for e in telling:
-            while turn.at <= e:
-                self._shifts[turn.entity] = turn.clock
-                turn = next(turns)
+            while told < len(ran.turns) and ran.turns[told].at <= e:
+                self._shifts[ran.turns[told].entity] = ran.turns[told].clock
+                told += 1
             clock = float(out.clock[e])
             alerts = self.episodes.add(
                 keep(scored.events[e], e, b, out, float(ran.paid[e])),
@@ -156,15 +161,13 @@ class Engine:
             )
             scored.alerts += alerts
             scored.alert_positions += [scored.positions[e]] * len(alerts)
-        while turn.whose:
-            self._shifts[turn.entity] = turn.clock
-            turn = next(turns)
         alerts = self.episodes.lapse(float(out.clock[-1]))
         scored.alerts += alerts
         scored.alert_positions += [scored.positions[-1]] * len(alerts)
         scored.merged = self.episodes.merged - merged
         scored.evicted = ran.evicted
         for turn in ran.turns:
+            self._shifts[turn.entity] = turn.clock
             scored.shifts[turn.whose] += 1
         return scored
 

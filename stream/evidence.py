@@ -77,13 +77,13 @@ _CLOSE = (
     "a new recipient at a known domain",
     "a recipient that no agent has sent to before",
 )
-# Where one is usual, so is the other.
 _EXPECTED = {
     ACTION: "another action with this tool",
     OUTCOME: "success",
     OWNER: "the usual one for the person it acts for",
 }
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+# Where one is usual, so is the other.
 _IMPLIES = {TRANSITION: (TOOL,), ACTION: (TOOL,)}
 _OWNER = {
     1: "bears the name of the person it acts for",

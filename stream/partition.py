@@ -240,7 +240,7 @@ class Partition:
         for name, gone in scored.evicted.items():
             metrics.EVICTIONS.labels(name).inc(gone)
         fleet = state.fleet
-        metrics.THRESHOLD.labels(number).set(fleet["bin"] / 2)
+        metrics.THRESHOLD.labels(number).set(self.engine.threshold)
         metrics.AGENTS.labels(number).set(int(state["agents"].tally[0]))
         metrics.WARMING.labels(number).set(max(0, int(fleet["warming"])))
         metrics.STATE.labels(number).set(state.nbytes)

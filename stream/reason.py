@@ -164,21 +164,19 @@ def _step(e: Evidence) -> str:
 
 def _usual(e: Evidence, say: Callable[[float], str]) -> str:
     b = e.baseline
+    high = (
+        "" if e.name.endswith("_sum") else f", rarely above {say(b['high'])}"
+    )  # of a sum, no single call need be rare
     peers = f", its peers {say(b['peers'])}" if "peers" in b else ""
-    return f"(usually {say(b['typical'])}, rarely above {say(b['high'])}{peers})"
-
-
-def _typical(e: Evidence, say: Callable[[float], str]) -> str:
-    peers = f", its peers {say(e.baseline['peers'])}" if "peers" in e.baseline else ""
-    return f"(usually {say(e.baseline['typical'])}{peers})"
+    return f"(usually {say(b['typical'])}{high}{peers})"
 
 
 def _amount(e: Evidence) -> str:
     say, word = (size, "") if e.name.startswith("bytes") else (number, " records")
     tool, x = plain(str(e.baseline["tool"]), 48), float(e.observed)
     word = word.removesuffix("s") if x == 1 else word
-    if e.name.endswith("_sum"):  # it is the sum that is rare: this call alone may not be
-        return f"its calls of {tool} have been moving more than usual, now {say(x)}{word} {_typical(e, say)}"
+    if e.name.endswith("_sum"):
+        return f"its calls of {tool} have been moving more than usual, now {say(x)}{word} {_usual(e, say)}"
     return f"{say(x)}{word} in one call of {tool} {_usual(e, say)}"
 
 
@@ -197,9 +195,7 @@ def _series(e: Evidence) -> str:
 def _calls(e: Evidence) -> str:
     tool, x = plain(str(e.baseline["tool"]), 48), float(e.observed)
     if e.name.endswith("_sum"):
-        return (
-            f"its sessions have been calling {tool} more often than usual, now {number(x)} times {_typical(e, number)}"
-        )
+        return f"its sessions have been calling {tool} more often than usual, now {number(x)} times {_usual(e, number)}"
     return f"{_count(x, 'calls')} of {tool} in one session {_usual(e, number)}"
 
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import structlog
 
-from models.budget import STEP
 from stream.codec import encode_lines, reject_line
 from stream.engine import Engine, Scored
 from stream.errors import InputError
@@ -140,7 +139,7 @@ def replay(
         opened,
         messages,
         *marked,
-        threshold=float(fleet["bin"]) / STEP,
+        threshold=engine.threshold,
         highest=highest,
         agents=int(engine.state["agents"].tally[0]),
         warming=max(0, int(fleet["warming"])),
