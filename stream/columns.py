@@ -55,11 +55,6 @@ class Gathered(NamedTuple):
     size: Array
 
 
-def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
-    """Turn events into columns. `ladder` holds the hashes of the classification ladder, lowest first."""
-    return hashed(gather(events), ladder)
-
-
 def gather(events: Sequence[AccessEvent]) -> Gathered:
     """Take events, at least one, apart."""
     (

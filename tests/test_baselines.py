@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any
 
-import msgspec
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream import baselines
@@ -18,17 +15,11 @@ from stream.codec import encode, encode_lines
 from stream.engine import Engine
 from stream.settings import load
 from stream.simulate import simulate
+from tests.shared import few, knowledge
 
 SETTINGS = load({})
 RINGS = (64, 128, 256, 2048)  # a flush has about fifteen changes
 
-few = settings(
-    deadline=None,
-    derandomize=True,
-    database=None,
-    max_examples=10,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
 many = settings(few, max_examples=300)
 
 
@@ -69,20 +60,10 @@ def feed(engine: Engine, values: list[bytes]) -> bytes:
     return encode_lines(scored.lines()) + encode_lines(scored.alerts)
 
 
-def rows(engine: Engine) -> dict[str, Any]:
-    """All that an engine knows: the rows in use by table and slot, and the open episodes."""
-    out: dict[str, Any] = {"episodes": sorted(map(msgspec.json.encode, engine.episodes.open.values()))}
-    for t in engine.state.tables:
-        used = np.flatnonzero((t.head["key"] != 0) | (t.layout.name == "fleet"))
-        body = t.body[used].tobytes() if t.layout.body[1] else b""
-        out[t.layout.name] = (len(t.head), used.tobytes(), t.head[used].tobytes(), body, t.tally.tolist())
-    return out
-
-
 def differing(a: Engine, b: Engine) -> list[str]:
     """Names, because the rows themselves are megabytes."""
-    other = rows(b)
-    return [name for name, found in rows(a).items() if found != other[name]]
+    other = knowledge(b)
+    return [name for name, found in knowledge(a).items() if found != other[name]]
 
 
 @few

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from models.batch import NONE, Batch, Text
 from stream.codec import AccessEvent, Recipient, decode
-from stream.columns import _names, _text, columns, name_hash, siphash
+from stream.columns import _names, _text, name_hash, siphash
 from stream.simulate import lines, simulate
+from tests.shared import columns
 
 ROOT = Path(__file__).parent.parent
 LADDER = np.array([name_hash(rung) for rung in ("public", "internal", "confidential", "restricted")], np.uint64)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.signals import KINDS
@@ -31,18 +31,11 @@ from stream.engine import Engine
 from stream.files import CHUNK, SLICE, Lines
 from stream.settings import PREFIX, load
 from stream.simulate import lines, simulate
+from tests.shared import few
 
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "stream"]
 MOST_OF_A_SLICE = 32_768 * SLICE  # a Zstandard block of 4 bytes may stand for 128 KiB
-
-few = settings(
-    deadline=None,
-    derandomize=True,
-    database=None,
-    max_examples=10,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
 
 
 class Records(list[bytes]):

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import loop
@@ -19,8 +19,10 @@ from models.clock import CONFIRM, SETTLE, TOLERANCE
 from models.state import LAYOUTS, TABLES, State
 from models.table import Array, find
 from stream.codec import AccessEvent, Recipient, decode
-from stream.columns import columns, name_hash
+from stream.columns import name_hash
 from stream.simulate import lines, simulate
+from tests import shared
+from tests.shared import columns, rows
 
 MIB = 16
 DAY = 86400.0
@@ -31,13 +33,7 @@ OWN = np.zeros(0, np.uint64)
 PER_EVENT = ("score", "own", "parts", "threshold", "marks", "clock")
 SEEDS = (3, 4)
 
-few = settings(
-    deadline=None,
-    derandomize=True,
-    database=None,
-    max_examples=15,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
+few = settings(shared.few, max_examples=15)
 
 
 class Events(list[AccessEvent]):
@@ -78,16 +74,6 @@ class Run:
     def same_as(self, other: Run) -> bool:
         """Whether both said the same of every event, to the last bit."""
         return all(self[name].tobytes() == other[name].tobytes() for name in PER_EVENT)
-
-
-def rows(state: State) -> dict[str, Any]:
-    """All rows in use, by table and slot, and how many they are."""
-    out = {}
-    for t in state.tables:
-        used = np.flatnonzero((t.head["key"] != 0) | (t.layout.name == "fleet"))
-        body = t.body[used].tobytes() if t.layout.body[1] else b""
-        out[t.layout.name] = (len(t.head), used.tobytes(), t.head[used].tobytes(), body, t.tally.tolist())
-    return out
 
 
 def pages(state: State) -> list[bytes]:

@@ -18,11 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import aiokafka
-import msgspec
-import numpy as np
 import pytest
 from aiokafka.structs import TopicPartition
 from kafka.admin import KafkaAdminClient
@@ -39,6 +37,7 @@ from stream.settings import load
 from stream.simulate import simulate
 from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, ensure_topics
 from stream.worker import listen
+from tests.shared import knowledge
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 60.0
@@ -234,16 +233,6 @@ def by_agent(alerts: Sequence[bytes]) -> dict[str, list[bytes]]:
     return out
 
 
-def rows(engine: Engine) -> dict[str, Any]:
-    """All that an engine knows: the rows in use by table and slot, and the open episodes."""
-    out: dict[str, Any] = {"episodes": sorted(map(msgspec.json.encode, engine.episodes.open.values()))}
-    for t in engine.state.tables:
-        used = np.flatnonzero((t.head["key"] != 0) | (t.layout.name == "fleet"))
-        body = t.body[used].tobytes() if t.layout.body[1] else b""
-        out[t.layout.name] = (len(t.head), used.tobytes(), t.head[used].tobytes(), body, t.tally.tolist())
-    return out
-
-
 def fleet(seed: int, agents: int = 16, days: int = 10, garbage: float = 0.01) -> list[Record]:
     """A simulated fleet's events, keyed by agent, and among them records that are no events."""
     rng = random.Random(seed)
@@ -344,7 +333,7 @@ class TestOneWorker:
         """Row for row: so another worker goes on as this one would have."""
         del worker
         engine, _ = fed.replayed()
-        assert rows(fed.baselines()) == rows(engine)
+        assert knowledge(fed.baselines()) == knowledge(engine)
 
     def test_it_tells_how_it_is(self, worker):
         """To Kubernetes, and to whoever asks with curl."""
@@ -417,7 +406,7 @@ def test_after_any_number_of_kills_alerts_and_baselines_are_those_of_replay(site
         assert worker.stop() == 0
     engine, expected = site.replayed()
     assert [r.value for r in site.read(ALERTS)] == expected
-    assert rows(site.baselines()) == rows(engine)
+    assert knowledge(site.baselines()) == knowledge(engine)
     assert len(site.read(REJECTED)) == rejects
 
 
@@ -523,7 +512,7 @@ def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
     for n in range(2):
         engine, alerts = site.replayed(n)
         expected += alerts
-        assert rows(site.baselines(n)) == rows(engine)
+        assert knowledge(site.baselines(n)) == knowledge(engine)
     assert site.alerts() == by_agent(expected)
 
 
@@ -582,7 +571,7 @@ def test_a_worker_that_was_paused_and_replaced_does_no_harm(site, heir):
             assert new.stop() == 0
     engine, expected = site.replayed()
     assert [r.value for r in site.read(ALERTS)] == expected
-    assert rows(site.baselines()) == rows(engine)
+    assert knowledge(site.baselines()) == knowledge(engine)
 
 
 def test_without_a_broker_it_says_where_it_looked_and_how_to_start_one():

@@ -1,0 +1,45 @@
+"""What several test files read an engine with, and how long hypothesis may look where an example is a whole fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from hypothesis import HealthCheck, settings
+
+from models.batch import Batch
+from models.state import State
+from models.table import Array
+from stream.codec import AccessEvent
+from stream.columns import gather, hashed
+from stream.engine import Engine
+
+few = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=10,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+
+def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
+    """Events, at least one, as columns: both steps of the engine."""
+    return hashed(gather(events), ladder)
+
+
+def rows(state: State) -> dict[str, Any]:
+    """All rows in use, by table and slot, and how many they are."""
+    out = {}
+    for t in state.tables:
+        used = np.flatnonzero((t.head["key"] != 0) | (t.layout.name == "fleet"))
+        body = t.body[used].tobytes() if t.layout.body[1] else b""
+        out[t.layout.name] = (len(t.head), used.tobytes(), t.head[used].tobytes(), body, t.tally.tolist())
+    return out
+
+
+def knowledge(engine: Engine) -> dict[str, Any]:
+    """All that an engine knows: the rows in use, and the open episodes."""
+    return {"episodes": sorted(map(msgspec.json.encode, engine.episodes.open.values()))} | rows(engine.state)
