@@ -26,8 +26,12 @@ check: setup  ## format, lint, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: setup  ## speed and detection, beside their peers
+bench: .venv/.bench  ## speed, detection and transport, beside their peers
 	$(BIN)/python -m benchmarks
+
+.venv/.bench: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	@touch $@
 
 kafka: setup  ## a real single-node Kafka from Maven Central on localhost:9092 (or PORT=9093), in the foreground
 	$(BIN)/python -m benchmarks.kafka --port $(PORT)

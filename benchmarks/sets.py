@@ -13,16 +13,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stream.settings import PREFIX
+from stream.engine import Engine, warm_up
+from stream.settings import PREFIX, load
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SHARED") or ROOT.parent / "shared")
 WARM_UP_DAYS = 3.0
+BATCH = 4096
 SHORT_DAYS = 6.0  # a set no longer than this would lose half of itself, or all, to the warm-up
 FLEETS = ("fleet-101", "fleet-102", "fleet-103", "fleet-104")
 FLEETS_MEAN = "mean of fleet-101..104"
@@ -79,21 +82,26 @@ def _labelled_set(folder: Path, name: str) -> LabelledSet:
     return LabelledSet(name, events, folder / f"{name}.labels.jsonl.gz", settings, warm_up)
 
 
+def lines(path: Path) -> list[bytes]:
+    """The lines of a file, compressed or not."""
+    data = path.read_bytes()
+    return (gzip.decompress(data) if path.suffix == ".gz" else data).splitlines()
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """The values of a file of JSON Lines, compressed or not."""
-    data = path.read_bytes()
-    return [json.loads(line) for line in (gzip.decompress(data) if path.suffix == ".gz" else data).splitlines()]
+    return [json.loads(line) for line in lines(path)]
 
 
 @cache
 def evaluator(shared: Path = SHARED) -> Any:
-    """The module `tools/evaluate.py`; the events of the last set stay parsed, since a dozen scores are judged on each."""
+    """The module `tools/evaluate.py`; the events of the last sets stay parsed, since a dozen scores are judged on each."""
     spec = importlib.util.spec_from_file_location("strayline_evaluate", shared / "tools" / "evaluate.py")
     if spec is None or spec.loader is None:
         raise ImportError(f"{shared / 'tools' / 'evaluate.py'} is not a Python file")
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.Bench = lru_cache(maxsize=1)(module.Bench)
+    module.Bench = lru_cache(maxsize=16)(module.Bench)
     return module
 
 
@@ -113,7 +121,7 @@ def ranking(judged: Mapping[str, Any]) -> dict[str, float]:
 
 
 def alerting(judged: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a judgement of alerts: how many a day, what share is true, what share of incidents they tell, true/all by severity."""
+    """Of a judgement of alerts: how many a day, what share is true, what share of incidents they tell and how soon, true/all by severity."""
     a = judged["alerts"]
     severity = {k: a["per_severity"].get(k, [0, 0]) for k in ("critical", "high", "medium", "low")}
     return {
@@ -121,6 +129,7 @@ def alerting(judged: Mapping[str, Any]) -> dict[str, Any]:
         "false_per_day": a["false_alerts_per_day"],
         "precision": a["precision"],
         "recall": a["incident_recall"],
+        "delay_minutes": a["delay_minutes_median"],
         "severity": severity,
     }
 
@@ -147,3 +156,15 @@ def replay(
     done = subprocess.run(command, cwd=where, env=environment(settings), capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+
+
+def play(records: Sequence[bytes], settings: Mapping[str, str]) -> tuple[Engine, list[float], float]:
+    """The engine after these records, in this process and on one thread; the scores; and the seconds it took to decode, score and tell."""
+    engine = Engine(load(settings))
+    warm_up(engine.settings)
+    scores: list[float] = []
+    begin = time.perf_counter()
+    for i in range(0, len(records), BATCH):
+        part = records[i : i + BATCH]
+        scores += engine.score(engine.decode(part, range(i, i + len(part)))).score.tolist()
+    return engine, scores, time.perf_counter() - begin

@@ -81,10 +81,15 @@ def stages(settings: Settings, rounds: int, plain: Path, folder: Path) -> dict[s
     return per_event
 
 
+def state_bytes(engine: Engine) -> dict[str, float]:
+    """Bytes of the rows in use, by table."""
+    return {t.layout.name: int(t.tally[0]) * (t.nbytes / len(t.head)) for t in engine.state.tables}
+
+
 def memory(engine: Engine) -> dict[str, float]:
     """Rows in use and the rooms kept for them, by agent; and half-space trees of River, for one agent, as the interpreter counts them."""
     agents = int(engine.state["agents"].tally[0])
-    used = sum(int(t.tally[0]) * (t.nbytes / len(t.head)) for t in engine.state.tables)
+    used = sum(state_bytes(engine).values())
     events = [
         {"event_id": "", "agent_id": str(i), "action": "read", "bytes": j, "tool": str(j % 7)}
         for i, j in itertools.product(range(3), range(300))

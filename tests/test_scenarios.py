@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
+from benchmarks import scenarios
 from stream.alert import SEVERITIES
-from stream.demo import HOME
-from stream.engine import Engine
-from stream.settings import load
-from stream.simulate import KINDS, Simulation, lines, simulate
+from stream.simulate import KINDS
 
-# What is not found at five alerts a day over this fleet, and why. An improvement must take its entry away.
+# What is not found at five alerts a day over the demo's fleet, and why. An improvement must take its entry away.
 MISSED = {
     "slow_drip": "each day is ordinary; only the sum over days is not, and it goes to a known partner",
     "dormant_scope": "the permission was used in the first days and has faded by a few bits only",
@@ -20,62 +16,58 @@ MISSED = {
 }
 
 
-def run(simulation: Simulation) -> tuple[dict[str, float], list]:
-    engine = Engine(replace(load({}), domains=(HOME,)))
-    records = list(lines(simulation))
-    scores: dict[str, float] = {}
-    alerts = []
-    for i in range(0, len(records), 4096):
-        part = records[i : i + 4096]
-        done = engine.score(engine.decode(part, range(len(part))))
-        scores |= {e.event_id: float(s) for e, s in zip(done.events, done.score, strict=True)}
-        alerts += done.alerts
-    return scores, alerts
-
-
 @pytest.fixture(scope="module")
 def incidents():
-    simulation = simulate(1)
-    return simulation, *run(simulation)
+    return scenarios.case("demo")
 
 
 @pytest.fixture(scope="module")
 def twins():
-    simulation = simulate(1, twins=True)
-    return simulation, *run(simulation)
+    return scenarios.case("demo", twins=True)
 
 
-def naming(case, kind):
-    """The planted one of a kind, its largest score, and the alerts whose evidence names one of its events."""
-    simulation, scores, alerts = case
-    planted = next(i for i in simulation.incidents if i.kind == kind)
-    ids = set(planted.event_ids)
-    named = [a for a in alerts if any(ids & set(e.event_ids) for e in a.evidence)]
-    return planted, max(scores[i] for i in ids), named
+def test_detection_is_what_the_reviewed_file_says():
+    """A change of detection shows as a diff of one file, for each scenario by its name."""
+    changed = scenarios.difference(scenarios.told())
+    assert not changed, (
+        f"\n{changed}\n\nDetection has changed. If that is meant: `{scenarios.REWRITE}` rewrites the file; "
+        "review its diff, and put it into CHANGELOG's Detection section."
+    )
+
+
+def test_a_change_is_shown_by_the_name_of_its_scenario(monkeypatch, tmp_path):
+    """And a file that is missing shows every line."""
+    monkeypatch.setattr(scenarios, "EXPECTED", tmp_path / "detection.txt")
+    now = "a.one found\na.two missed\n"
+    assert scenarios.difference(now).splitlines()[3:] == ["+a.one found", "+a.two missed"]
+    scenarios.EXPECTED.write_text("a.one found\na.two found\n")
+    assert scenarios.difference(now).splitlines()[3:] == ["-a.two found", "+a.two missed"]
+    scenarios.EXPECTED.write_text(now)
+    assert scenarios.difference(now) == ""
 
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k not in MISSED])
 def test_an_incident_is_named_by_an_alert_and_scores_above_its_twin(kind, incidents, twins):
-    _, score, named = naming(incidents, kind)
+    _, score, named = incidents.of(kind)
     assert named
-    assert score > naming(twins, kind)[1]
+    assert score > twins.of(kind)[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_harmless_twin_raises_nothing_above_medium(kind, twins):
-    _, _, named = naming(twins, kind)
+    _, _, named = twins.of(kind)
     assert all(SEVERITIES.index(a.severity) <= SEVERITIES.index("medium") for a in named)
 
 
 @pytest.mark.parametrize("kind", MISSED)
 def test_what_is_said_to_be_missed_is_missed(kind, incidents):
     """Known gaps are better than unknown ones."""
-    assert not naming(incidents, kind)[2]
+    assert not incidents.of(kind)[2]
 
 
 def test_the_incident_that_prompted_the_project_pages_somebody(incidents):
     """Who, what, to how many, and that nobody approved it."""
-    planted, _, named = naming(incidents, "flagship")
+    planted, _, named = incidents.of("flagship")
     first = named[0]
     assert first.agent_id == planted.agent_id
     assert first.severity == "critical"
