@@ -1,4 +1,4 @@
-"""`python -m benchmarks [speed] [detection] [transport] [ablation]`: what `make bench` prints, everything but the last by default.
+"""`python -m benchmarks [speed] [detection] [floods] [transport] [ablation] [robustness]`: by default the first four, what `make bench` prints.
 
 Each section prints its tables beside the peers of the same run and keeps the numbers in `bench-out/`.
 """
@@ -12,12 +12,14 @@ import time
 from benchmarks import transport
 from benchmarks.ablation import ablation
 from benchmarks.detection import detection
+from benchmarks.floods import floods
 from benchmarks.kafka import missing
 from benchmarks.report import save, say, table, warn
+from benchmarks.robustness import robustness
 from benchmarks.speed import speed
 
-SECTIONS = ("speed", "detection", "transport", "ablation")
-DEFAULT = SECTIONS[:3]
+SECTIONS = ("speed", "detection", "floods", "transport", "ablation", "robustness")
+DEFAULT = SECTIONS[:4]
 TRANSPORT_RECORDS = (
     100_000  # a third of what `python -m benchmarks.transport` reads: the slowest reader takes minutes over that
 )
@@ -55,6 +57,7 @@ def main() -> int:
     sections = args.sections or list(DEFAULT)
     if unknown := set(sections) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
+    sets = [name for name in args.sets.split(",") if name]
     begin = time.perf_counter()
     for section in SECTIONS:
         if section not in sections:
@@ -62,11 +65,15 @@ def main() -> int:
         if section == "speed":
             speed()
         elif section == "detection":
-            detection([name for name in args.sets.split(",") if name], peers=not args.no_peers)
+            detection(sets, peers=not args.no_peers)
         elif section == "transport":
             _transport()
+        elif section == "floods":
+            floods()
+        elif section == "robustness":
+            robustness(sets)
         else:
-            ablation()
+            ablation(sets)
     say(f"benchmarks: {time.perf_counter() - begin:.0f} s")
     return 0
 

@@ -6,9 +6,11 @@ import json
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import ablation, detection, peers, report, sets
+from benchmarks import ablation, detection, floods, midas, peers, report, robustness, sets
+from models.signals import SIGNALS
 from stream.settings import PREFIX
 
 judged_here = pytest.mark.skipif(
@@ -92,7 +94,15 @@ def test_alerts_are_counted_by_the_day_and_by_severity(tiny, tmp_path):
     assert told["severity"] == {"critical": [0, 0], "high": [1, 1], "medium": [0, 0], "low": [0, 1]}
 
 
-@pytest.mark.parametrize("name", peers.PEERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(name for name in peers.PEERS if name != peers.PYSAD),
+        pytest.param(
+            peers.PYSAD, marks=pytest.mark.skipif(peers.PYSAD not in peers.PEERS, reason="no PySAD: the extra `bench`")
+        ),
+    ],
+)
 def test_a_peer_scores_an_event_by_nothing_that_comes_after_it(name):
     """Other events behind the hundredth change nothing up to it, and the events behind it do get scores that can differ."""
     before, after = events(600)[:300], events(600)[300:]
@@ -145,12 +155,123 @@ def test_a_missing_folder_is_said_and_nothing_fails(monkeypatch, capsys, tmp_pat
     assert "DETECTION NOT MEASURED" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("group", ["scope", "drift"])
-def test_an_ablated_copy_pays_nothing_for_its_group_and_the_same_for_the_others(group, tmp_path):
+@pytest.mark.parametrize("off", ["tool", "all of drift"])
+def test_an_ablated_copy_pays_nothing_for_what_is_off_and_the_same_for_the_others(off, tmp_path):
     """The checkout itself keeps its weights."""
-    copy = runpy.run_path(str(ablation.without(group, tmp_path) / "models" / "signals.py"))
+    copy = runpy.run_path(str(ablation.without(ablation.OFF[off], tmp_path) / "models" / "signals.py"))
     for signal, weight in zip(copy["SIGNALS"], copy["WEIGHT_OF"], strict=True):
-        assert weight == (0.0 if signal.group == group else signal.weight)
+        assert weight == (0.0 if signal.name in ablation.OFF[off] else signal.weight)
+
+
+def test_every_signal_is_switched_off_once_alone_and_once_with_its_group_where_it_has_one():
+    """A signal that no ablation looks at could stay for nothing."""
+    alone = [of for of in ablation.OFF.values() if len(of) == 1]
+    assert sorted(alone) == sorted((s.name,) for s in SIGNALS)
+    groups = [{next(s.group for s in SIGNALS if s.name == name) for name in of} for of in ablation.OFF.values()]
+    assert all(len(group) == 1 for group in groups)
+
+
+def test_the_fleets_count_by_their_mean_in_the_worth_of_a_signal():
+    """And by themselves where not all of them were judged."""
+    on = {name: dict.fromkeys(detection.NUMBERS, 0.5) for name in sets.ORDER}
+    off = {name: dict.fromkeys(detection.NUMBERS, 0.5 - 0.1 * (name in sets.FLEETS)) for name in sets.ORDER}
+    worth = ablation.changes({ablation.ALL: on, "tool": off})["tool"]
+    assert worth[sets.FLEETS_MEAN]["recall_1"] == pytest.approx(-0.1)
+    assert worth["fleet-dev"]["recall_1"] == 0.0
+    assert not set(sets.FLEETS) & set(worth)
+    del on["fleet-102"], off["fleet-102"]
+    assert "fleet-101" in ablation.changes({ablation.ALL: on, "tool": off})["tool"]
+
+
+def test_our_numbers_are_held_against_the_best_peer_of_each():
+    """A peer that is best at one number need not be at another; where none has any there is no ratio."""
+    numbers = (*detection.NUMBERS, detection.RATE)
+    ours = dict.fromkeys(numbers, 0.6)
+    one, other = dict.fromkeys(numbers, 0.3), dict.fromkeys(numbers, 0.2) | {"ap": 1.2}
+    one["recall_1"] = other["recall_1"] = 0.0
+    assert detection.over_the_best(ours, [one, other]) == [None, "2.0 x", "2.0 x", "0.5 x", "2.0 x", "2.0 x"]
+
+
+def test_midas_scores_a_burst_by_how_far_it_is_from_an_even_share():
+    """The chi-squared statistic of the paper, by hand: an edge once a tick for nine ticks, then five times in the tenth."""
+    sketches = midas.Sketches(1.0)
+    even = [sketches.score("a", "b", float(t)) for t in range(9)]
+    assert even[0] == 0.0
+    burst = [sketches.score("a", "b", 9.0) for _ in range(5)][-1]
+    a = 5 + sum(midas.FADE**n for n in range(1, 10))
+    s, t = 14, 10
+    assert burst == pytest.approx((a - s / t) ** 2 * t * t / (s * (t - 1)))
+    assert burst > max(even)
+
+
+def test_midas_notices_the_burst_of_a_node_whose_edges_are_all_single():
+    """That is what its relational variant is for."""
+    sketches = midas.Sketches(60.0)
+    quiet = [sketches.score(f"s{i % 50}", f"d{i % 7}", 60.0 * i) for i in range(2000)]
+    fan_out = [sketches.score("s1", f"new{i}", 60.0 * 2000) for i in range(50)]
+    assert fan_out[-1] > max(quiet[100:])
+
+
+def test_auc_is_the_share_of_pairs_in_their_order():
+    """Ties are half."""
+    assert floods.auc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1.0
+    assert floods.auc(np.array([1.0]), np.array([1.0, 1.0])) == 0.5
+    assert floods.auc(np.array([0.0, 2.0]), np.array([1.0])) == 0.5
+
+
+@pytest.mark.parametrize("make", [floods.calls, floods.network])
+def test_a_stream_has_floods_of_hundreds_within_minutes_behind_its_warm_up(make):
+    """The same for every run, in order of time; and a perfect score is judged perfect."""
+    stream = make()
+    assert [e["time"] for e in stream.events] == sorted(e["time"] for e in stream.events)
+    assert stream.events == make().events
+    for n in range(len(stream.kinds)):
+        times = [e["time"] for e, of in zip(stream.events, stream.flood, strict=True) if of == n]
+        assert len(times) >= 200
+        assert times[-1] - times[0] < 20 * 60
+        assert times[0] > floods.BEGIN + floods.WARM_UP_DAYS * DAY
+    told = floods.judged(stream, (stream.flood >= 0).astype(float))
+    assert all(by == {"auc": 1.0, "noticed": 1.0, "first": 1.0} for by in told.values())
+
+
+def test_a_shift_moves_every_time_by_as_much_however_it_is_written():
+    """Offsets from UTC included."""
+    shift = robustness.shifted(3600.0)
+    moved = shift([{"time": 5.0}, {"time": "2026-03-02T23:30:00+02:00"}], {})
+    assert moved == [{"time": 3605.0}, {"time": "2026-03-02T22:30:00.000+00:00"}]
+
+
+def test_copies_have_names_of_their_own_and_none_of_the_incidents():
+    """Ten times the agents, and the same incidents."""
+    some = [e | {"session_id": "s"} for e in events(20)]
+    out = robustness.copied(some, {"e3": "i"})
+    assert len({e["agent_id"] for e in out}) == 20
+    assert len({e["event_id"] for e in out}) == len(out) == 20 + 9 * 19
+    assert len({e["session_id"] for e in out}) == 10
+    assert sum(e["event_id"].split("~")[0] == "e3" for e in out) == 1
+    assert [e["time"] for e in out] == sorted(e["time"] for e in out)
+
+
+def test_thinning_drops_whole_harmless_sessions_and_keeps_every_incident():
+    """And one agent with an incident is among those that are kept."""
+    some = [e | {"session_id": f"s{i // 4}"} for i, e in enumerate(events(4000))]
+    incidents = {f"e{i}": "i" for i in range(100, 120, 2)}
+    thin = robustness.few_sessions(some, incidents)
+    assert set(incidents) <= {e["event_id"] for e in thin}
+    assert 200 < len(thin) < 600
+    of_session = {e["session_id"]: 0 for e in thin}
+    for e in thin:
+        of_session[e["session_id"]] += e["event_id"] not in incidents
+    assert set(of_session.values()) <= {0, 2, 4}
+    assert {e["agent_id"] for e in robustness.few_agents(some, incidents)} == {"agent-0"}
+
+
+@judged_here
+def test_a_run_that_breaks_is_told_and_does_not_end_the_others(tiny, tmp_path):
+    """The reason is what replay said."""
+    broken = tiny._replace(settings={"STRAYLINE_NO_SUCH_SETTING": "1"})
+    assert "STRAYLINE_NO_SUCH_SETTING" in robustness.judged(broken, tmp_path)["broke"]
+    assert "broke" not in robustness.judged(tiny, tmp_path)
 
 
 def test_numbers_are_kept_beside_the_machine_they_come_from(monkeypatch, tmp_path):
