@@ -113,7 +113,7 @@ def _change(value: float) -> str:
 
 
 def _state(s: LabelledSet) -> dict[str, float]:
-    engine = play(lines(s.events), s.settings)[0]
+    engine = play(lines(s.events), s.settings).engine
     agents = int(engine.state["agents"].tally[0])
     return {name: size / agents for name, size in state_bytes(engine).items()}
 

@@ -112,7 +112,7 @@ def over_the_best(numbers: Mapping[str, float], peers: Sequence[Mapping[str, flo
 def _one_set(s: LabelledSet, folder: Path, *, peers: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"warm_up_days": s.warm_up, "ours": ours(s, folder)}
     records = lines(s.events)
-    result["ours"][RATE] = len(records) / play(records, s.settings)[2]
+    result["ours"][RATE] = len(records) / play(records, s.settings).seconds
     if s.name in RIVER_SETS and peers:
         result[f"ours + {RIVER}"] = ours(s, folder, STRAYLINE_RIVER_DETECTOR=RIVER)
     calibration = {b: alerts_per_day(s, folder, b) for b in BUDGETS if b != DEFAULT_BUDGET}

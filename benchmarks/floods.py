@@ -163,6 +163,6 @@ def floods() -> dict[str, Any]:
 
 def _scores(stream: Stream) -> Iterator[tuple[str, Array]]:
     records = [json.dumps(event).encode() for event in stream.events]
-    yield "ours", np.array(play(records, {})[1])
+    yield "ours", np.array(play(records, {}).scores)
     for name, peer in PEERS.items():
         yield name, np.array([score for _, score in scored(peer(), stream.events)])

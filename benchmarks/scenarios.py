@@ -12,15 +12,13 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 from benchmarks.report import say
-from benchmarks.sets import BATCH, ROOT
+from benchmarks.sets import ROOT, play
 from stream.alert import Alert
 from stream.demo import HOME, account
-from stream.engine import Engine
-from stream.settings import load
 from stream.simulate import KINDS, Incident, Simulation, lines, simulate
 
 EXPECTED = ROOT / "tests" / "detection.txt"
@@ -30,7 +28,8 @@ FLEETS = {"demo": (1, 60, 28), "small-2": (2, 24, 21), "small-3": (3, 24, 21), "
 WORDS = {"": ("missed", "found"), ".twin": ("quiet", "raised")}
 HEADER = f"""\
 # What is found, by name: FLEET.KIND is an incident, FLEET.KIND.twin what looks like it and is harmless, FLEET.all the alerts.
-# An incident is found or missed, a twin quiet or raised. Severity and kinds of the alert that names it, or -; the largest score of its events, in bits. Rewritten by: {REWRITE}
+# An incident is found or missed, a twin quiet or raised. Then the severity of the alert that names it, or -; the largest score
+# of its events, in bits; the alert's kinds. Rewritten by: {REWRITE}
 """
 
 
@@ -55,16 +54,9 @@ def case(fleet: str, *, twins: bool = False) -> Case:
     """The fleet of this name, with incidents or with their twins, scored."""
     seed, agents, days = FLEETS[fleet]
     simulation = simulate(seed, agents, days, twins=twins)
-    engine = Engine(replace(load({}), domains=(HOME,)))
-    records = list(lines(simulation))
-    scores: dict[str, float] = {}
-    alerts: list[Alert] = []
-    for i in range(0, len(records), BATCH):
-        part = records[i : i + BATCH]
-        done = engine.score(engine.decode(part, range(len(part))))
-        scores |= {e.event_id: float(s) for e, s in zip(done.events, done.score, strict=True)}
-        alerts += done.alerts
-    return Case(simulation, scores, alerts)
+    played = play(list(lines(simulation)), {"STRAYLINE_DOMAINS": HOME})
+    ids = [str(event["event_id"]) for event in simulation.events]
+    return Case(simulation, dict(zip(ids, played.scores, strict=True)), played.alerts)
 
 
 def told() -> str:
@@ -82,10 +74,8 @@ def _fleet(fleet: str) -> Iterator[str]:
             _, score, naming = one.of(kind)
             loudest = max(naming, key=lambda a: (a.score, a.revision), default=None)
             verdict = WORDS[suffix][loudest is not None]
-            said = (
-                f"{loudest.severity:8} {score:6.1f} {','.join(loudest.kinds)}" if loudest else f"{'-':8} {score:6.1f}"
-            )
-            yield f"{f'{fleet}.{kind}{suffix}':36} {verdict:6} {said}"
+            severity, kinds = (loudest.severity, " " + ",".join(loudest.kinds)) if loudest else ("-", "")
+            yield f"{f'{fleet}.{kind}{suffix}':36} {verdict:6} {severity:8} {score:6.1f}{kinds}"
 
 
 def difference(now: str) -> str:

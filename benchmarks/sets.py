@@ -19,6 +19,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stream.alert import Alert
 from stream.engine import Engine, warm_up
 from stream.settings import PREFIX, load
 
@@ -158,13 +159,25 @@ def replay(
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
 
 
-def play(records: Sequence[bytes], settings: Mapping[str, str]) -> tuple[Engine, list[float], float]:
-    """The engine after these records, in this process and on one thread; the scores; and the seconds it took to decode, score and tell."""
+class Played(NamedTuple):
+    """An engine after some records, what it said of them, and the seconds it took to decode, score and tell."""
+
+    engine: Engine
+    scores: list[float]
+    alerts: list[Alert]
+    seconds: float
+
+
+def play(records: Sequence[bytes], settings: Mapping[str, str]) -> Played:
+    """Records through an engine in this process, on one thread."""
     engine = Engine(load(settings))
     warm_up(engine.settings)
     scores: list[float] = []
+    alerts: list[Alert] = []
     begin = time.perf_counter()
     for i in range(0, len(records), BATCH):
         part = records[i : i + BATCH]
-        scores += engine.score(engine.decode(part, range(i, i + len(part)))).score.tolist()
-    return engine, scores, time.perf_counter() - begin
+        done = engine.score(engine.decode(part, range(i, i + len(part))))
+        scores += done.score.tolist()
+        alerts += done.alerts
+    return Played(engine, scores, alerts, time.perf_counter() - begin)
