@@ -175,7 +175,8 @@ def _events(
                 s += w.group[g]
                 w.detail[col.PAID + w.winner[g]] = w.group[g]
                 out.parts[e, signals.KIND_OF[w.winner[g]]] += w.group[g]
-        pool = a.agents[h.ag].pool * 2.0 ** (-h.gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, s - POOL_DEAD)
+        adds_up = s - w.detail[col.PAID + signals.RHYTHM]
+        pool = a.agents[h.ag].pool * 2.0 ** (-h.gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, adds_up - POOL_DEAD)
         score = max(s, min(pool, POOL_GAIN * s))
         out.own[e] = s
         out.score[e] = score
@@ -360,16 +361,18 @@ def _score_hour(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
 @inline
 def _score_series(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     """Where calls come on a beat, amounts are a series: its forecast judges them, and sums and single amounts say nothing."""
-    x = w.amount[1] if math.isnan(w.amount[0]) else w.amount[0]
+    x = b.records[e] if math.isnan(b.bytes[e]) else b.bytes[e]
     if math.isnan(x):
         return
     key = mix(mix(np.uint64(799), b.tool.hash[e]), w.entity[2])
-    bits, forecast, spread = rhythm.score(
+    bits, strange, forecast, low, high, lasts = rhythm.score(
         a.rhythms, a.rhythms_body, a.rhythms_dirty, a.tally[RHYTHMS], key, x, b.time[e], h.clock, h.learned
     )
-    w.detail[col.FORECAST] = x
+    w.detail[col.FORECAST] = strange
     w.detail[col.FORECAST + 1] = forecast
-    w.detail[col.FORECAST + 2] = spread
+    w.detail[col.FORECAST + 2] = low
+    w.detail[col.FORECAST + 3] = high
+    w.detail[col.FORECAST + 4] = lasts
     w.tail[1:] = -1.0
     _pay(w, signals.RHYTHM, bits)
 
