@@ -6,7 +6,8 @@ agent's pool → the score, the alert threshold (`budget`), and then learning wi
 result does not depend on where batches are cut: when a table must grow, the loop returns at that event and is called again.
 
 The pool is a leaky sum per agent, `P ← P · 2^(−Δt/30 min) · 0.85 + max(0, s − 3)`, and the score is max(s, min(P, 4·s)): an event may
-draw on it only in proportion to evidence of its own, so the harmless event after an incident stays harmless.
+draw on it only in proportion to evidence of its own, so the harmless event after an incident stays harmless. What a series says
+does not go into it: its errors follow on each other, and what they repeat is no new evidence.
 
 Doubt: with τ the running 95 % quantile of the fleet's scores, an event teaches facts and usual surprises with weight 1 up to
 τ and max(0.05, (τ/score)²) above, so what looks hostile teaches little. Amounts learn with their updates clipped.
@@ -199,7 +200,10 @@ def _events(
         if out.row[e] >= 0:
             _count_episode(a, h, score, alerts_per_day)
         if h.clock > before:
+            first = a.fleet[0].days < h.now
             a.fleet[0].days += min(1.0, (h.clock - before) / DAY) * h.now
+            if first and a.fleet[0].days >= h.now:  # else the first day's threshold stays until there is an episode
+                budget.count(a.fleet, a.fleet_body[0], 0.0, 0.0, h.now, alerts_per_day)
         a.fleet[0].events += 1
     return n, FINISHED
 

@@ -14,7 +14,7 @@ Then the range takes the error in, but at most doubles: the same again says less
 Each call narrows it by 1/10,000. Amounts are taken as they are: on a log scale nights of nearly nothing would make the noise.
 
 What it misses: what creeps, the range and the level with it; a repeat of what was strange before; too little at hours when there
-is little anyway; the first fifty calls and the first day; a beat that stops altogether.
+is little anyway; the first hundred calls and the first day; a beat that stops altogether.
 
 References: Holt (1957) and Winters (1960) for level and season; Chandler (1952) for records; Lavin and Ahmad (2015) for the benchmark
 that it is judged by, whose own detector also takes five hundredths beyond the range so far for strange in itself.

@@ -189,7 +189,7 @@ def _series(e: Evidence) -> str:
     unit = _in_unit(e)
     word = "" if b["unit"] == "bytes" else " records"
     way = "more" if float(e.observed) > b["typical"] else "less"
-    calls = f"{'a call, in the last calls' if b['lasts'] else 'in one call'} of {plain(str(b['tool']), 48)}"
+    calls = f"{'a call, in the last calls' if b['lasts'] else 'in one call'} of {plain(str(b['tool']), 48)}{',' if b['lasts'] else ''}"
     return f"{unit(float(e.observed))}{word} {calls} is {way} than its beat foretells: about {unit(b['typical'])} at this hour"
 
 
