@@ -28,8 +28,9 @@ from models.table import Array
 HALF_HOUR = 1800.0
 NEAR = np.array([0.1, 0.3, 0.6, 1.0, 0.6, 0.3, 0.1])
 OTHER_DAYS = 0.15  # what weekdays say of weekends
-OWN, PEERS = 3.0, 0.3  # starts that the cohort, and the prior, are worth
-HALF_LIFE, SLACK, LEAST = 6 * 3600.0, 2.0, 0.2
+WEEKEND = 2.0 / 7.0
+OWN, PEERS = 0.5, 1.0  # starts that the cohort, and the prior, are worth
+HALF_LIFE, SLACK, LEAST = 6 * 3600.0, 1.0, 0.2
 APART = 600.0  # seconds: sessions that begin closer together are one start
 
 
@@ -50,9 +51,10 @@ def surprise(own: Array, peers: Array, time: float, fade: float) -> tuple[float,
         near += NEAR[j] * (own[half + i] + OTHER_DAYS * own[other + i])
         peers_near += NEAR[j] * (peers[half + i] + OTHER_DAYS * peers[other + i])
     for i in range(HALF_HOURS):
-        total += own[half + i] + OTHER_DAYS * own[other + i]
-        peers_total += peers[half + i] + OTHER_DAYS * peers[other + i]
-    share = 3.0 / HALF_HOURS  # the weights near a half hour add up to three
+        total += own[half + i] + own[other + i]
+        peers_total += peers[half + i] + peers[other + i]
+    # The weights near a half hour add up to three; weekends are two days of the seven.
+    share = 3.0 / HALF_HOURS * (WEEKEND + OTHER_DAYS * (1.0 - WEEKEND) if half else 1.0 - WEEKEND + OTHER_DAYS * WEEKEND)
     p = (peers_near * fade + PEERS) / (peers_total * fade * share + PEERS)
     p = (near * fade + OWN * p) / (total * fade * share + OWN)
     return -math.log2(min(1.0, p)), near * fade, total * fade
@@ -72,7 +74,7 @@ def add_up(agents: Any, ag: int, bits: float, clock_s: float) -> float:
 @inline
 def learn(own: Array, peers: Array, time: float, bits: float, now: float) -> None:
     """Count a start of so many bits; `now` is the present weight of one event."""
-    now *= max(LEAST, min(1.0, 2.0 ** (SLACK - bits)))
+    now *= max(LEAST, min(1.0, 2.0 ** (2.0 - bits)))
     at, half = _slot(time)
     own[half + at] += now
     peers[half + at] += now

@@ -28,11 +28,14 @@ from models.compiled import inline, njit
 from models.event import Facts
 from models.table import Array, Key, claim, find, mix
 
-POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 1800.0, 0.85, 3.0, 4.0
+POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 1800.0, 0.8, 3.0, 4.0
+BREACH_HALF_LIFE, BREACH_KEEP = 3 * 86400.0, 0.99
+BREACH = int(signals.GROUP_OF[signals.FLOW])  # the group of what data goes where, clearance included
 DOUBT_LEAST, DOUBT_QUANTILE, DOUBT_RATE, DOUBT_FLOOR = 0.05, 0.95, 0.02, 3.0
 RATE_MEMORY = 600.0  # seconds
 RATE_OFFSET = 4.0  # calls: two within ten minutes where one is usual are no burst
 SESSION_GAP = 1800.0  # seconds: a session where the event names none
+CLAIM = 13.0  # bits: one in 8,192 is the most that a single fact can claim, whatever its counts say
 KEEP = 5.0  # bits: an event with more of its own becomes part of its agent's episode,
 # which ends after an hour without one, or after a day (seconds).
 EPISODE_GAP, EPISODE_LONGEST = 3600.0, 86400.0
@@ -46,7 +49,7 @@ FACTS, AMOUNTS, TAILS, AGENTS, COHORTS, SESSIONS, CALLS, OWNERS, CONTACTS, PROFI
 )  # fmt: skip
 GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
-_ROOM = {"facts": (2, 6), "amounts": (8, 0), "tails": (18, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0)}  # fmt: skip
+_ROOM = {"facts": (2, 6), "amounts": (8, 0), "tails": (18, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "calls": (2, 1)}  # fmt: skip
 ROOM = np.array([_ROOM.get(st.TABLES[i], (1, 0))[0] for i in st.GROWING])
 ROOM_FACT = np.array([_ROOM.get(st.TABLES[i], (1, 0))[1] for i in st.GROWING])
 RATE = signals.N_AMOUNTS - 1  # the amount that is of all tools: calls within ten minutes
@@ -163,6 +166,7 @@ def _events(
         w.tail[:] = -1.0
         w.tail[signals.CLEARANCE] = policy
         call = mix(h.session, b.tool.hash[e])
+        _score_repeats(a, b, e, w, h)
         on_beat = _score_amounts(a, b, e, w, h, call)
         if h.begins:
             _score_hour(a, b, e, w, h)
@@ -170,6 +174,7 @@ def _events(
             _score_series(a, b, e, w, h)
         _score_tails(a, w, h)
 
+        breach = _add_breach(a, w, h)
         s = 0.0
         for g in range(signals.N_GROUPS):
             if w.winner[g] >= 0:
@@ -192,6 +197,7 @@ def _events(
         a.recent[at_recent].key = ticket
         a.recent_dirty[at_recent] = 1
         a.agents[h.ag].pool = pool
+        a.agents[h.ag].breach = breach
         weight = _doubt(a.fleet, score)
         _learn_facts(a, b, e, w, q, h, weight)
         _learn_tails(a, w, h)
@@ -245,7 +251,7 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
         a.agents_body[ag, :] = 0
         a.agents[ag].seen = 0
         a.agents[ag].first = a.agents[ag].w = clock_s
-        a.agents[ag].pool = a.agents[ag].calls = a.agents[ag].night = 0
+        a.agents[ag].pool = a.agents[ag].breach = a.agents[ag].calls = a.agents[ag].night = 0
         a.agents[ag].peak = -1
         a.agents[ag].kept = a.agents[ag].begin = a.agents[ag].night_at = -1e18
         a.cohorts[co].agents += 1
@@ -298,7 +304,7 @@ def _score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> No
     for k in range(signals.N_FACTS):
         if w.surprise[k] >= 0:
             w.mean[k] = usual.usual(a.fleet_body[0], a.cohorts_body[h.co], a.agents_body[h.ag], k, h.age)
-            _pay(w, k, w.surprise[k] - w.mean[k])
+            _pay(w, k, min(w.surprise[k] - w.mean[k], CLAIM))
 
 
 @inline
@@ -347,6 +353,24 @@ def _score_amounts(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, call: Key) 
         amounts.learn(a.amounts, c, x, 1.0)
         amounts.learn(a.amounts, i, x, 0.0)
     return on_beat
+
+
+@inline
+def _score_repeats(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
+    """How often the agent has lately reached the same: a recipient, or without one a resource by a tool; count it."""
+    most = 0.0
+    low, high = b.recipient_at[e], b.recipient_at[e + 1]
+    for j in range(low, max(high, low + 1)):
+        same = b.recipient.hash[j] if low < high else mix(b.tool.hash[e], b.resource.hash[e])
+        edge = mix(mix(np.uint64(733), w.entity[2]), same)
+        i = find(a.calls, edge)
+        before = a.calls[i].n * math.exp(-(h.clock - a.calls[i].w) / RATE_MEMORY) if i >= 0 else 0.0
+        most = max(most, before)
+        if h.learned:
+            i, _ = claim(a.calls, a.calls_dirty, a.tally[CALLS], edge)
+            a.calls[i].n = before + 1.0
+            a.calls[i].w = h.clock
+    w.tail[signals.REPEATS] = math.log1p(most)
 
 
 @inline
@@ -405,6 +429,15 @@ def _score_tails(a: st.Arrays, w: Room, h: Here) -> None:
         above = tails.weight_above(a.tails, a.tails_body, mix(kind, w.entity[2]), total, at)
         rarity = tails.lend(above, total, h.now, rarity)
         _pay(w, signals.N_FACTS + k, math.log2(rarity))
+
+
+@inline
+def _add_breach(a: st.Arrays, w: Room, h: Here) -> float:
+    """What goes where it should not counts up to double where the agent did so in the days before; what it has then done in all."""
+    left = float(a.agents[h.ag].breach) * 2.0 ** (-h.gap / BREACH_HALF_LIFE) * BREACH_KEEP
+    paid = w.group[BREACH]
+    w.group[BREACH] += min(left, paid)
+    return left + paid
 
 
 @inline
@@ -491,17 +524,20 @@ def _learn_tails(a: st.Arrays, w: Room, h: Here) -> None:
         at = w.bins[k]
         if at < 0:
             continue
-        fleet[st.ALL_TAILS + k] += h.now
-        peers[st.PEER_TAILS + k] += h.now
-        own[st.OWN_TAILS + k] += h.now
+        one = h.now
+        if k == signals.REPEATS:
+            one /= math.exp(w.tail[k])
+        fleet[st.ALL_TAILS + k] += one
+        peers[st.PEER_TAILS + k] += one
+        own[st.OWN_TAILS + k] += one
         if at == 0:
             continue
         low = st.ALL_HISTOGRAMS + k * st.BINS
         for i in range(1, at + 1):
-            fleet[low + i] += h.now
+            fleet[low + i] += one
         kind = np.uint64(1001 + k)
-        tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tally[TAILS], mix(kind, h.cohort), at, h.now, h.clock)
-        tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tally[TAILS], mix(kind, w.entity[2]), at, h.now, h.clock)
+        tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tally[TAILS], mix(kind, h.cohort), at, one, h.clock)
+        tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tally[TAILS], mix(kind, w.entity[2]), at, one, h.clock)
 
 
 @inline

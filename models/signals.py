@@ -46,13 +46,14 @@ FACTS = (
 TAILS = (
     Signal("clearance", "policy", "flow", 1.0),
     Signal("bytes", "volume", "amount", 0.4),
-    Signal("records", "volume", "amount", 0.4),
+    Signal("records", "volume", "many", 0.4),
     Signal("session_calls", "rate", "count", 0.4),
-    Signal("call_rate", "rate", "count", 1.0, 5.0),
-    Signal("bytes_sum", "volume", "drift", 1.0, 6.0),
-    Signal("records_sum", "volume", "drift", 1.0, 6.0),
-    Signal("session_calls_sum", "rate", "count", 0.4),
+    Signal("call_rate", "rate", "count", 0.7, 4.0),
+    Signal("bytes_sum", "volume", "drift", 0.7, 4.0),
+    Signal("records_sum", "volume", "drift", 0.7, 4.0),
+    Signal("session_calls_sum", "rate", "count", 0.7, 4.0),
     Signal("off_hours", "rate", "hours", 2.0, 5.0),
+    Signal("repeats", "rate", "count", 1.0, 8.0),
 )
 SERIES = Signal("rhythm", "volume", "drift", 1.0)
 SIGNALS = (*FACTS, *TAILS, SERIES)
@@ -63,7 +64,7 @@ INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 (
     TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, CLOSENESS, FLOW, OWNER,
 ) = range(N_FACTS)  # fmt: skip
-(CLEARANCE, BYTES, RECORDS, SESSION_CALLS, CALL_RATE, BYTES_SUM, RECORDS_SUM, SESSION_CALLS_SUM, OFF_HOURS) = range(
+(CLEARANCE, BYTES, RECORDS, SESSION_CALLS, CALL_RATE, BYTES_SUM, RECORDS_SUM, SESSION_CALLS_SUM, OFF_HOURS, REPEATS) = range(
     N_TAILS
 )
 RHYTHM = N_FACTS + N_TAILS
