@@ -24,7 +24,7 @@ from stream.codec import AccessEvent, Parts, Reject, ScoreLine, decode
 from stream.columns import Gathered, gather, hashed, name_hash
 from stream.episodes import Episodes
 from stream.errors import SettingsError
-from stream.evidence import keep
+from stream.kept import keep
 from stream.settings import Settings
 
 SHIFT_DAYS = 3.0

@@ -19,9 +19,11 @@ import msgspec
 from models.loop import EPISODE_GAP, EPISODE_LONGEST
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
-from stream.evidence import MOST_TEXT, Kept, below, did, evidence, outside
-from stream.reason import MOST_PEOPLE, OF_THE_EVENT, reason, title
+from stream.evidence import evidence
+from stream.kept import MOST_TEXT, Kept, below, did, outside
+from stream.reason import OF_THE_EVENT, reason, title
 from stream.techniques import techniques
+from stream.words import MOST_PEOPLE
 
 MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 32, 32
 MOST_WAITING_IN_ALL = 20_000  # events over all agents; each may be as large as `Kept.large` allows
