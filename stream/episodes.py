@@ -22,6 +22,7 @@ from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, b
 from stream.evidence import evidence
 from stream.kept import MOST_TEXT, Kept, below, did, outside
 from stream.reason import OF_THE_EVENT, reason, title
+from stream.severity import certainty, harm, opens, severity
 from stream.techniques import techniques
 from stream.words import MOST_PEOPLE
 
@@ -62,7 +63,7 @@ class Episode(msgspec.Struct):
     people_below: int = 0
     outside: bool = False
     to_agent: bool = False
-    leaked: bool = False  # sensitive data went to someone outside, in one event
+    harm: int = 0  # of the event that did most of it
     denied: bool = False
     shift: bool = False
     revision: int = 0
@@ -117,7 +118,7 @@ class Episodes:
             self._absorb_waiting(episode)
         if self.waiting > MOST_WAITING_IN_ALL:
             self._absorb_oldest()
-        if episode.score > 0 and (episode.revision == 0 or _worth_saying(episode)):
+        if episode.score > 0 and (_worth_saying(episode) if episode.revision else _opens(episode)):
             out.append(_say(episode, kept.time))
         return out
 
@@ -175,6 +176,7 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.last_event_time = max(x.last_event_time, kept.time)
     x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
     found, done, event = evidence(ladder, kept), did(kept), kept.event
+    x.harm = max(x.harm, harm(kept, found, len(ladder)))
     if kept.own > x.best:
         x.best = kept.own
         found, x.lead, x.did = x.lead, found, done
@@ -193,7 +195,6 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.people_below = min(MOST_PEOPLE, x.people_below + below(kept))
     x.outside |= outside(kept)
     x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
-    x.leaked |= outside(kept) and 2 * kept.rung >= len(ladder)  # the upper half of the ladder
     x.denied |= kept.denied
 
 
@@ -233,19 +234,20 @@ def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None
                 counted.append(digest)
 
 
-def _severity(x: Episode) -> int:
-    """Index into SEVERITIES: how far over the threshold, then what was at stake.
+def _over(x: Episode) -> float:
+    return x.score / max(x.threshold, 1.0)
 
-    Sensitive data that left the organisation, or reached people below its clearance, is worse than its bits; a new agent's
-    strangeness, and a change that its whole cohort shows, are less.
-    """
-    over = x.score / max(x.threshold, 1.0)
-    level = 0 if over < 1.25 else 1 if over < 2.0 else 2
-    if x.people_below or x.leaked:
-        level += 1
-    if x.warming or x.shift:
-        level -= 1
-    return max(0, min(len(SEVERITIES) - 1, level))
+
+def _opens(x: Episode) -> bool:
+    return opens(_over(x), x.events, x.harm)
+
+
+def _certainty(x: Episode) -> int:
+    return certainty(_over(x), x.events, excused=x.warming or x.shift)
+
+
+def _severity(x: Episode) -> int:
+    return severity(x.harm, _certainty(x))
 
 
 def _worth_saying(x: Episode) -> bool:
