@@ -116,6 +116,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "approval": lambda e: f"{e.observed}",
     "read_before": lambda e: f"{e.observed}",
     "cohort_shift": lambda e: f"{e.observed}",
+    "rollout": lambda e: f"{e.observed}",
 }  # fmt: skip
 
 

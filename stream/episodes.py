@@ -17,17 +17,22 @@ from collections.abc import Sequence
 import msgspec
 
 from models.loop import EPISODE_GAP, EPISODE_LONGEST
-from models.signals import KINDS
+from models.signals import INDEX, KINDS, SIGNALS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
+from stream.counterfactual import pays
 from stream.evidence import evidence
 from stream.kept import MOST_TEXT, Kept, below, did, outside
 from stream.reason import OF_THE_EVENT, reason, title
-from stream.severity import certainty, harm, opens, severity
+from stream.rollout import Began, Rollouts, begun
+from stream.rollout import evidence as rolled_out
+from stream.severity import SERIOUS, certainty, harm, opens, severity
 from stream.techniques import techniques
 from stream.words import MOST_PEOPLE
 
 MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 32, 32
+MOST_BEGUN = 16
 MOST_WAITING_IN_ALL = 20_000  # events over all agents; each may be as large as `Kept.large` allows
+LOUD_GAP = 43200.0  # seconds: what an agent does later on the same day is the same story
 
 
 class Episode(msgspec.Struct):
@@ -41,6 +46,7 @@ class Episode(msgspec.Struct):
     first_event_time: float
     last_event_time: float
     events: int = 0
+    strong: int = 0  # of these, with at least half the threshold's bits of their own
     score: float = 0.0
     threshold: float = 0.0
     best: float = -1.0
@@ -66,6 +72,9 @@ class Episode(msgspec.Struct):
     harm: int = 0  # of the event that did most of it
     denied: bool = False
     shift: bool = False
+    rollout: bool = False
+    begun: list[str] = []  # what it began to do, see `stream.rollout`
+    version: str | None = None  # of the agent's code, as its strangest event says
     revision: int = 0
     said: int = 0  # events when it was last said
     said_severity: int = -1
@@ -79,6 +88,7 @@ class Episodes:
         self.ladder = ladder
         self.open: dict[str, Episode] = {}
         self.changed: set[str] = set()  # agents whose episode changed since a host last looked
+        self.rollouts = Rollouts()
         self.merged = 0
         self.waiting = 0  # events of all episodes that are not yet turned into evidence
         self._due: list[tuple[float, str]] = []
@@ -104,6 +114,7 @@ class Episodes:
         self.changed.add(agent_id)
         episode.last = clock
         episode.events += 1
+        episode.strong += kept.own >= threshold / 2
         episode.waiting.append(kept)
         self.waiting += 1
         if shift is not None:
@@ -118,8 +129,10 @@ class Episodes:
             self._absorb_waiting(episode)
         if self.waiting > MOST_WAITING_IN_ALL:
             self._absorb_oldest()
-        if episode.score > 0 and (_worth_saying(episode) if episode.revision else _opens(episode)):
-            out.append(_say(episode, kept.time))
+        if episode.score > 0:
+            rollout = self._rollout(episode, clock)
+            if _worth_saying(episode) if episode.revision else _opens(episode, rollout):
+                out.append(self._say(episode, kept.time, rollout))
         return out
 
     def _absorb_waiting(self, episode: Episode) -> None:
@@ -148,16 +161,30 @@ class Episodes:
             episode = self.open.get(agent_id)
             if episode is None:
                 continue
-            end = min(episode.last + EPISODE_GAP, episode.begin + EPISODE_LONGEST)
+            end = _end(episode)
             if end > due:
                 heapq.heappush(self._due, (end, agent_id))
                 continue
             if episode.revision and episode.events > episode.said:
-                out.append(_say(episode, end))
+                out.append(self._say(episode, end, self._rollout(episode, clock)))
             self.waiting -= len(episode.waiting)
             del self.open[agent_id]
             self.changed.add(agent_id)
         return out
+
+    def _rollout(self, x: Episode, clock: float) -> dict[str, list[Began]]:
+        """What of it its cohort began in these days as well; its own part is kept for them."""
+        if x.agent_type is None:
+            return {}
+        self.rollouts.note(x.agent_type, x.agent_id, x.begun, clock, x.version)
+        return self.rollouts.of(x.agent_type, x.agent_id, x.begun, clock)
+
+    def _say(self, x: Episode, time: float, rollout: dict[str, list[Began]]) -> Alert:
+        if rollout:
+            x.rollout = True
+            x.evidence["rollout"] = rolled_out(rollout, x.version)
+            self.rollouts.tell(rollout)
+        return _alert(x, time)
 
     def restore(self, agent_id: str, episode: Episode | None) -> None:
         """Put back what a host stored."""
@@ -167,7 +194,12 @@ class Episodes:
             self.open.pop(agent_id, None)
         else:
             self.open[agent_id] = episode
-            heapq.heappush(self._due, (min(episode.last + EPISODE_GAP, episode.begin + EPISODE_LONGEST), agent_id))
+            heapq.heappush(self._due, (_end(episode), agent_id))
+
+
+def _end(x: Episode) -> float:
+    """When it is over, unless something more comes."""
+    return min(x.last + (LOUD_GAP if x.score > 0 else EPISODE_GAP), x.begin + EPISODE_LONGEST)
 
 
 def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
@@ -177,9 +209,11 @@ def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
     found, done, event = evidence(ladder, kept), did(kept), kept.event
     x.harm = max(x.harm, harm(kept, found, len(ladder)))
+    x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
     if kept.own > x.best:
         x.best = kept.own
         found, x.lead, x.did = x.lead, found, done
+        x.version = event.agent_version
     _merge(x.evidence, found)
     recipients = [r.id for r in event.recipients or ()]
     _list(x.principals, [event.principal])
@@ -238,12 +272,24 @@ def _over(x: Episode) -> float:
     return x.score / max(x.threshold, 1.0)
 
 
-def _opens(x: Episode) -> bool:
-    return opens(_over(x), x.events, x.harm)
+def _opens(x: Episode, rollout: dict[str, list[Began]]) -> bool:
+    return opens(_over(x), x.strong, x.harm) and not (x.harm < SERIOUS and _explained(x, rollout))
+
+
+def _explained(x: Episode, rollout: dict[str, list[Began]]) -> bool:
+    """Whether it is strange by nothing but a rollout that an alert has told of."""
+    if not any(b.said for peers in rollout.values() for b in peers):
+        return False
+    groups: dict[str, float] = {}
+    for e in (*x.lead, *x.evidence.values()):
+        if e.name in INDEX and not rollout.keys() & set(begun([e])):
+            group = SIGNALS[INDEX[e.name]].group
+            groups[group] = max(groups.get(group, 0.0), pays(e))
+    return sum(groups.values()) < x.threshold
 
 
 def _certainty(x: Episode) -> int:
-    return certainty(_over(x), x.events, excused=x.warming or x.shift)
+    return certainty(_over(x), x.strong, excused=x.warming or (x.harm < SERIOUS and (x.shift or x.rollout)))
 
 
 def _severity(x: Episode) -> int:
@@ -262,7 +308,7 @@ def _kinds(x: Episode) -> list[str]:
     return ["policy", *(k for k in kinds if k != "policy")] if x.people_below else kinds
 
 
-def _say(x: Episode, time: float) -> Alert:
+def _alert(x: Episode, time: float) -> Alert:
     level = max(_severity(x), x.said_severity)  # a shift of its cohort, seen later, takes back nothing that was said
     kinds = _kinds(x)
     x.revision += 1

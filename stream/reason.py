@@ -79,7 +79,8 @@ def did(event: Did) -> str:
 
 
 OF_THE_EVENT = ("approval", "read_before")  # of the strangest event alone
-CONTEXT = ("clearance", "approval", "read_before", "cohort_shift")  # said whatever else is
+OF_THE_COHORT = ("cohort_shift", "rollout")
+CONTEXT = ("clearance", "approval", "read_before", *OF_THE_COHORT)  # said whatever else is
 # Said less well by the one than by the others.
 COVERED = {
     "bytes": ("bytes_sum",),
@@ -120,7 +121,7 @@ def reason(
     usual = next((e for e in signals if e.expected.startswith("usually ") and e.name in _USUALLY), None)
     if usual:
         out += f" It usually {_USUALLY[usual.name]} {usual.expected.removeprefix('usually ')}."
-    out += "".join(f" Meanwhile, {clause(e)}." for e in evidence if e.name == "cohort_shift")
+    out += "".join(f" Meanwhile, {clause(e)}." for e in evidence if e.name in OF_THE_COHORT)
     if warming:
         out += f" It is new, so it is judged mostly by {'its peers' if agent_type else 'the rest of the fleet'}."
     return out + otherwise(event, lead, exposure.events, score, threshold)
@@ -133,7 +134,7 @@ def _signals(items: Sequence[Evidence]) -> list[Evidence]:
 
 def _others(evidence: Sequence[Evidence], lead: Sequence[Evidence], said: Sequence[Evidence]) -> list[Evidence]:
     """What other events of the episode show: the strongest, as far as it is not said yet, and broken clearance in any case."""
-    rest = [e for e in evidence if e not in lead and e.name != "cohort_shift"]
+    rest = [e for e in evidence if e not in lead and e.name not in OF_THE_COHORT]
     told = {_told_as(e) for e in said}
     new = []
     better = _signals(rest)

@@ -21,7 +21,8 @@ HARMS = ("none", "limited", "serious", "severe")
 WEAK, FAIR, STRONG = range(3)
 CONFIDENCES = ("low", "medium", "high")
 MANY_PEOPLE, MANY_RECORDS = 20, 1000
-LONE = 1.5  # a single event must be so many times as strange as the threshold, unless it did serious harm
+ENOUGH = 3  # strange events that make an alert at the threshold
+LONE = 1.5  # fewer must be so many times as strange, unless they did serious harm
 _LEVELS = {  # by harm and certainty: index into `stream.alert.SEVERITIES`
     NONE: (0, 0, 1),
     LIMITED: (0, 1, 2),
@@ -48,7 +49,9 @@ def harm(kept: Kept, found: Sequence[Evidence], rungs: int) -> int:
 
 def certainty(over: float, events: int, *, excused: bool) -> int:
     """How sure it is: `over` times the threshold, so many strange events; `excused` if the agent is new or its peers do the same."""
-    level = STRONG if over >= 2 or (over >= 1.5 and events >= 3) else FAIR if over >= 1.5 or events >= 3 else WEAK
+    level = (
+        STRONG if over >= 2 or (over >= 1.5 and events >= ENOUGH) else FAIR if over >= 1.5 or events >= ENOUGH else WEAK
+    )
     return max(WEAK, level - excused)
 
 
@@ -62,8 +65,8 @@ def severity(harm: int, certainty: int) -> int:
 
 
 def opens(over: float, events: int, harm: int) -> bool:
-    """Whether an episode that has reached the threshold is an alert: a lone oddity that did little harm must be odder still.
+    """Whether an episode that has reached the threshold is an alert: a lone oddity that did no serious harm must be odder still.
 
-    Ordinary life is full of single strange events; what goes wrong seldom stays one.
+    Ordinary life is full of single strange events, often two in a row; what goes wrong seldom stays at that.
     """
-    return events > 1 or over >= LONE or harm >= SERIOUS
+    return events >= ENOUGH or over >= LONE or harm >= SERIOUS

@@ -1,0 +1,110 @@
+"""What a whole cohort begins to do at once is a rollout: said once, as that, and not as an incident of each agent.
+
+Kept is who began what, from events over the threshold alone, for three days. Three agents of a cohort that begin the same are a
+rollout. An alert that tells of it is less sure of itself (`stream.severity`) and names the change; once one has, an episode that
+is strange by nothing else opens none, unless it did serious harm.
+
+What it misses: an attacker who has three agents of a cohort begin the same, harmlessly, is called a rollout; the first alert
+says so, and names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stream.alert import Evidence
+from stream.words import plain
+
+ENOUGH = 2  # peers that began the same
+SECONDS = 3 * 86400.0
+MOST = 2048  # agents and what they began
+STRONG = 6.0  # bits from which something begun is news
+_BEGAN = {
+    "tool": "use {}",
+    "permission": "use the permission {}",
+    "root": "touch {}",
+    "branch": "touch {}",
+    "domain": "send to {}",
+    "action": "do “{}”",
+}
+_MORE = {"bytes_sum", "records_sum"}
+
+
+class Began(msgspec.Struct):
+    """An agent began something."""
+
+    agent_type: str
+    what: str
+    agent_id: str
+    time: float  # stream's clock
+    version: str | None
+    said: bool = False  # an alert has called it a rollout
+
+
+def begun(found: Sequence[Evidence]) -> list[str]:
+    """What an event's evidence says that its agent began to do, as words after "began to"."""
+    out = []
+    for e in found:
+        if e.bits < STRONG:
+            continue
+        if e.name in _BEGAN and e.baseline.get("own", 1.0) < 0.5:
+            out.append(_BEGAN[e.name].format(plain(str(e.observed))))
+        elif e.name in _MORE:
+            out.append(f"move more with {plain(str(e.baseline['tool']), 48)}")
+    return out
+
+
+class Rollouts:
+    """Who began what lately, over all cohorts of one engine."""
+
+    def __init__(self) -> None:
+        self.began: dict[tuple[str, str, str], Began] = {}  # by cohort, what and agent, in the order of their beginning
+        self.changed = False  # since a host last looked
+
+    def note(self, agent_type: str, agent_id: str, what: Sequence[str], time: float, version: str | None) -> None:
+        """Keep that an agent began something; the oldest give way."""
+        for each in what:
+            if (agent_type, each, agent_id) not in self.began:
+                self.began[agent_type, each, agent_id] = Began(agent_type, each, agent_id, time, version)
+                self.changed = True
+        while self.began and len(self.began) > MOST:
+            del self.began[next(iter(self.began))]
+
+    def peers(self, agent_type: str, agent_id: str, what: str, time: float) -> list[Began]:
+        """Peers that began the same in these days."""
+        return [
+            b
+            for b in self.began.values()
+            if b.what == what and b.agent_type == agent_type and b.agent_id != agent_id and time - b.time <= SECONDS
+        ]
+
+    def of(self, agent_type: str, agent_id: str, what: Sequence[str], time: float) -> dict[str, list[Began]]:
+        """What of this is a rollout, with the peers that began it."""
+        found = {each: self.peers(agent_type, agent_id, each, time) for each in what}
+        return {each: peers for each, peers in found.items() if len(peers) >= ENOUGH}
+
+    def tell(self, rollout: dict[str, list[Began]]) -> None:
+        """An alert tells of it: from now on it is known."""
+        for began in (b for peers in rollout.values() for b in peers if not b.said):
+            began.said = self.changed = True
+
+    def restore(self, began: Sequence[Began]) -> None:
+        """Put back what a host stored."""
+        self.began = {(b.agent_type, b.what, b.agent_id): b for b in began}
+
+
+def evidence(rollout: dict[str, list[Began]], version: str | None) -> Evidence:
+    """The rollout in words: what most peers began."""
+    what, peers = max(rollout.items(), key=lambda item: (len(item[1]), item[0]))
+    names = [plain(b.agent_id, 48) for b in peers[:3]]
+    more = f" and {len(peers) - 3} more" if len(peers) > 3 else ""
+    same = version is not None and all(b.version == version for b in peers)
+    said = f"{len(peers)} of its peers began to {what} in these days too ({', '.join(names)}{more}"
+    said += (
+        f"; all run version {plain(version or '', 32)}), so it looks like a rollout"
+        if same
+        else "), so it looks like a rollout"
+    )
+    return Evidence("rollout", "scope", said, "-", 0.0, [], 1, {"peers": len(peers)})
