@@ -51,6 +51,9 @@ def begun(found: Sequence[Evidence]) -> list[str]:
             continue
         if e.name in _BEGAN and e.baseline.get("own", 1.0) < 0.5:
             out.append(_BEGAN[e.name].format(plain(str(e.observed))))
+        elif e.name == "transition" and e.baseline.get("own", 1.0) < 0.5:
+            tool = str(e.observed).removesuffix(" at the start of a session").rpartition("to ")[2]
+            out.append(f"use {plain(tool)} at other steps")
         elif e.name in _MORE:
             out.append(f"move more with {plain(str(e.baseline['tool']), 48)}")
     return out

@@ -23,6 +23,8 @@ CONFIDENCES = ("low", "medium", "high")
 MANY_PEOPLE, MANY_RECORDS = 20, 1000
 ENOUGH = 3  # strange events that make an alert at the threshold
 LONE = 1.5  # fewer must be so many times as strange, unless they did serious harm
+NEW = 6.0  # bits
+_NEW = {"tool", "permission", "root", "branch", "classification", "action", "owner"}
 _LEVELS = {  # by harm and certainty: index into `stream.alert.SEVERITIES`
     NONE: (0, 0, 1),
     LIMITED: (0, 1, 2),
@@ -40,9 +42,9 @@ def harm(kept: Kept, found: Sequence[Evidence], rungs: int) -> int:
     wrong = 2 if uncleared >= MANY_PEOPLE else 1 if uncleared else 0
     if not wrong and outside(kept) and any(e.kind == "recipient" for e in found):
         wrong = 1
-    if not wrong:  # nothing left it: strange use of what is most sensitive, or of what changes things
+    if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things
         grave = sensitive == 2 or kept.event.action in {"delete", "grant"}
-        return LIMITED if grave and any(e.kind == "scope" and e.bits > 0 for e in found) else NONE
+        return LIMITED if grave and any(e.name in _NEW and e.bits >= NEW for e in found) else NONE
     much = sensitive > 0 and (kept.event.records or 0.0) >= MANY_RECORDS
     return max(LIMITED, min(SEVERE, wrong + sensitive + much - (kept.event.approved is True)))
 
