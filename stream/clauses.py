@@ -69,6 +69,8 @@ def _amount(e: Evidence) -> str:
     tool, x = plain(str(e.baseline["tool"]), 48), float(e.observed)
     word = word.removesuffix("s") if x == 1 else word
     if e.name.endswith("_sum"):
+        if x <= e.baseline["typical"]:  # it is the sum that is strange, and not this call
+            return f"its calls of {tool} have been moving more than usual for a while, though this one {say(x)}{word} {_usual(e, say)}"
         return f"its calls of {tool} have been moving more than usual, now {say(x)}{word} {_usual(e, say)}"
     return f"{say(x)}{word} in one call of {tool} {_usual(e, say)}"
 

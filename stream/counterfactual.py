@@ -13,6 +13,7 @@ from models.loop import POOL_GAIN
 from models.signals import ACTION, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION, WEIGHT_OF
 from stream.alert import Did, Evidence
 from stream.clauses import in_unit
+from stream.severity import ENOUGH, LONE
 from stream.words import number, plain, size
 
 MARGIN = 0.1  # bits that rounding may cost
@@ -73,7 +74,9 @@ def _had(e: Evidence, event: Did) -> str:
         "flow": "had it usually sent such data to such recipients"
         if many
         else f"had it usually sent {plain(observed)}",
-        "owner": f"had it usually touched a resource that {observed}",
+        "owner": "had the resource been one of the person it acts for"
+        if "another person" in observed
+        else f"had it usually touched a resource that {observed}",
         "clearance": "had everyone who received it been cleared for it",
         "call_rate": f"had it made its usual {number(e.baseline.get('typical', 0.0))} calls within ten minutes",
         "windows": "had its last hour been like its others",
@@ -88,13 +91,18 @@ def pays(e: Evidence) -> float:
     return signal.weight * max(0.0, e.bits - signal.dead)
 
 
-def otherwise(event: Did, lead: Sequence[Evidence], events: int, score: float, threshold: float) -> str:
+def otherwise(
+    event: Did, lead: Sequence[Evidence], events: int, score: float, threshold: float, *, strong: int, serious: bool
+) -> str:
     """What would have kept the alert from being raised, as far as the evidence of its strangest event tells.
 
     Of a group of signals only the strongest pays; without it the next would, whose share the evidence names. An episode of one
     event reaches at most what its own evidence and what is left of the events before it allow (`models.loop`); of an episode of
-    more events only this one can be spoken of.
+    more events only this one can be spoken of. Fewer than three strange ones, that did no serious harm, need more than the
+    threshold (`stream.severity.opens`); whether there would still be harm is not known, so either claim takes the case that is worse for it.
     """
+    few = strong < ENOUGH
+    enough, surely = threshold * (LONE if few and not serious else 1.0), threshold * (LONE if few else 1.0)
     groups: dict[str, Evidence] = {}
     for e in sorted(lead, key=pays):
         groups[SIGNALS[INDEX[e.name]].group if e.name in INDEX else e.name] = e
@@ -123,10 +131,10 @@ def otherwise(event: Did, lead: Sequence[Evidence], events: int, score: float, t
     for of in sorted(gains, key=lambda of: -gains[of])[:2]:
         left -= gains[of]
         had.append(_had(says[of], event))
-        if most(left) < threshold - MARGIN:
+        if most(left) < enough - MARGIN:
             subject = "It would not have been raised" if events == 1 else "This event alone would not have raised it"
             return f" {subject} {' and '.join(had)}."
-    if paying and paid - gains[strongest := next(iter(gains))] >= threshold + MARGIN:
+    if paying and paid - gains[strongest := next(iter(gains))] >= surely + MARGIN:
         return f" It would have been raised even {_had(says[strongest], event)}."
     return (
         f" It would have come close to being raised even {had[0]}."

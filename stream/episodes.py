@@ -22,11 +22,13 @@ from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, b
 from stream.counterfactual import pays
 from stream.evidence import evidence
 from stream.kept import MOST_TEXT, Kept, below, did, outside
-from stream.reason import OF_THE_EVENT, reason, title
+from stream.reason import OF_THE_EVENT, reason
+from stream.response import next_step
 from stream.rollout import Began, Rollouts, begun
 from stream.rollout import evidence as rolled_out
-from stream.severity import SERIOUS, certainty, harm, opens, severity
+from stream.severity import CONFIDENCES, HARMS, SERIOUS, certainty, harm, opens, severity
 from stream.techniques import techniques
+from stream.title import title
 from stream.words import MOST_PEOPLE
 
 MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 32, 32
@@ -331,7 +333,7 @@ def _alert(x: Episode, time: float) -> Alert:
         SEVERITIES[level],
         round(x.score, 2),
         kinds,
-        title(x.agent_id, kinds),
+        title(x.agent_id, kinds, x.did, evidence, exposure),
         reason(
             x.agent_id,
             x.agent_type,
@@ -341,6 +343,8 @@ def _alert(x: Episode, time: float) -> Alert:
             warming=x.warming,
             score=round(x.score, 2),
             threshold=round(x.threshold, 2),
+            strong=x.strong,
+            serious=x.harm >= SERIOUS,
         ),
         evidence,
         exposure,
@@ -348,4 +352,9 @@ def _alert(x: Episode, time: float) -> Alert:
         x.did,
         round(x.threshold, 2),
         x.warming,
+        CONFIDENCES[_certainty(x)],
+        HARMS[x.harm],
+        x.strong,
+        x.version and x.version[:MOST_TEXT],
+        next_step(x.agent_type, kinds, x.did, evidence, exposure),
     )

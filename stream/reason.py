@@ -28,21 +28,8 @@ _ON_DATA = {
     "share",
     "send",
 }  # other verbs take the resource as their object
-_TITLES = {
-    "volume": "moves more data than is usual for it",
-    "scope": "uses what it does not usually use",
-    "recipient": "sends to someone it does not usually send to",
-    "sequence": "does things in an order that is new for it",
-    "policy": "shows data to recipients that lack the clearance",
-    "rate": "works at a pace or an hour that is unusual for it",
-}
 MOST_CLAUSES, MOST_OTHERS = 4, 2
 STRONG = 6.0  # bits from which another event's evidence is said
-
-
-def title(agent_id: str, kinds: Sequence[str]) -> str:
-    """One line: who, and what kind of straying."""
-    return f"{plain(agent_id)} {_TITLES[kinds[0]]}"
 
 
 def did(event: Did) -> str:
@@ -106,6 +93,8 @@ def reason(
     warming: bool,
     score: float,
     threshold: float,
+    strong: int,
+    serious: bool,
 ) -> str:
     """The sentences that a person reads: what it did, what is usual, what else the episode shows, and what would have been usual."""
     who = plain(agent_id) + (f" ({plain(agent_type, 48)})" if agent_type else "")
@@ -124,7 +113,7 @@ def reason(
     out += "".join(f" Meanwhile, {clause(e)}." for e in evidence if e.name in OF_THE_COHORT)
     if warming:
         out += f" It is new, so it is judged mostly by {'its peers' if agent_type else 'the rest of the fleet'}."
-    return out + otherwise(event, lead, exposure.events, score, threshold)
+    return out + otherwise(event, lead, exposure.events, score, threshold, strong=strong, serious=serious)
 
 
 def _signals(items: Sequence[Evidence]) -> list[Evidence]:
