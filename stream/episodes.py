@@ -28,7 +28,7 @@ from stream.rollout import Began, Rollouts, begun
 from stream.rollout import evidence as rolled_out
 from stream.severity import CONFIDENCES, HARMS, SERIOUS, certainty, harm, opens, severity
 from stream.techniques import techniques
-from stream.title import title
+from stream.title import subject, title
 from stream.words import MOST_PEOPLE
 
 MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 32, 32
@@ -183,7 +183,8 @@ class Episodes:
 
     def _say(self, x: Episode, time: float, rollout: dict[str, list[Began]]) -> Alert:
         if rollout:
-            x.rollout = True
+            strongest = max((*x.lead, *x.evidence.values()), key=lambda e: (pays(e), e.name))
+            x.rollout = not rollout.keys().isdisjoint(begun([strongest]))
             x.evidence["rollout"] = rolled_out(rollout, x.version)
             self.rollouts.tell(rollout)
         return _alert(x, time)
@@ -275,13 +276,12 @@ def _over(x: Episode) -> float:
 
 
 def _opens(x: Episode, rollout: dict[str, list[Began]]) -> bool:
-    return opens(_over(x), x.strong, x.harm) and not (x.harm < SERIOUS and _explained(x, rollout))
+    told = any(b.said for peers in rollout.values() for b in peers)
+    return opens(_over(x), x.strong, x.harm) and not (told and x.harm < SERIOUS and _explained(x, rollout))
 
 
 def _explained(x: Episode, rollout: dict[str, list[Began]]) -> bool:
-    """Whether it is strange by nothing but a rollout that an alert has told of."""
-    if not any(b.said for peers in rollout.values() for b in peers):
-        return False
+    """Whether what is strange beside the rollout would not reach the threshold."""
     groups: dict[str, float] = {}
     for e in (*x.lead, *x.evidence.values()):
         if e.name in INDEX and not rollout.keys() & set(begun([e])):
@@ -316,6 +316,7 @@ def _alert(x: Episode, time: float) -> Alert:
     x.revision += 1
     x.said, x.said_severity, x.said_kinds = x.events, level, kinds
     evidence = _told(x)
+    about = subject(x.did, evidence, ["policy", "recipient", *kinds] if x.harm >= SERIOUS else kinds)
     exposure = Exposure(
         x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.counted_recipients),
         x.people if x.recipients else None, x.people_below if x.recipients else None,
@@ -333,7 +334,7 @@ def _alert(x: Episode, time: float) -> Alert:
         SEVERITIES[level],
         round(x.score, 2),
         kinds,
-        title(x.agent_id, kinds, x.did, evidence, exposure),
+        title(x.agent_id, about, x.did, evidence, exposure),
         reason(
             x.agent_id,
             x.agent_type,
@@ -356,5 +357,5 @@ def _alert(x: Episode, time: float) -> Alert:
         HARMS[x.harm],
         x.strong,
         x.version and x.version[:MOST_TEXT],
-        next_step(x.agent_type, kinds, x.did, evidence, exposure),
+        next_step(x.agent_type, about, x.did, evidence, exposure),
     )

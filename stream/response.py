@@ -9,26 +9,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stream.alert import Did, Evidence, Exposure
-from stream.title import subject
+from stream.title import rolled_out
 from stream.words import plain
 
 MOST = 48  # characters of a name
 
 
 def next_step(
-    agent_type: str | None, kinds: Sequence[str], event: Did, evidence: Sequence[Evidence], exposure: Exposure
+    agent_type: str | None, about: Evidence, event: Did, evidence: Sequence[Evidence], exposure: Exposure
 ) -> str:
     """What to do first."""
-    about = subject(event, evidence, kinds)
-    rolled = next((e for e in evidence if e.name == "rollout"), None)
+    rolled = rolled_out(about, evidence)
     who = plain(event.principal, MOST) if event.principal else "the owner of the agent"
     owner = f"the owner of {plain(agent_type, MOST)}" if agent_type else "the owner of the agent"
-    what = plain(event.resource) if event.resource else "it"
+    where = str(about.observed) if about.name in {"root", "branch", "resource"} else event.resource
+    what = plain(where) if where else "it"
     to = plain(event.recipients[0], MOST) if event.recipients else "the recipient"
     if rolled is not None:
         return f"Ask {owner} whether a change was rolled out in these days; if none was, treat the {int(rolled.baseline['peers']) + 1} agents as one incident."
     if exposure.people_below_clearance:
-        return f"Find out who of the {exposure.people_below_clearance:,} has opened it and withdraw it; ask {who} whether it was meant for them."
+        n = exposure.people_below_clearance
+        return f"Withdraw it from {'the one' if n == 1 else f'the {n:,}'} without the clearance and find out who has opened it; ask {who} whether it was meant for them."
     if about.kind == "recipient":
         return f"Ask {who} whether {to} should have {what}; if not, stop the agent's sending and recall what was sent."
     if event.denied:

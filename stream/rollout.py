@@ -1,8 +1,8 @@
 """What a whole cohort begins to do at once is a rollout: said once, as that, and not as an incident of each agent.
 
 Kept is who began what, from events over the threshold alone, for three days. Three agents of a cohort that begin the same are a
-rollout. An alert that tells of it is less sure of itself (`stream.severity`) and names the change; once one has, an episode that
-is strange by nothing else opens none, unless it did serious harm.
+rollout. Their alerts name the change. An episode that is strange by it most of all is less sure of itself
+(`stream.severity`); one that is strange by nothing else opens no alert once one has told of the rollout, unless it did serious harm.
 
 What it misses: an attacker who has three agents of a cohort begin the same, harmlessly, is called a rollout; the first alert
 says so, and names them.
@@ -20,7 +20,7 @@ from stream.words import plain
 ENOUGH = 2  # peers that began the same
 SECONDS = 3 * 86400.0
 MOST = 2048  # agents and what they began
-STRONG = 6.0  # bits from which something begun is news
+STRONG, STRONG_SUM = 6.0, 9.0  # bits from which something begun is news; of what adds up, the first six say nothing
 _BEGAN = {
     "tool": "use {}",
     "permission": "use the permission {}",
@@ -54,7 +54,7 @@ def begun(found: Sequence[Evidence]) -> list[str]:
         elif e.name == "transition" and e.baseline.get("own", 1.0) < 0.5:
             tool = str(e.observed).removesuffix(" at the start of a session").rpartition("to ")[2]
             out.append(f"use {plain(tool)} at other steps")
-        elif e.name in _MORE:
+        elif e.name in _MORE and e.bits >= STRONG_SUM:
             out.append(f"move more with {plain(str(e.baseline['tool']), 48)}")
     return out
 
@@ -98,9 +98,14 @@ class Rollouts:
         self.began = {(b.agent_type, b.what, b.agent_id): b for b in began}
 
 
+def foremost(rollout: dict[str, list[Began]]) -> tuple[str, list[Began]]:
+    """What most peers began."""
+    return max(rollout.items(), key=lambda item: (len(item[1]), item[0]))
+
+
 def evidence(rollout: dict[str, list[Began]], version: str | None) -> Evidence:
     """The rollout in words: what most peers began."""
-    what, peers = max(rollout.items(), key=lambda item: (len(item[1]), item[0]))
+    what, peers = foremost(rollout)
     names = [plain(b.agent_id, 48) for b in peers[:3]]
     more = f" and {len(peers) - 3} more" if len(peers) > 3 else ""
     same = version is not None and all(b.version == version for b in peers)
@@ -110,4 +115,4 @@ def evidence(rollout: dict[str, list[Began]], version: str | None) -> Evidence:
         if same
         else "), so it looks like a rollout"
     )
-    return Evidence("rollout", "scope", said, "-", 0.0, [], 1, {"peers": len(peers)})
+    return Evidence("rollout", "scope", said, "-", 0.0, [], 1, {"peers": len(peers), "began": sorted(rollout)})

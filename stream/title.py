@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from stream.alert import Did, Evidence, Exposure
 from stream.clauses import in_unit
+from stream.rollout import begun
 from stream.words import number, people, plain, size
 
 MOST = 44  # characters of a name
@@ -73,34 +74,31 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
 
 
 def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str]) -> Evidence:
-    """What the alert is about: the strongest evidence of its foremost kind, rather of the strangest event."""
-    known = [e for e in evidence if e.name in _TITLES and e.bits > 0] or [e for e in evidence if e.name in _TITLES]
-    known = known or list(evidence)
+    """What the alert is about: the strongest evidence of the first of these kinds that has any, rather of the strangest event."""
+    known = [e for e in evidence if e.name in _TITLES] or list(evidence)
     own = [e for e in known if event.event_id in e.event_ids]
-    for some in (own, known):
-        for e in some:
-            if e.kind == kinds[0] and e.name not in {"resource", "closeness"}:
-                return e
+    for kind in kinds:
+        for some in (own, known):
+            for e in some:
+                if e.kind == kind and e.name not in {"resource", "closeness"}:
+                    return e
     return (own or known)[0]
 
 
-def title(agent_id: str, kinds: Sequence[str], event: Did, evidence: Sequence[Evidence], exposure: Exposure) -> str:
+def title(agent_id: str, about: Evidence, event: Did, evidence: Sequence[Evidence], exposure: Exposure) -> str:
     """Who, and what is wrong; a rollout is named."""
-    about = subject(event, evidence, kinds)
+    own = event.event_id in about.event_ids
     if about.kind == "policy" and exposure.people_below_clearance:
-        data = (
-            f"{plain(event.classification, 24)} data"
-            if event.classification and about in own_of(event, evidence)
-            else "data"
-        )
+        data = f"{plain(event.classification, 24)} data" if event.classification and own else "data"
         said = f"shows {data} to {people(exposure.people_below_clearance)} without the clearance"
     else:
         said = _TITLES[about.name](about) if about.name in _TITLES else "strays from what is usual for it"
-    denied = " and is denied" if event.denied and event.event_id in about.event_ids else ""
-    rollout = ", as its peers do: a rollout?" if any(e.name == "rollout" for e in evidence) else ""
+    denied = ", and is denied" if event.denied and own else ""
+    rollout = ", as its peers do: a rollout?" if rolled_out(about, evidence) else ""
     return f"{plain(agent_id)} {said}{denied}{rollout}"
 
 
-def own_of(event: Did, evidence: Sequence[Evidence]) -> list[Evidence]:
-    """Evidence of the strangest event."""
-    return [e for e in evidence if event.event_id in e.event_ids]
+def rolled_out(about: Evidence, evidence: Sequence[Evidence]) -> Evidence | None:
+    """The rollout that the alert is about, if it is about one."""
+    found = next((e for e in evidence if e.name == "rollout"), None)
+    return found if found and set(begun([about])) & set(found.baseline["began"]) else None
