@@ -24,7 +24,7 @@ from stream.evidence import evidence
 from stream.kept import MOST_TEXT, Kept, below, did, outside
 from stream.reason import OF_THE_EVENT, reason
 from stream.response import next_step
-from stream.rollout import Began, Rollouts, begun
+from stream.rollout import Began, Rollouts, begun, whole
 from stream.rollout import evidence as rolled_out
 from stream.severity import CONFIDENCES, HARMS, SERIOUS, certainty, harm, opens, severity
 from stream.techniques import techniques
@@ -133,7 +133,7 @@ class Episodes:
             self._absorb_oldest()
         if episode.score > 0:
             rollout = self._rollout(episode, clock)
-            if _worth_saying(episode) if episode.revision else _opens(episode, rollout):
+            if _worth_saying(episode) if episode.revision else _opens(episode, whole(rollout)):
                 out.append(self._say(episode, kept.time, rollout))
         return out
 
@@ -184,7 +184,7 @@ class Episodes:
     def _say(self, x: Episode, time: float, rollout: dict[str, list[Began]]) -> Alert:
         if rollout:
             strongest = max((*x.lead, *x.evidence.values()), key=lambda e: (pays(e), e.name))
-            x.rollout = not rollout.keys().isdisjoint(begun([strongest]))
+            x.rollout = not whole(rollout).keys().isdisjoint(begun([strongest]))
             x.evidence["rollout"] = rolled_out(rollout, x.version)
             self.rollouts.tell(rollout)
         return _alert(x, time)

@@ -55,7 +55,7 @@ def begun(found: Sequence[Evidence]) -> list[str]:
             tool = str(e.observed).removesuffix(" at the start of a session").rpartition("to ")[2]
             out.append(f"use {plain(tool)} at other steps")
         elif e.name in _MORE and e.bits >= STRONG_SUM:
-            out.append(f"move more with {plain(str(e.baseline['tool']), 48)}")
+            out.append("move more than usual")
     return out
 
 
@@ -84,18 +84,23 @@ class Rollouts:
         ]
 
     def of(self, agent_type: str, agent_id: str, what: Sequence[str], time: float) -> dict[str, list[Began]]:
-        """What of this is a rollout, with the peers that began it."""
+        """What of this peers began as well, with those peers."""
         found = {each: self.peers(agent_type, agent_id, each, time) for each in what}
-        return {each: peers for each, peers in found.items() if len(peers) >= ENOUGH}
+        return {each: peers for each, peers in found.items() if peers}
 
     def tell(self, rollout: dict[str, list[Began]]) -> None:
         """An alert tells of it: from now on it is known."""
-        for began in (b for peers in rollout.values() for b in peers if not b.said):
+        for began in (b for peers in whole(rollout).values() for b in peers if not b.said):
             began.said = self.changed = True
 
     def restore(self, began: Sequence[Began]) -> None:
         """Put back what a host stored."""
         self.began = {(b.agent_type, b.what, b.agent_id): b for b in began}
+
+
+def whole(rollout: dict[str, list[Began]]) -> dict[str, list[Began]]:
+    """What enough peers began for it to be a change to the cohort."""
+    return {what: peers for what, peers in rollout.items() if len(peers) >= ENOUGH}
 
 
 def foremost(rollout: dict[str, list[Began]]) -> tuple[str, list[Began]]:
@@ -106,13 +111,15 @@ def foremost(rollout: dict[str, list[Began]]) -> tuple[str, list[Began]]:
 def evidence(rollout: dict[str, list[Began]], version: str | None) -> Evidence:
     """The rollout in words: what most peers began."""
     what, peers = foremost(rollout)
+    many = "one of its peers" if len(peers) == 1 else f"{len(peers)} of its peers"
     names = [plain(b.agent_id, 48) for b in peers[:3]]
     more = f" and {len(peers) - 3} more" if len(peers) > 3 else ""
     same = version is not None and all(b.version == version for b in peers)
-    said = f"{len(peers)} of its peers began to {what} in these days too ({', '.join(names)}{more}"
+    said = f"{many} began to {what} in these days too ({', '.join(names)}{more}"
     said += (
-        f"; all run version {plain(version or '', 32)}), so it looks like a rollout"
+        f"; {'it runs' if len(peers) == 1 else 'all run'} version {plain(version or '', 32)}, as it does)"
         if same
-        else "), so it looks like a rollout"
+        else ")"
     )
-    return Evidence("rollout", "scope", said, "-", 0.0, [], 1, {"peers": len(peers), "began": sorted(rollout)})
+    said += ", so it looks like a change to all of them" if len(peers) >= ENOUGH else ""
+    return Evidence("rollout", "scope", said, "-", 0.0, [], 1, {"peers": len(peers), "began": sorted(whole(rollout))})

@@ -94,7 +94,7 @@ def title(agent_id: str, about: Evidence, event: Did, evidence: Sequence[Evidenc
     else:
         said = _TITLES[about.name](about) if about.name in _TITLES else "strays from what is usual for it"
     denied = ", and is denied" if event.denied and own else ""
-    rollout = ", as its peers do: a rollout?" if rolled_out(about, evidence) else ""
+    rollout = ", as its peers do" if rolled_out(about, evidence) else ""
     return f"{plain(agent_id)} {said}{denied}{rollout}"
 
 
