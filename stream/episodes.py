@@ -124,17 +124,19 @@ class Episodes:
             episode.evidence[shift.name] = shift
         if notable:
             episode.warming = warming
-            self.merged += episode.revision > 0
             episode.score = max(episode.score, kept.score)
             episode.threshold = episode.threshold or threshold
         if episode.score > 0 or len(episode.waiting) >= MOST_WAITING or kept.large:
             self._absorb_waiting(episode)
         if self.waiting > MOST_WAITING_IN_ALL:
             self._absorb_oldest()
+        opened = False
         if episode.score > 0:
             rollout = self._rollout(episode, clock)
-            if _worth_saying(episode) if episode.revision else _opens(episode, whole(rollout)):
+            opened = episode.revision == 0 and _opens(episode, whole(rollout))
+            if opened or (episode.revision and _worth_saying(episode)):
                 out.append(self._say(episode, kept.time, rollout))
+        self.merged += notable and not opened
         return out
 
     def _absorb_waiting(self, episode: Episode) -> None:

@@ -40,11 +40,12 @@ def harm(kept: Kept, found: Sequence[Evidence], rungs: int) -> int:
     sensitive = 2 if kept.rung == rungs - 1 else 1 if 2 * kept.rung >= rungs else 0
     uncleared = below(kept)
     wrong = 2 if uncleared >= MANY_PEOPLE else 1 if uncleared else 0
-    if not wrong and outside(kept) and any(e.kind == "recipient" for e in found):
+    new = any(e.name in _NEW and e.bits >= NEW for e in found)
+    if not wrong and outside(kept) and (new or any(e.kind == "recipient" for e in found)):
         wrong = 1
     if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things
         grave = sensitive == 2 or kept.event.action in {"delete", "grant"}
-        return LIMITED if grave and any(e.name in _NEW and e.bits >= NEW for e in found) else NONE
+        return LIMITED if grave and new else NONE
     much = sensitive > 0 and (kept.event.records or 0.0) >= MANY_RECORDS
     return max(LIMITED, min(SEVERE, wrong + sensitive + much - (kept.event.approved is True)))
 
