@@ -28,7 +28,7 @@ _NEW = {"tool", "permission", "root", "branch", "classification", "action", "own
 _LEVELS = {  # by harm and certainty: index into `stream.alert.SEVERITIES`
     NONE: (0, 0, 1),
     LIMITED: (0, 1, 2),
-    SERIOUS: (1, 2, 3),
+    SERIOUS: (1, 2, 2),
     SEVERE: (2, 3, 3),
 }
 
@@ -41,11 +41,13 @@ def harm(kept: Kept, found: Sequence[Evidence], rungs: int) -> int:
     uncleared = below(kept)
     wrong = 2 if uncleared >= MANY_PEOPLE else 1 if uncleared else 0
     new = any(e.name in _NEW and e.bits >= NEW for e in found)
-    if not wrong and outside(kept) and (new or any(e.kind == "recipient" for e in found)):
+    if not wrong and outside(kept) and (new or any(e.kind == "recipient" and e.bits >= NEW for e in found)):
         wrong = 1
     if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things
         grave = sensitive == 2 or kept.event.action in {"delete", "grant"}
         return LIMITED if grave and new else NONE
+    if kept.event.approved is True and not uncleared:  # a person answers for it
+        return LIMITED
     much = sensitive > 0 and (kept.event.records or 0.0) >= MANY_RECORDS
     return max(LIMITED, min(SEVERE, wrong + sensitive + much - (kept.event.approved is True)))
 

@@ -38,8 +38,8 @@ def test_severity_rises_with_harm_and_with_certainty():
             assert sure == 0 or severity(harm, sure) >= severity(harm, sure - 1)
 
 
-def test_nobody_is_woken_where_little_harm_was_done():
-    assert all(severity(harm, sure) < 3 for harm in (NONE, SERIOUS - 1) for sure in range(3))
+def test_nobody_is_woken_unless_the_harm_may_be_severe():
+    assert all(severity(harm, sure) < 3 for harm in range(SEVERE) for sure in range(3))
     assert severity(NONE, 2) == 1
     assert severity(SEVERE, 1) == 3
 
