@@ -1,9 +1,11 @@
 """Evidence of one agent that belongs together becomes one alert, which is said when it opens and again when it changes.
 
 Every event with evidence of its own worth keeping (5 bits) belongs to its agent's *episode*, which ends after an hour without
-one, or after a day. An episode is quiet until an event reaches the alert threshold: then its alert opens and tells of everything
-in it. It is said again when its severity rises, a new kind of evidence appears, its events reach 2, 5, 10, 20, 50, …, and when it
-ends with something unsaid. Nothing is dropped: an event over the threshold that joins an open alert is counted as merged.
+one, or after a day; once it has reached the alert threshold it goes on until half a day's quiet, since what an agent does later on
+the same day is the same story. At the threshold an episode is an alert if it has three strange events, did serious harm, or is half as
+strange again (`stream.severity`); a rollout that is known already is not said again (`stream.rollout`). The alert tells of everything
+in the episode. It is said again when its severity rises, a new kind of evidence appears, its events reach 2, 5, 10, 20, 50, …, and when it
+ends with something unsaid. Nothing is dropped: an event over the threshold that opens no alert of its own is counted as merged.
 
 All of it is decided by the events themselves, at event time, so the same events give the same alerts wherever batches are cut.
 """
