@@ -24,7 +24,7 @@ import zstandard
 
 from models.state import layout_id
 from stream.engine import Engine
-from stream.episodes import Episode
+from stream.episode import Episode
 from stream.rollout import Began
 
 TOPIC = "agent.access.baselines"

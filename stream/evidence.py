@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numpy as np
 
 from models.batch import (
-    AMOUNT,
-    AMOUNT_WIDTH,
     BITS,
     FACT,
     FACT_WIDTH,
-    FORECAST,
-    HOURS,
     PAID,
     SESSION,
 )
-from models.loop import RATE_OFFSET
 from models.memory import NAMED_FACTS, TEXTS, TOP
 from models.signals import (
     ACTION,
     BRANCH,
-    CALL_RATE,
     CLASSIFICATION,
     CLEARANCE,
     CLOSENESS,
@@ -32,15 +23,12 @@ from models.signals import (
     FLOW,
     N_FACTS,
     N_SIGNALS,
-    OFF_HOURS,
     OUTCOME,
     OWNER,
     PERMISSION,
     RECIPIENT,
     RESOURCE,
-    RHYTHM,
     ROOT,
-    SIGNALS,
     TOOL,
     TRANSITION,
 )
@@ -48,8 +36,9 @@ from models.state import TEXT
 from models.windows import FEATURES
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
-from stream.kept import MOST_TEXT, Kept, below, uncleared
-from stream.words import expected_values, number, people
+from stream.kept import MOST_TEXT, Kept, below
+from stream.measured import measured
+from stream.words import expected_values, number
 
 _USUAL_OF = {
     RESOURCE: BRANCH,
@@ -71,7 +60,6 @@ _EXPECTED = {
     OUTCOME: "success",
     OWNER: "the usual one for the person it acts for",
 }
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _OWNER = {
     1: "bears the name of the person it acts for",
     2: "was never seen before",
@@ -79,21 +67,12 @@ _OWNER = {
     4: "belongs to another person than the one it acts for",
     5: "is shared between several people",
 }
-_AMOUNTS = {
-    "bytes": 0,
-    "records": 1,
-    "session_calls": 2,
-    "call_rate": 3,
-    "bytes_sum": 0,
-    "records_sum": 1,
-    "session_calls_sum": 2,
-}
 
 
 def evidence(ladder: tuple[str, ...], kept: Kept) -> list[Evidence]:
     """What was strange about an event, strongest first, then what belongs into the sentence though it is not strange."""
     d = np.frombuffer(kept.detail, np.float32).tolist()
-    items = [_fact(k, kept, d) if k < N_FACTS else _tail(k, kept, d) for k in range(N_SIGNALS) if d[PAID + k] > 0]
+    items = [_fact(k, kept, d) if k < N_FACTS else measured(k, kept, d) for k in range(N_SIGNALS) if d[PAID + k] > 0]
     if kept.window_bits > 0:
         sums = ", ".join(f"{number(x)} {name}" for name, x in zip(FEATURES[:5], kept.window, strict=False) if x >= 0.5)
         items.append(
@@ -184,106 +163,13 @@ def _recalled(kept: Kept, at: int) -> str:
     return kept.text[at * TEXT : at * TEXT + kept.length[at]].decode("utf-8", "replace")
 
 
-def _tail(k: int, kept: Kept, d: list[float]) -> Evidence:
-    event = kept.event
-    signal = SIGNALS[k]
-    bits = round(d[BITS + k], 2)
-    if k - N_FACTS == CLEARANCE:
-        return Evidence(
-            signal.name,
-            signal.kind,
-            _below(kept)[:MOST_TEXT],
-            "recipients cleared for the data",
-            bits,
-            [event.event_id],
-            1,
-            next_bits(k, d),
-        )
-    if k - N_FACTS == OFF_HOURS:
-        return _off_hours(kept, d, bits)
-    if k == RHYTHM:
-        return _rhythm(kept, d, bits)
-    at = AMOUNT + _AMOUNTS[signal.name] * AMOUNT_WIDTH
-    x, mean, spread, peers = d[at : at + AMOUNT_WIDTH]
-    back = (
-        _calls_back
-        if k - N_FACTS == CALL_RATE
-        else math.expm1
-        if signal.name.startswith(("bytes", "records"))
-        else math.exp
-    )
-    typical, high, peers_typical = (round(max(0.0, back(v)), 1) for v in (mean, mean + 2.33 * spread, peers))
-    observed = round(max(0.0, back(x)), 1)
-    tool = (event.tool or event.action)[:MOST_TEXT]
-    numbers: dict[str, Any] = {"tool": tool, "typical": typical, "high": high} | next_bits(k, d)
-    if event.agent_type is not None:
-        numbers["peers"] = peers_typical
-    return Evidence(
-        signal.name,
-        signal.kind,
-        observed,
-        f"typically {number(typical)}, rarely above {number(high)}",
-        bits,
-        [event.event_id],
-        1,
-        numbers,
-    )
-
-
-def _calls_back(x: float) -> float:
-    """Calls within ten minutes, this one counted, from the amount that the loop scores."""
-    return math.exp(x) - RATE_OFFSET + 1.0
-
-
-def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
-    """A session that begins when few do, for the agent and its peers."""
-    minutes = int(kept.time // 60) % 1440
-    day = _DAYS[int(kept.time // 86400 + 3) % 7]
-    observed = f"a session at {minutes // 60:02d}:{minutes % 60:02d} UTC on a {day}"
-    near, total = d[HOURS + 1], d[HOURS + 2]
-    expected = f"{number(near)} of {number(total)} sessions within an hour and a half of that time of day"
-    numbers = {"own": round(near, 1), "of": round(total)} | next_bits(N_FACTS + OFF_HOURS, d)
-    signal = SIGNALS[N_FACTS + OFF_HOURS]
-    return Evidence(signal.name, signal.kind, observed, expected, bits, [kept.event.event_id], 1, numbers)
-
-
-def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:
-    """An amount of a series that its forecast did not expect."""
-    x, forecast, spread = d[FORECAST : FORECAST + 3]
-    observed, typical, low, high = (
-        round(max(0.0, math.expm1(min(v, 50.0))), 1)
-        for v in (x, forecast, forecast - 2.33 * spread, forecast + 2.33 * spread)
-    )
-    event = kept.event
-    numbers: dict[str, Any] = next_bits(RHYTHM, d) | {
-        "tool": (event.tool or event.action)[:MOST_TEXT],
-        "typical": typical,
-        "low": low,
-        "high": high,
-        "unit": "records" if event.bytes is None else "bytes",
-    }
-    expected = f"about {number(typical)} at this hour, rarely below {number(low)} or above {number(high)}"
-    signal = SIGNALS[RHYTHM]
-    return Evidence(signal.name, signal.kind, observed, expected, bits, [event.event_id], 1, numbers)
-
-
-def _below(kept: Kept) -> str:
-    """Who lacks the clearance, and how many people that is."""
-    low, n = uncleared(kept), below(kept)
-    by_rung = sorted(zip(kept.clearances, kept.event.recipients or (), strict=True), key=lambda pair: pair[0])
-    cleared = dict.fromkeys(str(r.clearance) for c, r in by_rung if 0 <= c < kept.rung)  # lowest first
-    who = f"the {people(n)} behind " if n > len(low) else ""
-    count = "1 recipient" if len(low) == 1 else f"{len(low):,} recipients"
-    return f"{who}{count} may see {' or '.join(cleared)} data at most, and {'was' if n == 1 else 'were'} given {kept.event.classification} data"
-
-
 def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Evidence]:
     """What is not strange by itself but belongs into the sentence."""
     event = kept.event
     out = []
     if below(kept) and d[PAID + N_FACTS + CLEARANCE] <= 0:
         # Another signal of its group said more; it is said all the same.
-        out.append(_tail(N_FACTS + CLEARANCE, kept, d))
+        out.append(measured(N_FACTS + CLEARANCE, kept, d))
     if event.approved is not None and event.recipients:
         said = "nobody approved it" if not event.approved else "it was approved by a person"
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))

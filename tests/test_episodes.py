@@ -15,6 +15,7 @@ from stream import episodes
 from stream.alert import SEVERITIES, Alert
 from stream.codec import encode, encode_lines
 from stream.engine import Engine
+from stream.episode import Episode
 from stream.episodes import LOUD_GAP
 from stream.settings import load
 from stream.severity import ENOUGH, LONE
@@ -148,7 +149,7 @@ def test_events_that_wait_are_counted_again_where_a_host_puts_them_back(fleet):
         engine.score(engine.decode([next(rest).rstrip(b"\n")], [0]))
     for _ in range(2):  # a change may come more than once
         for agent_id, x in engine.episodes.open.items():
-            other.episodes.restore(agent_id, msgspec.convert(msgspec.to_builtins(x), episodes.Episode))
+            other.episodes.restore(agent_id, msgspec.convert(msgspec.to_builtins(x), Episode))
     assert other.episodes.waiting == engine.episodes.waiting
     for agent_id in list(engine.episodes.open):
         other.episodes.restore(agent_id, None)
