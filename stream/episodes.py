@@ -78,10 +78,11 @@ class Episodes:
             self._absorb_oldest()
         opened = False
         if episode.score > 0:
-            rollout = self._rollout(episode, clock)
-            opened = episode.revision == 0 and _opens(episode, whole(rollout))
+            if episode.agent_type is not None:
+                self.rollouts.note(episode.agent_type, agent_id, episode.begun, clock, episode.version)
+            opened = episode.revision == 0 and self._opens(episode, clock)
             if opened or (episode.revision and _worth_saying(episode)):
-                out.append(self._say(episode, kept.time, rollout))
+                out.append(self._say(episode, kept.time, clock))
         self.merged += notable and not opened
         return out
 
@@ -116,20 +117,26 @@ class Episodes:
                 heapq.heappush(self._due, (end, agent_id))
                 continue
             if episode.revision and episode.events > episode.said:
-                out.append(self._say(episode, end, self._rollout(episode, clock)))
+                out.append(self._say(episode, end, end))
             self.waiting -= len(episode.waiting)
             del self.open[agent_id]
             self.changed.add(agent_id)
         return out
 
     def _rollout(self, x: Episode, clock: float) -> dict[str, list[Began]]:
-        """What of it its cohort began in these days as well; its own part is kept for them."""
-        if x.agent_type is None:
-            return {}
-        self.rollouts.note(x.agent_type, x.agent_id, x.begun, clock, x.version)
-        return self.rollouts.of(x.agent_type, x.agent_id, x.begun, clock)
+        """What of it peers began in these days as well."""
+        return self.rollouts.of(x.agent_type, x.agent_id, x.begun, clock) if x.agent_type is not None else {}
 
-    def _say(self, x: Episode, time: float, rollout: dict[str, list[Began]]) -> Alert:
+    def _opens(self, x: Episode, clock: float) -> bool:
+        """Whether it is an alert by now; what is but a rollout that was told of is none, unless it did serious harm."""
+        if not opens(over_threshold(x), x.strong, x.harm):
+            return False
+        rollout = whole(self._rollout(x, clock))
+        told = any(b.said for peers in rollout.values() for b in peers)
+        return not (told and x.harm < SERIOUS and _explained(x, rollout))
+
+    def _say(self, x: Episode, time: float, clock: float) -> Alert:
+        rollout = self._rollout(x, clock)
         if rollout:
             strongest = max((*x.lead, *x.evidence.values()), key=lambda e: (pays(e), e.name))
             x.rollout = not whole(rollout).keys().isdisjoint(begun([strongest]))
@@ -151,11 +158,6 @@ class Episodes:
 def _end(x: Episode) -> float:
     """When it is over, unless something more comes."""
     return min(x.last + (LOUD_GAP if x.score > 0 else EPISODE_GAP), x.begin + EPISODE_LONGEST)
-
-
-def _opens(x: Episode, rollout: dict[str, list[Began]]) -> bool:
-    told = any(b.said for peers in rollout.values() for b in peers)
-    return opens(over_threshold(x), x.strong, x.harm) and not (told and x.harm < SERIOUS and _explained(x, rollout))
 
 
 def _explained(x: Episode, rollout: dict[str, list[Began]]) -> bool:

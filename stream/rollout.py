@@ -65,23 +65,29 @@ class Rollouts:
     def __init__(self) -> None:
         self.began: dict[tuple[str, str, str], Began] = {}  # by cohort, what and agent, in the order of their beginning
         self.changed = False  # since a host last looked
+        self._same: dict[tuple[str, str], list[Began]] = {}  # by cohort and what
 
     def note(self, agent_type: str, agent_id: str, what: Sequence[str], time: float, version: str | None) -> None:
         """Keep that an agent began something; the oldest give way."""
         for each in what:
             if (agent_type, each, agent_id) not in self.began:
-                self.began[agent_type, each, agent_id] = Began(agent_type, each, agent_id, time, version)
+                self._keep(Began(agent_type, each, agent_id, time, version))
                 self.changed = True
-        while self.began and len(self.began) > MOST:
-            del self.began[next(iter(self.began))]
+
+    def _keep(self, b: Began) -> None:
+        self.began[b.agent_type, b.what, b.agent_id] = b
+        self._same.setdefault((b.agent_type, b.what), []).append(b)
+        if len(self.began) > MOST:
+            oldest = self.began.pop(next(iter(self.began)))
+            same = self._same[oldest.agent_type, oldest.what]
+            same.remove(oldest)
+            if not same:
+                del self._same[oldest.agent_type, oldest.what]
 
     def peers(self, agent_type: str, agent_id: str, what: str, time: float) -> list[Began]:
         """Peers that began the same in these days."""
-        return [
-            b
-            for b in self.began.values()
-            if b.what == what and b.agent_type == agent_type and b.agent_id != agent_id and time - b.time <= SECONDS
-        ]
+        same = self._same.get((agent_type, what), ())
+        return [b for b in same if b.agent_id != agent_id and 0 <= time - b.time <= SECONDS]
 
     def of(self, agent_type: str, agent_id: str, what: Sequence[str], time: float) -> dict[str, list[Began]]:
         """What of this peers began as well, with those peers."""
@@ -95,7 +101,10 @@ class Rollouts:
 
     def restore(self, began: Sequence[Began]) -> None:
         """Put back what a host stored."""
-        self.began = {(b.agent_type, b.what, b.agent_id): b for b in began}
+        self.began.clear()
+        self._same.clear()
+        for b in began:
+            self._keep(b)
 
 
 def whole(rollout: dict[str, list[Began]]) -> dict[str, list[Began]]:
