@@ -89,4 +89,4 @@ def test_what_is_kept_is_bounded_and_the_oldest_gives_way():
     for n in range(MOST + 50):
         rollouts.note("copilot", f"bot-{n}", ["use x"], float(n), None)
     assert len(rollouts.began) == MOST
-    assert rollouts.peers("copilot", "other", "use x", 0.0)[0].agent_id == "bot-50"
+    assert rollouts.peers("copilot", "other", "use x", float(MOST + 50))[0].agent_id == "bot-50"
