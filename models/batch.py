@@ -71,8 +71,8 @@ SESSION = (
     AMOUNT + N_AMOUNTS * AMOUNT_WIDTH
 )  # rung of the highest class handled before, records at it, recipients outside
 HOURS = SESSION + 3  # bits of the start of this session, the agent's starts near it and in all
-FORECAST = HOURS + 3  # the log amount of a series, its forecast, the spread of its errors
-DETAIL = FORECAST + 3
+FORECAST = HOURS + 3  # a series: amount or mean of amounts, forecast, lowest and highest so far, whether a mean
+DETAIL = FORECAST + 5
 
 
 class Scores(NamedTuple):

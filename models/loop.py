@@ -6,7 +6,8 @@ agent's pool → the score, the alert threshold (`budget`), and then learning wi
 result does not depend on where batches are cut: when a table must grow, the loop returns at that event and is called again.
 
 The pool is a leaky sum per agent, `P ← P · 2^(−Δt/30 min) · 0.85 + max(0, s − 3)`, and the score is max(s, min(P, 4·s)): an event may
-draw on it only in proportion to evidence of its own, so the harmless event after an incident stays harmless.
+draw on it only in proportion to evidence of its own, so the harmless event after an incident stays harmless. What a series says
+does not go into it: its errors follow on each other, and what they repeat is no new evidence.
 
 Doubt: with τ the running 95 % quantile of the fleet's scores, an event teaches facts and usual surprises with weight 1 up to
 τ and max(0.05, (τ/score)²) above, so what looks hostile teaches little. Amounts learn with their updates clipped.
@@ -175,7 +176,8 @@ def _events(
                 s += w.group[g]
                 w.detail[col.PAID + w.winner[g]] = w.group[g]
                 out.parts[e, signals.KIND_OF[w.winner[g]]] += w.group[g]
-        pool = a.agents[h.ag].pool * 2.0 ** (-h.gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, s - POOL_DEAD)
+        adds_up = s - w.detail[col.PAID + signals.RHYTHM]
+        pool = a.agents[h.ag].pool * 2.0 ** (-h.gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, adds_up - POOL_DEAD)
         score = max(s, min(pool, POOL_GAIN * s))
         out.own[e] = s
         out.score[e] = score
@@ -198,7 +200,10 @@ def _events(
         if out.row[e] >= 0:
             _count_episode(a, h, score, alerts_per_day)
         if h.clock > before:
+            first = a.fleet[0].days < h.now
             a.fleet[0].days += min(1.0, (h.clock - before) / DAY) * h.now
+            if first and a.fleet[0].days >= h.now:  # else the first day's threshold stays until there is an episode
+                budget.count(a.fleet, a.fleet_body[0], 0.0, 0.0, h.now, alerts_per_day)
         a.fleet[0].events += 1
     return n, FINISHED
 
@@ -360,16 +365,18 @@ def _score_hour(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
 @inline
 def _score_series(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     """Where calls come on a beat, amounts are a series: its forecast judges them, and sums and single amounts say nothing."""
-    x = w.amount[1] if math.isnan(w.amount[0]) else w.amount[0]
+    x = b.records[e] if math.isnan(b.bytes[e]) else b.bytes[e]
     if math.isnan(x):
         return
     key = mix(mix(np.uint64(799), b.tool.hash[e]), w.entity[2])
-    bits, forecast, spread = rhythm.score(
+    bits, strange, forecast, low, high, lasts = rhythm.score(
         a.rhythms, a.rhythms_body, a.rhythms_dirty, a.tally[RHYTHMS], key, x, b.time[e], h.clock, h.learned
     )
-    w.detail[col.FORECAST] = x
+    w.detail[col.FORECAST] = strange
     w.detail[col.FORECAST + 1] = forecast
-    w.detail[col.FORECAST + 2] = spread
+    w.detail[col.FORECAST + 2] = low
+    w.detail[col.FORECAST + 3] = high
+    w.detail[col.FORECAST + 4] = lasts
     w.tail[1:] = -1.0
     _pay(w, signals.RHYTHM, bits)
 

@@ -54,7 +54,7 @@ TAILS = (
     Signal("session_calls_sum", "rate", "count", 0.4),
     Signal("off_hours", "rate", "hours", 2.0, 5.0),
 )
-SERIES = Signal("rhythm", "volume", "drift", 1.0, 8.0)
+SERIES = Signal("rhythm", "volume", "drift", 1.0)
 SIGNALS = (*FACTS, *TAILS, SERIES)
 GROUPS = tuple(dict.fromkeys(s.group for s in SIGNALS))
 

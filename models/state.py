@@ -85,8 +85,8 @@ LAYOUTS = (
     Layout("names", [K, ("w", "f8"), ("length", "u1")], ("u1", TEXT), 1 << 10, 0.02, ages=False, lasts=360),
     # agent | cohort → its amounts day by day
     Layout("levels", [K, ("w", "f8"), ("n", "u4"), ("day", "i8"), ("sum", "f8"), ("shifted", "f8")], ("f4", RING), 1 << 7, 0.01, ages=False, lasts=360),
-    # (agent, tool), where its calls come on a beat → forecast; per hour the deviation from the level, then how often it was seen
-    Layout("rhythms", [K, ("w", "f8"), ("n", "f4"), ("level", "f4"), ("v", "f4"), ("short", "f4"), ("plain", "f4"), ("shaped", "f4"), ("peak", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180),
+    # (agent, tool), where its calls come on a beat → level, ranges of its errors; per hour the deviation from the level, then how often it was seen
+    Layout("rhythms", [K, ("w", "f8"), ("first", "f8"), ("level", "f8"), ("n", "f4"), ("plain", "f4"), ("shaped", "f4"), ("low", "f4"), ("high", "f4"), ("mean", "f4"), ("mean_low", "f4"), ("mean_high", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180),
     # ids of the last events: a repeated one is scored and not learned again
     Layout("recent", [K], ("u1", 0), 1 << 16, 0.0, ages=False, lasts=0),
     Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("clock", "f8"), ("ahead", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("days", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0),

@@ -84,7 +84,8 @@ def _series(e: Evidence) -> str:
     unit = in_unit(e)
     word = "" if b["unit"] == "bytes" else " records"
     way = "more" if float(e.observed) > b["typical"] else "less"
-    return f"{unit(float(e.observed))}{word} in one call of {plain(str(b['tool']), 48)} is {way} than its beat foretells: about {unit(b['typical'])} at this hour"
+    calls = f"{'a call, in the last calls' if b['lasts'] else 'in one call'} of {plain(str(b['tool']), 48)}{',' if b['lasts'] else ''}"
+    return f"{unit(float(e.observed))}{word} {calls} is {way} than its beat foretells: about {unit(b['typical'])} at this hour"
 
 
 def _calls(e: Evidence) -> str:

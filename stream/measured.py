@@ -102,12 +102,9 @@ def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
 
 
 def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:
-    """An amount of a series that its forecast did not expect."""
-    x, forecast, spread = d[FORECAST : FORECAST + 3]
-    observed, typical, low, high = (
-        round(max(0.0, math.expm1(min(v, 50.0))), 1)
-        for v in (x, forecast, forecast - 2.33 * spread, forecast + 2.33 * spread)
-    )
+    """An amount of a series that its forecast did not expect, or the mean of its last."""
+    observed, typical, low, high = (round(max(0.0, v), 1) for v in d[FORECAST : FORECAST + 4])
+    lasts = d[FORECAST + 4] > 0
     event = kept.event
     numbers: dict[str, Any] = next_bits(RHYTHM, d) | {
         "tool": (event.tool or event.action)[:MOST_TEXT],
@@ -115,8 +112,10 @@ def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:
         "low": low,
         "high": high,
         "unit": "records" if event.bytes is None else "bytes",
+        "lasts": lasts,
     }
-    expected = f"about {number(typical)} at this hour, rarely below {number(low)} or above {number(high)}"
+    what = f"about {number(typical)} at this hour, {'in the mean ' if lasts else ''}"
+    expected = f"{what}hardly ever below {number(low)} or above {number(high)}"
     signal = SIGNALS[RHYTHM]
     return Evidence(signal.name, signal.kind, observed, expected, bits, [event.event_id], 1, numbers)
 

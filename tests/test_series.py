@@ -48,17 +48,97 @@ def daily(time: float) -> float:
     return 1e5 * 10 ** (0.5 - 0.5 * math.cos(2 * math.pi * (time % DAY) / DAY))
 
 
+def most(scores: dict[str, float], since: float, hours: float) -> float:
+    """The highest score of a series within so many hours."""
+    first = round((since - START) / 300)
+    return max(scores[f"s{i}"] for i in range(first, first + round(hours * 12)))
+
+
+NOON = START + 12.5 * DAY
+MIDNIGHT = START + 12 * DAY
+
+
 @pytest.mark.parametrize("factor", [0.05, 4.0])
 def test_a_series_that_leaves_its_forecast_is_said_once(factor):
     """Too little is as strange as too much; that it goes on is not said each five minutes."""
-    last = START + 12 * DAY
-    changed = series(13, lambda t: daily(t) * (factor if t >= last else 1.0))
+    changed = series(13, lambda t: daily(t) * (factor if t >= NOON else 1.0))
     scores, done = scored(changed)
-    first = next(int(e["event_id"][1:]) for e in changed if e["time"] >= last)
-    assert scores[f"s{first}"] > 10
+    assert scores[f"s{round((NOON - START) / 300)}"] > 10
     opened = [a for d in done for a in d.alerts if a.revision == 1 and a.last_event_time >= "2026-03-14"]
     assert len(opened) == 1
     assert "than its beat foretells" in opened[0].reason
+
+
+def between(begin: float, hours: float, amount: Any) -> Any:
+    """A day's shape, and another amount for so many hours."""
+    return lambda t: amount(t) if begin <= t < begin + hours * HOUR else daily(t)
+
+
+@pytest.mark.parametrize(
+    ("strange", "harmless", "at", "hours"),
+    [
+        pytest.param(
+            between(NOON, 1, lambda _: 5e4), between(MIDNIGHT, 1, lambda _: 5e4), NOON, 1, id="quiet at noon, at night"
+        ),
+        pytest.param(
+            between(NOON, 0.1, lambda t: 5 * daily(t)),
+            between(NOON, 0.1, lambda t: 1.2 * daily(t)),
+            NOON,
+            1,
+            id="a spike, a ripple",
+        ),
+        pytest.param(
+            lambda t: daily(t - 8 * HOUR if t >= MIDNIGHT else t),
+            lambda t: daily(t - 0.5 * HOUR if t >= MIDNIGHT else t),
+            MIDNIGHT,
+            24,
+            id="a day eight hours later, half an hour",
+        ),
+        pytest.param(
+            lambda t: 1e6 * (1.15 if t >= NOON else 1.0),
+            lambda t: 1e6 * (1.15 if NOON <= t < NOON + 300 else 1.0),
+            NOON,
+            6,
+            id="a seventh more for good, once",
+        ),
+    ],
+)
+def test_what_a_series_does_against_its_harmless_twin(strange, harmless, at, hours):
+    found, _ = scored(series(13, strange))
+    twin, _ = scored(series(13, harmless))
+    assert most(found, at, hours) > 8
+    assert most(twin, MIDNIGHT, 24) < 5
+
+
+def test_a_small_change_that_lasts_is_said_of_the_last_calls():
+    """No single amount is out of the ordinary."""
+    _, done = scored(series(13, lambda t: 1e6 * (1.15 if t >= NOON else 1.0)))
+    alert = next(a for d in done for a in d.alerts if a.last_event_time >= "2026-03-14T12")
+    assert "a call, in the last calls of read, is more than its beat foretells" in alert.reason
+
+
+def test_an_enormous_amount_hides_none_that_follow():
+    """Else an agent could say one large thing, be alerted on once, and then be free."""
+    before = NOON - 4 * DAY
+    scores, _ = scored(
+        series(13, lambda t: daily(t) * (1000 if before <= t < before + 300 else 5 if NOON <= t < NOON + 600 else 1))
+    )
+    assert most(scores, before, 1) > 10
+    assert most(scores, NOON, 1) > 8
+
+
+def test_a_beat_may_lack_calls():
+    """One call in five never came, and once an hour of them came late, all at once: a series all the same."""
+    rng = random.Random(4)
+    events = [e for e in series(13, between(NOON, 1, lambda t: 5 * daily(t))) if rng.random() < 0.8]
+    late = START + 8 * DAY
+    for e in events:
+        if late <= e["time"] < late + HOUR:
+            e["time"] = late + HOUR
+    scores, _ = scored(events)
+    on = {e["event_id"] for e in events if NOON <= e["time"] < NOON + HOUR}
+    assert max(scores[i] for i in on) > 10
+    assert max(s for i, s in scores.items() if int(i[1:]) > 288 * 5 and i not in on) < 5
 
 
 def test_the_shape_of_a_day_is_learned():
