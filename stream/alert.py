@@ -99,6 +99,11 @@ class Alert(msgspec.Struct):
     event: Did
     threshold: float
     warming: bool
+    confidence: str  # low, medium or high: with `impact` it makes the severity, see `stream.severity`
+    impact: str  # none, limited, serious or severe
+    strange_events: int  # with at least half the threshold of their own
+    agent_version: str | None  # of the strangest event
+    next_step: str
     version: int = 1
 
 

@@ -24,7 +24,8 @@ import zstandard
 
 from models.state import layout_id
 from stream.engine import Engine
-from stream.episodes import Episode
+from stream.episode import Episode
+from stream.rollout import Began
 
 TOPIC = "agent.access.baselines"
 RING = 2048
@@ -32,13 +33,14 @@ _HEADER = struct.Struct("<4sBBxxQQQ")  # magic, version, kind, layout, sequence,
 _CHECKSUM = struct.Struct("<I")  # of the header and what follows the checksum
 _BODY = _HEADER.size + _CHECKSUM.size
 _MAGIC, _VERSION = b"STRL", 1
-_ROWS, _EPISODES = 0, 1
+_ROWS, _EPISODES, _ROLLOUTS = 0, 1, 2
 _EPISODE_CHUNK = 256
 
 Page = tuple[int, int, int]  # as `State.pages` gives them
 
 _encode = msgspec.json.Encoder().encode
 _decode_episodes = msgspec.json.Decoder(list[tuple[str, Episode | None]]).decode
+_decode_rollouts = msgspec.json.Decoder(list[Began]).decode
 
 
 class Record(NamedTuple):
@@ -68,6 +70,7 @@ class Writer:
         before = self.sequence
         out = [self._change(_ROWS, piece, next_offset) for piece in self.engine.state.delta()]
         out += [self._change(_EPISODES, piece, next_offset) for piece in self._episodes()]
+        out += [self._change(_ROLLOUTS, piece, next_offset) for piece in self._rollouts()]
         for key, page in self._due(self.sequence - before):
             out += [Record(key, self._value(_ROWS, piece, next_offset)) for piece in self.engine.state.page(*page)]
             self._written[key] = self.sequence
@@ -78,6 +81,7 @@ class Writer:
         episodes = self.engine.episodes
         if self.sequence - self._episodes_written >= RING // 2:
             episodes.changed |= set(episodes.open)
+            episodes.rollouts.changed = True
             self._episodes_written = self.sequence
         changed = sorted(episodes.changed)
         episodes.changed.clear()
@@ -85,6 +89,14 @@ class Writer:
             _encode([(agent_id, episodes.open.get(agent_id)) for agent_id in changed[low : low + _EPISODE_CHUNK]])
             for low in range(0, len(changed), _EPISODE_CHUNK)
         ]
+
+    def _rollouts(self) -> list[bytes]:
+        """All of them, where one changed: they are few, and change with alerts."""
+        rollouts = self.engine.episodes.rollouts
+        if not rollouts.changed:
+            return []
+        rollouts.changed = False
+        return [_encode(list(rollouts.began.values()))]
 
     def _due(self, changes: int) -> list[tuple[bytes, Page]]:
         """Pages to write beside so many changes: at a pace that writes all within half a ring, and any that the ring overtakes."""
@@ -125,6 +137,8 @@ class Reader:
         try:
             if kind == _ROWS:
                 self.engine.state.apply(payload)
+            elif kind == _ROLLOUTS:
+                self.engine.episodes.rollouts.restore(_decode_rollouts(payload))
             else:
                 for agent_id, episode in _decode_episodes(payload):
                     self.engine.episodes.restore(agent_id, episode)

@@ -93,8 +93,11 @@ def alert_text(alert: Alert) -> str:
     severity = click.style(f"{alert.severity.upper():8}", fg=COLOURS[alert.severity], bold=True)
     worse = " (raised)" if alert.revision > 1 else ""
     head = f"{alert.time[:16].replace('T', ' ')}  {severity}  {click.style(alert.title, bold=True)}{worse}"
-    body = textwrap.fill(alert.reason, 110, initial_indent=" " * 4, subsequent_indent=" " * 4)
-    return f"{head}\n{body}" if alert.severity != "low" else head
+    sure = f"Impact {alert.impact}, confidence {alert.confidence}. Next: {alert.next_step}"
+    body = [
+        textwrap.fill(text, 110, initial_indent=" " * 4, subsequent_indent=" " * 4) for text in (alert.reason, sure)
+    ]
+    return "\n".join([head, *body])
 
 
 def account_text(simulation: Simulation, alerts: Sequence[Alert]) -> str:

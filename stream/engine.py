@@ -24,7 +24,7 @@ from stream.codec import AccessEvent, Parts, Reject, ScoreLine, decode
 from stream.columns import Gathered, gather, hashed, name_hash
 from stream.episodes import Episodes
 from stream.errors import SettingsError
-from stream.evidence import keep
+from stream.kept import keep
 from stream.settings import Settings
 
 SHIFT_DAYS = 3.0
@@ -73,7 +73,7 @@ class Scored:
     rejects: list[Reject]
     alerts: list[Alert] = field(default_factory=list)
     alert_positions: list[int] = field(default_factory=list)  # of the event that each alert message was said at
-    merged: int = 0  # events over the threshold that joined an open alert
+    merged: int = 0  # events over the threshold that opened no alert of their own
     evicted: dict[str, int] = field(default_factory=dict)  # table → rows that gave way
     unknown: list[str] = field(default_factory=list)  # classifications outside the ladder, each the first time
     shifts: dict[str, int] = field(default_factory=lambda: {"agent": 0, "cohort": 0})

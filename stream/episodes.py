@@ -1,72 +1,32 @@
 """Evidence of one agent that belongs together becomes one alert, which is said when it opens and again when it changes.
 
 Every event with evidence of its own worth keeping (5 bits) belongs to its agent's *episode*, which ends after an hour without
-one, or after a day. An episode is quiet until an event reaches the alert threshold: then its alert opens and tells of everything
-in it. It is said again when its severity rises, a new kind of evidence appears, its events reach 2, 5, 10, 20, 50, …, and when it
-ends with something unsaid. Nothing is dropped: an event over the threshold that joins an open alert is counted as merged.
+one, or after a day; once it has reached the alert threshold it goes on until half a day's quiet, since what an agent does later on
+the same day is the same story. At the threshold an episode is an alert if it has three strange events, did serious harm, or is half as
+strange again (`stream.severity`); a rollout that is known already is not said again (`stream.rollout`). The alert tells of everything
+in the episode. It is said again when its severity rises, a new kind of evidence appears, its events reach 2, 5, 10, 20, 50, …, and when it
+ends with something unsaid. Nothing is dropped: an event over the threshold that opens no alert of its own is counted as merged.
 
 All of it is decided by the events themselves, at event time, so the same events give the same alerts wherever batches are cut.
 """
 
 from __future__ import annotations
 
-import hashlib
 import heapq
-from collections.abc import Sequence
-
-import msgspec
 
 from models.loop import EPISODE_GAP, EPISODE_LONGEST
-from models.signals import KINDS
-from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
-from stream.evidence import MOST_TEXT, Kept, below, did, evidence, outside
-from stream.reason import MOST_PEOPLE, OF_THE_EVENT, reason, title
-from stream.techniques import techniques
+from models.signals import INDEX, SIGNALS
+from stream.alert import Alert, Evidence
+from stream.counterfactual import pays
+from stream.episode import Episode, absorb, alert, kinds_of, level, over_threshold
+from stream.kept import Kept
+from stream.rollout import Began, Rollouts, begun, whole
+from stream.rollout import evidence as rolled_out
+from stream.severity import SERIOUS, opens
 
-MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE, MOST_WAITING = 20, 20, 1024, 32, 32
+MOST_WAITING = 32
 MOST_WAITING_IN_ALL = 20_000  # events over all agents; each may be as large as `Kept.large` allows
-
-
-class Episode(msgspec.Struct):
-    """One agent's evidence so far. Plain values only, so a host can store it."""
-
-    agent_id: str
-    agent_type: str | None
-    first_event_id: str
-    begin: float  # stream's clock
-    last: float  # stream's clock
-    first_event_time: float
-    last_event_time: float
-    events: int = 0
-    score: float = 0.0
-    threshold: float = 0.0
-    best: float = -1.0
-    warming: bool = False
-    parts: list[float] = []
-    waiting: list[Kept] = []  # not yet turned into evidence
-    evidence: dict[str, Evidence] = {}  # of all events but the strangest
-    lead: list[Evidence] = []  # of the strangest
-    did: Did = Did("", "")
-    principals: list[str] = []
-    sessions: list[str] = []
-    classifications: list[str] = []
-    resources: list[str] = []
-    recipients: list[str] = []
-    counted_resources: list[int] = []
-    counted_recipients: list[int] = []
-    records: float | None = None
-    bytes: float | None = None
-    people: int = 0
-    people_below: int = 0
-    outside: bool = False
-    to_agent: bool = False
-    leaked: bool = False  # sensitive data went to someone outside, in one event
-    denied: bool = False
-    shift: bool = False
-    revision: int = 0
-    said: int = 0  # events when it was last said
-    said_severity: int = -1
-    said_kinds: list[str] = []
+LOUD_GAP = 43200.0  # seconds: what an agent does later on the same day is the same story
 
 
 class Episodes:
@@ -76,6 +36,7 @@ class Episodes:
         self.ladder = ladder
         self.open: dict[str, Episode] = {}
         self.changed: set[str] = set()  # agents whose episode changed since a host last looked
+        self.rollouts = Rollouts()
         self.merged = 0
         self.waiting = 0  # events of all episodes that are not yet turned into evidence
         self._due: list[tuple[float, str]] = []
@@ -101,6 +62,7 @@ class Episodes:
         self.changed.add(agent_id)
         episode.last = clock
         episode.events += 1
+        episode.strong += kept.own >= threshold / 2
         episode.waiting.append(kept)
         self.waiting += 1
         if shift is not None:
@@ -108,20 +70,25 @@ class Episodes:
             episode.evidence[shift.name] = shift
         if notable:
             episode.warming = warming
-            self.merged += episode.revision > 0
             episode.score = max(episode.score, kept.score)
             episode.threshold = episode.threshold or threshold
         if episode.score > 0 or len(episode.waiting) >= MOST_WAITING or kept.large:
             self._absorb_waiting(episode)
         if self.waiting > MOST_WAITING_IN_ALL:
             self._absorb_oldest()
-        if episode.score > 0 and (episode.revision == 0 or _worth_saying(episode)):
-            out.append(_say(episode, kept.time))
+        opened = False
+        if episode.score > 0:
+            if episode.agent_type is not None:
+                self.rollouts.note(episode.agent_type, agent_id, episode.begun, clock, episode.version)
+            opened = episode.revision == 0 and self._opens(episode, clock)
+            if opened or (episode.revision and _worth_saying(episode)):
+                out.append(self._say(episode, kept.time, clock))
+        self.merged += notable and not opened
         return out
 
     def _absorb_waiting(self, episode: Episode) -> None:
         for kept in episode.waiting:
-            _absorb(episode, kept, self.ladder)
+            absorb(episode, kept, self.ladder)
         self.waiting -= len(episode.waiting)
         episode.waiting.clear()
 
@@ -145,16 +112,37 @@ class Episodes:
             episode = self.open.get(agent_id)
             if episode is None:
                 continue
-            end = min(episode.last + EPISODE_GAP, episode.begin + EPISODE_LONGEST)
+            end = _end(episode)
             if end > due:
                 heapq.heappush(self._due, (end, agent_id))
                 continue
             if episode.revision and episode.events > episode.said:
-                out.append(_say(episode, end))
+                out.append(self._say(episode, end, end))
             self.waiting -= len(episode.waiting)
             del self.open[agent_id]
             self.changed.add(agent_id)
         return out
+
+    def _rollout(self, x: Episode, clock: float) -> dict[str, list[Began]]:
+        """What of it peers began in these days as well."""
+        return self.rollouts.of(x.agent_type, x.agent_id, x.begun, clock) if x.agent_type is not None else {}
+
+    def _opens(self, x: Episode, clock: float) -> bool:
+        """Whether it is an alert by now; what is but a rollout that was told of is none, unless it did serious harm."""
+        if not opens(over_threshold(x), x.strong, x.harm):
+            return False
+        rollout = whole(self._rollout(x, clock))
+        told = any(b.said for peers in rollout.values() for b in peers)
+        return not (told and x.harm < SERIOUS and _explained(x, rollout))
+
+    def _say(self, x: Episode, time: float, clock: float) -> Alert:
+        rollout = self._rollout(x, clock)
+        if rollout:
+            strongest = max((*x.lead, *x.evidence.values()), key=lambda e: (pays(e), e.name))
+            x.rollout = not whole(rollout).keys().isdisjoint(begun([strongest]))
+            x.evidence["rollout"] = rolled_out(rollout, x.version)
+            self.rollouts.tell(rollout)
+        return alert(x, time)
 
     def restore(self, agent_id: str, episode: Episode | None) -> None:
         """Put back what a host stored."""
@@ -164,138 +152,25 @@ class Episodes:
             self.open.pop(agent_id, None)
         else:
             self.open[agent_id] = episode
-            heapq.heappush(self._due, (min(episode.last + EPISODE_GAP, episode.begin + EPISODE_LONGEST), agent_id))
+            heapq.heappush(self._due, (_end(episode), agent_id))
 
 
-def _absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
-    """Turn an event into evidence and exposure. It does not matter when this is done: `kept` holds all it needs."""
-    x.first_event_time = min(x.first_event_time, kept.time)
-    x.last_event_time = max(x.last_event_time, kept.time)
-    x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
-    found, done, event = evidence(ladder, kept), did(kept), kept.event
-    if kept.own > x.best:
-        x.best = kept.own
-        found, x.lead, x.did = x.lead, found, done
-    _merge(x.evidence, found)
-    recipients = [r.id for r in event.recipients or ()]
-    _list(x.principals, [event.principal])
-    _list(x.sessions, [event.session_id])
-    _list(x.classifications, [event.classification])
-    _list(x.resources, [event.resource], x.counted_resources)
-    _list(x.recipients, recipients, x.counted_recipients)
-    if event.records is not None:
-        x.records = (x.records or 0.0) + event.records
-    if event.bytes is not None:
-        x.bytes = (x.bytes or 0.0) + event.bytes
-    x.people = min(MOST_PEOPLE, x.people + (done.people or 0))
-    x.people_below = min(MOST_PEOPLE, x.people_below + below(kept))
-    x.outside |= outside(kept)
-    x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
-    x.leaked |= outside(kept) and 2 * kept.rung >= len(ladder)  # the upper half of the ladder
-    x.denied |= kept.denied
+def _end(x: Episode) -> float:
+    """When it is over, unless something more comes."""
+    return min(x.last + (LOUD_GAP if x.score > 0 else EPISODE_GAP), x.begin + EPISODE_LONGEST)
 
 
-def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
-    """Add an event's evidence to that of others: of each signal the strongest observation, and the event that showed it first."""
-    for item in found:
-        if item.name in OF_THE_EVENT:  # what is said beside the strangest event is about that event
-            continue
-        have = into.get(item.name, item)
-        if have is not item:
-            strong, weak = (item, have) if item.bits > have.bits else (have, item)
-            ids = list(dict.fromkeys([*strong.event_ids, *weak.event_ids]))[:MOST_IDS]
-            item = msgspec.structs.replace(strong, event_ids=ids, count=have.count + item.count)  # noqa: PLW2901
-        into[item.name] = item
-
-
-def _told(x: Episode) -> list[Evidence]:
-    """The strangest event's evidence and the strongest of the others', strongest first. Only the former names that event."""
-    lead = {x.did.event_id}
-    others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[: MOST_EVIDENCE - len(x.lead)]
-    others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
-    return sorted([*x.lead, *others], key=lambda i: (-i.bits, i.name))
-
-
-def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None = None) -> None:
-    """Keep the first few distinct names, cut short, and count the rest by their digest."""
-    for name in new:
-        if not name:
-            continue
-        if len(names) < MOST_NAMES and name[:MOST_TEXT] not in names:
-            names.append(name[:MOST_TEXT])
-        if counted is not None and len(counted) < MOST_COUNTED:
-            digest = int.from_bytes(
-                hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big"
-            )
-            if digest not in counted:
-                counted.append(digest)
-
-
-def _severity(x: Episode) -> int:
-    """Index into SEVERITIES: how far over the threshold, then what was at stake.
-
-    Sensitive data that left the organisation, or reached people below its clearance, is worse than its bits; a new agent's
-    strangeness, and a change that its whole cohort shows, are less.
-    """
-    over = x.score / max(x.threshold, 1.0)
-    level = 0 if over < 1.25 else 1 if over < 2.0 else 2
-    if x.people_below or x.leaked:
-        level += 1
-    if x.warming or x.shift:
-        level -= 1
-    return max(0, min(len(SEVERITIES) - 1, level))
+def _explained(x: Episode, rollout: dict[str, list[Began]]) -> bool:
+    """Whether what is strange beside the rollout would not reach the threshold."""
+    groups: dict[str, float] = {}
+    for e in (*x.lead, *x.evidence.values()):
+        if e.name in INDEX and not rollout.keys() & set(begun([e])):
+            group = SIGNALS[INDEX[e.name]].group
+            groups[group] = max(groups.get(group, 0.0), pays(e))
+    return sum(groups.values()) < x.threshold
 
 
 def _worth_saying(x: Episode) -> bool:
     n = x.events
     round_number = n in {2, 5} or (n >= 10 and str(n).rstrip("0") in {"1", "2", "5"})
-    return round_number or _severity(x) > x.said_severity or not set(_kinds(x)) <= set(x.said_kinds)
-
-
-def _kinds(x: Episode) -> list[str]:
-    """Broken policy is a fact and not a degree, so it is named whatever else is stranger."""
-    kinds = by_kind(dict(zip(KINDS, x.parts, strict=True)))
-    return ["policy", *(k for k in kinds if k != "policy")] if x.people_below else kinds
-
-
-def _say(x: Episode, time: float) -> Alert:
-    level = max(_severity(x), x.said_severity)  # a shift of its cohort, seen later, takes back nothing that was said
-    kinds = _kinds(x)
-    x.revision += 1
-    x.said, x.said_severity, x.said_kinds = x.events, level, kinds
-    evidence = _told(x)
-    exposure = Exposure(
-        x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.counted_recipients),
-        x.people if x.recipients else None, x.people_below if x.recipients else None,
-    )  # fmt: skip
-    return Alert(
-        alert_id(x.agent_id, x.first_event_id),
-        x.revision,
-        rfc3339(time),
-        rfc3339(x.first_event_time),
-        rfc3339(x.last_event_time),
-        x.agent_id,
-        x.agent_type,
-        list(x.principals),
-        list(x.sessions),
-        SEVERITIES[level],
-        round(x.score, 2),
-        kinds,
-        title(x.agent_id, kinds),
-        reason(
-            x.agent_id,
-            x.agent_type,
-            x.did,
-            evidence,
-            exposure,
-            warming=x.warming,
-            score=round(x.score, 2),
-            threshold=round(x.threshold, 2),
-        ),
-        evidence,
-        exposure,
-        techniques(kinds, x.did.action, outside=x.outside, denied=x.denied, to_agent=x.to_agent),
-        x.did,
-        round(x.threshold, 2),
-        x.warming,
-    )
+    return round_number or level(x) > x.said_severity or not set(kinds_of(x)) <= set(x.said_kinds)

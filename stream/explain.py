@@ -16,9 +16,9 @@ from stream.columns import name_hash
 from stream.engine import Engine
 from stream.errors import BrokerError, InputError
 from stream.files import Lines
-from stream.reason import number, plain, size
 from stream.replay import replay
 from stream.settings import Settings
+from stream.words import number, plain, size
 
 
 def baseline(engine: Engine, agent_id: str) -> dict[str, Any] | None:

@@ -77,7 +77,7 @@ REPEATED = Counter(
 )
 MERGED = Counter(
     "strayline_merged_events",
-    "Events over the threshold that joined an alert already open.",
+    "Events over the threshold that joined an alert already open, or an episode too lonely to be one.",
     registry=REGISTRY,
 )
 DRIFTS = Counter(

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from benchmarks.kafka import Broker, missing
+from stream.alert import Alert, decode_alert
+from stream.codec import encode_lines
+from stream.engine import Scored
+from stream.simulate import Simulation, lines, simulate
+from tests.telling import scored
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +31,25 @@ def unique(request: pytest.FixtureRequest) -> Callable[[str], str]:
     """Names for topics and consumer groups that no other test uses: the broker is shared and keeps everything."""
     suffix = uuid.uuid4().hex[:8]
     return lambda what: f"{what}.{request.node.originalname}.{suffix}"
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Simulation:
+    """Two weeks of two dozen agents, with everything in them that is planted."""
+    return simulate(2, 24, 14)
+
+
+@pytest.fixture(scope="session")
+def said(fleet: Simulation) -> Scored:
+    return scored([line.rstrip(b"\n") for line in lines(fleet)])
+
+
+@pytest.fixture(scope="session")
+def alerts(said: Scored) -> list[Alert]:
+    """As a consumer gets them: from their JSON."""
+    return [decode_alert(line) for line in encode_lines(said.alerts).splitlines()]
+
+
+@pytest.fixture(scope="session")
+def by_id(fleet: Simulation) -> dict[str, dict[str, Any]]:
+    return {str(event["event_id"]): event for event in fleet.events}

@@ -41,5 +41,7 @@ def rows(state: State) -> dict[str, Any]:
 
 
 def knowledge(engine: Engine) -> dict[str, Any]:
-    """All that an engine knows: the rows in use, and the open episodes."""
-    return {"episodes": sorted(map(msgspec.json.encode, engine.episodes.open.values()))} | rows(engine.state)
+    """All that an engine knows: the rows in use, the open episodes, and what cohorts began."""
+    episodes = engine.episodes
+    out = {"episodes": sorted(map(msgspec.json.encode, episodes.open.values()))} | rows(engine.state)
+    return out | {"rollouts": [msgspec.json.encode(b) for b in episodes.rollouts.began.values()]}

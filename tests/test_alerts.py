@@ -14,9 +14,9 @@ from stream.alert import SEVERITIES, alert_id, decode_alert
 from stream.codec import encode
 from stream.demo import HOME
 from stream.engine import Engine
-from stream.reason import reason
 from stream.settings import load
 from stream.simulate import lines, simulate
+from tests.telling import rendered
 
 DAY = 86400.0
 
@@ -73,12 +73,9 @@ def test_the_reason_is_made_of_the_alert_s_own_evidence(alerts):
     """Rendered again from the JSON it is the same; with other evidence it is not."""
     for alert in alerts:
         a = decode_alert(encode(alert))
-        rest = {"warming": a.warming, "score": a.score, "threshold": a.threshold}
-        assert reason(a.agent_id, a.agent_type, a.event, a.evidence, a.exposure, **rest) == alert.reason
+        assert rendered(a) == alert.reason
         strongest = msgspec.structs.replace(a.evidence[0], name="clearance", observed="something else was seen")
-        assert (
-            reason(a.agent_id, a.agent_type, a.event, [strongest, *a.evidence[1:]], a.exposure, **rest) != alert.reason
-        )
+        assert rendered(a, [strongest, *a.evidence[1:]]) != alert.reason
 
 
 def test_the_id_is_a_function_of_agent_and_first_event():

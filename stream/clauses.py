@@ -1,0 +1,128 @@
+"""One item of evidence in words: what was observed against what is usual, for the agent itself and for its peers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stream.alert import Evidence
+from stream.words import number, plain, size
+
+
+def _seen(e: Evidence, done: str, does: str, what: str, counted: str) -> str:
+    """Never, hardly ever or seldom, against how many chances, and what its peers do. Counts fade, so they are about right."""
+    b = e.baseline
+    own, of = b.get("own", 0.0), b.get("of", 0.0)
+    if own >= 0.5:
+        said = f"it seldom {does} {what} (about {number(round(max(1.0, own)))} of {_count(of, counted)})"
+    else:
+        said = f"it has {'hardly ever' if own > 0 else 'never'} {done} {what}"
+        said += f" in {_count(of, counted)}" if of >= 1 else " before"
+    if "peers" not in b:
+        return said
+    peers = b["peers"] - min(1.0, own)  # the agent's own use is among its cohort's
+    if peers >= 1:
+        n = round(peers)
+        many = "one of its peers" if n == 1 else f"about {number(n)} of its peers"
+        verb = ("does" if n == 1 else "do") if own >= 0.5 else ("has" if n == 1 else "have")
+        return f"{said}, {'as' if own >= 0.5 else 'but'} {f'{verb} {many}' if own >= 0.5 else f'{many} {verb}'}"
+    if own >= 0.5:
+        return f"{said}, its peers hardly ever"
+    return f"{said}, nor have its peers" if b["peers"] == 0 else f"{said}, its peers hardly ever"
+
+
+_ONE = {
+    "calls": "call", "uses": "use", "accesses": "access", "deliveries": "delivery", "sessions": "session",
+    "steps from there": "step from there", "calls of that tool": "call of that tool",
+}  # fmt: skip
+
+
+def _count(n: float, counted: str) -> str:
+    """How many, with the unit.
+
+    >>> _count(1, "calls"), _count(1200.4, "deliveries")
+    ('1 call', '1,200 deliveries')
+    """
+    return f"{number(round(n))} {_ONE[counted] if round(n) == 1 else counted}"
+
+
+def _fact(done: str, does: str, counted: str, form: str = "{}") -> Callable[[Evidence], str]:
+    return lambda e: _seen(e, done, does, form.format(plain(str(e.observed))), counted)
+
+
+def _step(e: Evidence) -> str:
+    """From one tool to another, of the steps from there; or straight to a tool, of the sessions."""
+    counted = "steps from there" if str(e.observed).startswith("from ") else "sessions"
+    return _seen(e, "gone", "goes", plain(str(e.observed), 160), counted)
+
+
+def _usual(e: Evidence, say: Callable[[float], str]) -> str:
+    b = e.baseline
+    high = (
+        "" if e.name.endswith("_sum") else f", rarely above {say(b['high'])}"
+    )  # of a sum, no single call need be rare
+    peers = f", its peers {say(b['peers'])}" if "peers" in b else ""
+    return f"(usually {say(b['typical'])}{high}{peers})"
+
+
+def _amount(e: Evidence) -> str:
+    say, word = (size, "") if e.name.startswith("bytes") else (number, " records")
+    tool, x = plain(str(e.baseline["tool"]), 48), float(e.observed)
+    word = word.removesuffix("s") if x == 1 else word
+    if e.name.endswith("_sum"):
+        if x <= e.baseline["typical"]:  # it is the sum that is strange, and not this call
+            return f"its calls of {tool} have been moving more than usual for a while, though this one {say(x)}{word} {_usual(e, say)}"
+        return f"its calls of {tool} have been moving more than usual, now {say(x)}{word} {_usual(e, say)}"
+    return f"{say(x)}{word} in one call of {tool} {_usual(e, say)}"
+
+
+def in_unit(e: Evidence) -> Callable[[float], str]:
+    return size if e.baseline.get("unit") == "bytes" else number
+
+
+def _series(e: Evidence) -> str:
+    b = e.baseline
+    unit = in_unit(e)
+    word = "" if b["unit"] == "bytes" else " records"
+    way = "more" if float(e.observed) > b["typical"] else "less"
+    calls = f"{'a call, in the last calls' if b['lasts'] else 'in one call'} of {plain(str(b['tool']), 48)}{',' if b['lasts'] else ''}"
+    return f"{unit(float(e.observed))}{word} {calls} is {way} than its beat foretells: about {unit(b['typical'])} at this hour"
+
+
+def _calls(e: Evidence) -> str:
+    tool, x = plain(str(e.baseline["tool"]), 48), float(e.observed)
+    if e.name.endswith("_sum"):
+        return f"its sessions have been calling {tool} more often than usual, now {number(x)} times {_usual(e, number)}"
+    return f"{_count(x, 'calls')} of {tool} in one session {_usual(e, number)}"
+
+
+_TOUCHED = _fact("touched", "touches", "accesses")
+_SENT = _fact("sent anything to", "sends anything to", "deliveries")
+_CLAUSES: dict[str, Callable[[Evidence], str]] = {
+    "tool": _fact("used", "uses", "calls"),
+    "permission": _fact("used", "uses", "uses", "the permission {}"),
+    "root": _TOUCHED, "branch": _TOUCHED, "resource": _TOUCHED,
+    "classification": _fact("handled", "handles", "accesses", "{} data"),
+    "transition": _step,
+    "outcome": _fact("had a call end", "has a call end", "calls", "“{}”"),
+    "action": _fact("done", "does", "calls of that tool", "“{}”"),
+    "recipient": _SENT, "domain": _SENT,
+    "closeness": _SENT,
+    "flow": _fact("sent", "sends", "deliveries"),
+    "owner": _fact("touched", "touches", "accesses", "a resource that {}"),
+    "clearance": lambda e: f"{e.observed}",
+    "bytes": _amount, "records": _amount, "bytes_sum": _amount, "records_sum": _amount,
+    "session_calls": _calls, "session_calls_sum": _calls,
+    "off_hours": lambda e: f"it began {e.observed}, when it hardly works ({e.expected})" + (f"; the {e.count} sessions of this night add up" if e.count > 1 else ""),
+    "rhythm": _series,
+    "call_rate": lambda e: f"{_count(float(e.observed), 'calls')} within ten minutes {_usual(e, number)}",
+    "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
+    "approval": lambda e: f"{e.observed}",
+    "read_before": lambda e: f"{e.observed}",
+    "cohort_shift": lambda e: f"{e.observed}",
+    "rollout": lambda e: f"{e.observed}",
+}  # fmt: skip
+
+
+def clause(e: Evidence) -> str:
+    """One item of evidence in words."""
+    return _CLAUSES[e.name](e)

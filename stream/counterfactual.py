@@ -1,0 +1,143 @@
+"""What would have kept an alert from being raised, as far as its evidence tells: the counterfactual.
+
+Of a group of signals only the strongest pays (`models.signals`); without it the next would, so each item of evidence carries what
+that is (`next_bits`). Signals that the same condition silences ("had it sent to whom it usually sends") are silent together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models.batch import BITS
+from models.loop import POOL_GAIN
+from models.signals import ACTION, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION, WEIGHT_OF
+from stream.alert import Did, Evidence
+from stream.clauses import in_unit
+from stream.severity import ENOUGH, LONE
+from stream.words import number, plain, size
+
+MARGIN = 0.1  # bits that rounding may cost
+# What would have been usual, had a signal been silent; signals of one such condition are silent together.
+CONDITION = {
+    "recipient": "parties", "domain": "parties", "closeness": "parties", "root": "resource", "branch": "resource", "resource": "resource",
+    "bytes": "bytes", "bytes_sum": "bytes", "records": "records", "records_sum": "records", "session_calls": "calls", "session_calls_sum": "calls",
+}  # fmt: skip
+# Where one is usual, so is the other.
+_IMPLIES = {TRANSITION: (TOOL,), ACTION: (TOOL,)}
+
+
+def _condition(k: int) -> str:
+    return CONDITION.get(SIGNALS[k].name, SIGNALS[k].name)
+
+
+# Of each signal, the others of its group that another condition stands for: place of their bits, weight, dead zone.
+_RIVALS = [
+    [
+        (BITS + j, float(WEIGHT_OF[j]), float(DEAD_OF[j]))
+        for j in range(N_SIGNALS)
+        if GROUP_OF[j] == GROUP_OF[k] and _condition(j) != _condition(k) and j not in _IMPLIES.get(k, ())
+    ]
+    for k in range(N_SIGNALS)
+]
+
+
+def next_bits(k: int, d: list[float]) -> dict[str, float]:
+    """What the next of its group would pay, were this signal silent."""
+    most = round(max((weight * (d[at] - dead) for at, weight, dead in _RIVALS[k]), default=0.0), 2)
+    return {"next_bits": most} if most > 0 else {}
+
+
+def _had(e: Evidence, event: Did) -> str:
+    """The condition of a signal in words. Of what an event may state several times, all of it must be usual."""
+    of, observed, many = CONDITION.get(e.name, e.name), plain(str(e.observed), 160), len(event.recipients) > 1
+    if of == "parties":
+        if many:
+            return "had it usually sent to all its recipients"
+        return f"had {plain(event.recipients[0], 48) if event.recipients else 'its recipient'} been among the recipients it usually sends to"
+    if of == "resource":
+        return f"had {plain(event.resource or 'the resource')} been among what it usually touches"
+    if of in {"bytes", "records"}:
+        return f"had it moved its usual {(size if of == 'bytes' else number)(e.baseline['typical'])}{'' if of == 'bytes' else ' records'} a call"
+    if of == "calls":
+        return f"had it called {plain(str(e.baseline['tool']), 48)} no more often than usual in a session"
+    return {
+        "tool": f"had {plain(observed)} been among the tools it usually uses",
+        "permission": "had the permissions of the call all been among those it usually uses"
+        if e.baseline.get("values", 1) > 1
+        else f"had {plain(observed)} been among the permissions it usually uses",
+        "classification": f"had {plain(observed)} data been what it usually handles",
+        "transition": f"had it usually gone {observed}",
+        "outcome": f"had the call not ended “{observed}”",
+        "action": f"had it usually done “{plain(observed)}”",
+        "off_hours": "had its sessions begun when it usually works",
+        "rhythm": f"had it been near the {in_unit(e)(e.baseline.get('typical', 0.0))} that its beat foretold",
+        "flow": "had it usually sent such data to such recipients"
+        if many
+        else f"had it usually sent {plain(observed)}",
+        "owner": "had the resource been one of the person it acts for"
+        if "another person" in observed
+        else f"had it usually touched a resource that {observed}",
+        "clearance": "had everyone who received it been cleared for it",
+        "call_rate": f"had it made its usual {number(e.baseline.get('typical', 0.0))} calls within ten minutes",
+        "windows": "had its last hour been like its others",
+    }[of]
+
+
+def pays(e: Evidence) -> float:
+    """Bits of the score, as in `models.signals`."""
+    if e.name not in INDEX:
+        return e.bits if e.name == "windows" else 0.0
+    signal = SIGNALS[INDEX[e.name]]
+    return signal.weight * max(0.0, e.bits - signal.dead)
+
+
+def otherwise(
+    event: Did, lead: Sequence[Evidence], events: int, score: float, threshold: float, *, strong: int, serious: bool
+) -> str:
+    """What would have kept the alert from being raised, as far as the evidence of its strangest event tells.
+
+    Of a group of signals only the strongest pays; without it the next would, whose share the evidence names. An episode of one
+    event reaches at most what its own evidence and what is left of the events before it allow (`models.loop`); of an episode of
+    more events only this one can be spoken of. Fewer than three strange ones, that did no serious harm, need more than the
+    threshold (`stream.severity.opens`); whether there would still be harm is not known, so either claim takes the case that is worse for it.
+    """
+    few = strong < ENOUGH
+    enough, surely = threshold * (LONE if few and not serious else 1.0), threshold * (LONE if few else 1.0)
+    groups: dict[str, Evidence] = {}
+    for e in sorted(lead, key=pays):
+        groups[SIGNALS[INDEX[e.name]].group if e.name in INDEX else e.name] = e
+    paying = sorted((e for e in groups.values() if pays(e) > 0), key=lambda e: (-pays(e), e.name))
+    paid = sum(map(pays, paying))
+    if events > 1 and paid < threshold - MARGIN:
+        return " None of its events reached the alert threshold alone: it would not have been raised had they come further apart."
+    window = sum(e.bits for e in lead if e.name == "windows")
+
+    def most(left: float) -> float:
+        """The highest score that what is left of the event's own bits allows."""
+        if events > 1:
+            return left
+        pooled = POOL_GAIN * left
+        if score - window < POOL_GAIN * (paid - window) - MARGIN:
+            pooled = min(pooled, score - (paid - left))
+        return max(left, pooled)
+
+    gains: dict[str, float] = {}
+    says: dict[str, Evidence] = {}
+    for e in paying:
+        of = CONDITION.get(e.name, e.name)
+        gains[of] = gains.get(of, 0.0) + pays(e) - e.baseline.get("next_bits", 0.0)
+        says.setdefault(of, e)
+    left, had = paid, []
+    for of in sorted(gains, key=lambda of: -gains[of])[:2]:
+        left -= gains[of]
+        had.append(_had(says[of], event))
+        if most(left) < enough - MARGIN:
+            subject = "It would not have been raised" if events == 1 else "This event alone would not have raised it"
+            return f" {subject} {' and '.join(had)}."
+    if paying and paid - gains[strongest := next(iter(gains))] >= surely + MARGIN:
+        return f" It would have been raised even {_had(says[strongest], event)}."
+    return (
+        f" It would have come close to being raised even {had[0]}."
+        if had
+        else " What was left of its events before raised it."
+    )

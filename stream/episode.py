@@ -1,0 +1,207 @@
+"""One agent's evidence so far: what its events showed, what they moved, and the alert that tells of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from models.signals import KINDS
+from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
+from stream.evidence import evidence
+from stream.kept import MOST_TEXT, Kept, below, did, outside
+from stream.reason import OF_THE_EVENT, reason
+from stream.response import next_step
+from stream.rollout import begun
+from stream.severity import CONFIDENCES, HARMS, SERIOUS, certainty, harm, severity
+from stream.techniques import techniques
+from stream.title import subject, title
+from stream.words import MOST_PEOPLE
+
+MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE = 20, 20, 1024, 32
+MOST_BEGUN = 16
+
+
+class Episode(msgspec.Struct):
+    """One agent's evidence so far. Plain values only, so a host can store it."""
+
+    agent_id: str
+    agent_type: str | None
+    first_event_id: str
+    begin: float  # stream's clock
+    last: float  # stream's clock
+    first_event_time: float
+    last_event_time: float
+    events: int = 0
+    strong: int = 0  # of these, with at least half the threshold's bits of their own
+    score: float = 0.0
+    threshold: float = 0.0
+    best: float = -1.0
+    warming: bool = False
+    parts: list[float] = []
+    waiting: list[Kept] = []  # not yet turned into evidence
+    evidence: dict[str, Evidence] = {}  # of all events but the strangest
+    lead: list[Evidence] = []  # of the strangest
+    did: Did = Did("", "")
+    principals: list[str] = []
+    sessions: list[str] = []
+    classifications: list[str] = []
+    resources: list[str] = []
+    recipients: list[str] = []
+    counted_resources: list[int] = []
+    counted_recipients: list[int] = []
+    records: float | None = None
+    bytes: float | None = None
+    people: int = 0
+    people_below: int = 0
+    outside: bool = False
+    to_agent: bool = False
+    harm: int = 0  # of the event that did most of it
+    denied: bool = False
+    shift: bool = False
+    rollout: bool = False
+    begun: list[str] = []  # what it began to do, see `stream.rollout`
+    version: str | None = None  # of the agent's code, as its strangest event says
+    revision: int = 0
+    said: int = 0  # events when it was last said
+    said_severity: int = -1
+    said_kinds: list[str] = []
+
+
+def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
+    """Turn an event into evidence and exposure. It does not matter when this is done: `kept` holds all it needs."""
+    x.first_event_time = min(x.first_event_time, kept.time)
+    x.last_event_time = max(x.last_event_time, kept.time)
+    x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
+    found, done, event = evidence(ladder, kept), did(kept), kept.event
+    x.harm = max(x.harm, harm(kept, found, len(ladder)))
+    x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
+    if kept.own > x.best:
+        x.best = kept.own
+        found, x.lead, x.did = x.lead, found, done
+        x.version = event.agent_version
+    _merge(x.evidence, found)
+    recipients = [r.id for r in event.recipients or ()]
+    _list(x.principals, [event.principal])
+    _list(x.sessions, [event.session_id])
+    _list(x.classifications, [event.classification])
+    _list(x.resources, [event.resource], x.counted_resources)
+    _list(x.recipients, recipients, x.counted_recipients)
+    if event.records is not None:
+        x.records = (x.records or 0.0) + event.records
+    if event.bytes is not None:
+        x.bytes = (x.bytes or 0.0) + event.bytes
+    x.people = min(MOST_PEOPLE, x.people + (done.people or 0))
+    x.people_below = min(MOST_PEOPLE, x.people_below + below(kept))
+    x.outside |= outside(kept)
+    x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
+    x.denied |= kept.denied
+
+
+def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
+    """Add an event's evidence to that of others: of each signal the strongest observation, and the event that showed it first."""
+    for item in found:
+        if item.name in OF_THE_EVENT:  # what is said beside the strangest event is about that event
+            continue
+        have = into.get(item.name, item)
+        if have is not item:
+            strong, weak = (item, have) if item.bits > have.bits else (have, item)
+            ids = list(dict.fromkeys([*strong.event_ids, *weak.event_ids]))[:MOST_IDS]
+            item = msgspec.structs.replace(strong, event_ids=ids, count=have.count + item.count)  # noqa: PLW2901
+        into[item.name] = item
+
+
+def _told(x: Episode) -> list[Evidence]:
+    """The strangest event's evidence and the strongest of the others', strongest first. Only the former names that event."""
+    lead = {x.did.event_id}
+    others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[: MOST_EVIDENCE - len(x.lead)]
+    others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
+    return sorted([*x.lead, *others], key=lambda i: (-i.bits, i.name))
+
+
+def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None = None) -> None:
+    """Keep the first few distinct names, cut short, and count the rest by their digest."""
+    for name in new:
+        if not name:
+            continue
+        if len(names) < MOST_NAMES and name[:MOST_TEXT] not in names:
+            names.append(name[:MOST_TEXT])
+        if counted is not None and len(counted) < MOST_COUNTED:
+            digest = int.from_bytes(
+                hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big"
+            )
+            if digest not in counted:
+                counted.append(digest)
+
+
+def over_threshold(x: Episode) -> float:
+    """How many times the threshold its loudest event reached."""
+    return x.score / max(x.threshold, 1.0)
+
+
+def _certainty(x: Episode) -> int:
+    return certainty(over_threshold(x), x.strong, excused=x.warming or (x.harm < SERIOUS and (x.shift or x.rollout)))
+
+
+def level(x: Episode) -> int:
+    """Its severity now: index into SEVERITIES."""
+    return severity(x.harm, _certainty(x))
+
+
+def kinds_of(x: Episode) -> list[str]:
+    """Broken policy is a fact and not a degree, so it is named whatever else is stranger."""
+    kinds = by_kind(dict(zip(KINDS, x.parts, strict=True)))
+    return ["policy", *(k for k in kinds if k != "policy")] if x.people_below else kinds
+
+
+def alert(x: Episode, time: float) -> Alert:
+    """The next revision of its alert."""
+    rung = max(level(x), x.said_severity)  # a shift of its cohort, seen later, takes back nothing that was said
+    kinds = kinds_of(x)
+    x.revision += 1
+    x.said, x.said_severity, x.said_kinds = x.events, rung, kinds
+    evidence = _told(x)
+    about = subject(x.did, evidence, ["policy", "recipient", *kinds] if x.harm >= SERIOUS else kinds)
+    exposure = Exposure(
+        x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.counted_recipients),
+        x.people if x.recipients else None, x.people_below if x.recipients else None,
+    )  # fmt: skip
+    return Alert(
+        alert_id(x.agent_id, x.first_event_id),
+        x.revision,
+        rfc3339(time),
+        rfc3339(x.first_event_time),
+        rfc3339(x.last_event_time),
+        x.agent_id,
+        x.agent_type,
+        list(x.principals),
+        list(x.sessions),
+        SEVERITIES[rung],
+        round(x.score, 2),
+        kinds,
+        title(x.agent_id, about, x.did, evidence, exposure),
+        reason(
+            x.agent_id,
+            x.agent_type,
+            x.did,
+            evidence,
+            exposure,
+            warming=x.warming,
+            score=round(x.score, 2),
+            threshold=round(x.threshold, 2),
+            strong=x.strong,
+            serious=x.harm >= SERIOUS,
+        ),
+        evidence,
+        exposure,
+        techniques(kinds, x.did.action, outside=x.outside, denied=x.denied, to_agent=x.to_agent),
+        x.did,
+        round(x.threshold, 2),
+        x.warming,
+        CONFIDENCES[_certainty(x)],
+        HARMS[x.harm],
+        x.strong,
+        x.version and x.version[:MOST_TEXT],
+        next_step(x.agent_type, about, x.did, evidence, exposure),
+    )

@@ -1,0 +1,130 @@
+"""Evidence of what is measured: amounts, paces, sums, the hour of a session, a series, and how many people lack the clearance."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from models.batch import (
+    AMOUNT,
+    AMOUNT_WIDTH,
+    BITS,
+    FORECAST,
+    HOURS,
+)
+from models.loop import RATE_OFFSET
+from models.signals import (
+    CALL_RATE,
+    CLEARANCE,
+    N_FACTS,
+    OFF_HOURS,
+    RHYTHM,
+    SIGNALS,
+)
+from stream.alert import Evidence
+from stream.counterfactual import next_bits
+from stream.kept import MOST_TEXT, Kept, below, uncleared
+from stream.words import number, people
+
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_AMOUNTS = {
+    "bytes": 0,
+    "records": 1,
+    "session_calls": 2,
+    "call_rate": 3,
+    "bytes_sum": 0,
+    "records_sum": 1,
+    "session_calls_sum": 2,
+}
+
+
+def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
+    event = kept.event
+    signal = SIGNALS[k]
+    bits = round(d[BITS + k], 2)
+    if k - N_FACTS == CLEARANCE:
+        return Evidence(
+            signal.name,
+            signal.kind,
+            _below(kept)[:MOST_TEXT],
+            "recipients cleared for the data",
+            bits,
+            [event.event_id],
+            1,
+            next_bits(k, d),
+        )
+    if k - N_FACTS == OFF_HOURS:
+        return _off_hours(kept, d, bits)
+    if k == RHYTHM:
+        return _rhythm(kept, d, bits)
+    at = AMOUNT + _AMOUNTS[signal.name] * AMOUNT_WIDTH
+    x, mean, spread, peers = d[at : at + AMOUNT_WIDTH]
+    back = (
+        _calls_back
+        if k - N_FACTS == CALL_RATE
+        else math.expm1
+        if signal.name.startswith(("bytes", "records"))
+        else math.exp
+    )
+    typical, high, peers_typical = (round(max(0.0, back(v)), 1) for v in (mean, mean + 2.33 * spread, peers))
+    observed = round(max(0.0, back(x)), 1)
+    tool = (event.tool or event.action)[:MOST_TEXT]
+    numbers: dict[str, Any] = {"tool": tool, "typical": typical, "high": high} | next_bits(k, d)
+    if event.agent_type is not None:
+        numbers["peers"] = peers_typical
+    return Evidence(
+        signal.name,
+        signal.kind,
+        observed,
+        f"typically {number(typical)}, rarely above {number(high)}",
+        bits,
+        [event.event_id],
+        1,
+        numbers,
+    )
+
+
+def _calls_back(x: float) -> float:
+    """Calls within ten minutes, this one counted, from the amount that the loop scores."""
+    return math.exp(x) - RATE_OFFSET + 1.0
+
+
+def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
+    """A session that begins when few do, for the agent and its peers."""
+    minutes = int(kept.time // 60) % 1440
+    day = _DAYS[int(kept.time // 86400 + 3) % 7]
+    observed = f"a session at {minutes // 60:02d}:{minutes % 60:02d} UTC on a {day}"
+    near, total = d[HOURS + 1], d[HOURS + 2]
+    expected = f"{number(near)} of {number(total)} sessions within an hour and a half of that time of day"
+    numbers = {"own": round(near, 1), "of": round(total)} | next_bits(N_FACTS + OFF_HOURS, d)
+    signal = SIGNALS[N_FACTS + OFF_HOURS]
+    return Evidence(signal.name, signal.kind, observed, expected, bits, [kept.event.event_id], 1, numbers)
+
+
+def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:
+    """An amount of a series that its forecast did not expect, or the mean of its last."""
+    observed, typical, low, high = (round(max(0.0, v), 1) for v in d[FORECAST : FORECAST + 4])
+    lasts = d[FORECAST + 4] > 0
+    event = kept.event
+    numbers: dict[str, Any] = next_bits(RHYTHM, d) | {
+        "tool": (event.tool or event.action)[:MOST_TEXT],
+        "typical": typical,
+        "low": low,
+        "high": high,
+        "unit": "records" if event.bytes is None else "bytes",
+        "lasts": lasts,
+    }
+    what = f"about {number(typical)} at this hour, {'in the mean ' if lasts else ''}"
+    expected = f"{what}hardly ever below {number(low)} or above {number(high)}"
+    signal = SIGNALS[RHYTHM]
+    return Evidence(signal.name, signal.kind, observed, expected, bits, [event.event_id], 1, numbers)
+
+
+def _below(kept: Kept) -> str:
+    """Who lacks the clearance, and how many people that is."""
+    low, n = uncleared(kept), below(kept)
+    by_rung = sorted(zip(kept.clearances, kept.event.recipients or (), strict=True), key=lambda pair: pair[0])
+    cleared = dict.fromkeys(str(r.clearance) for c, r in by_rung if 0 <= c < kept.rung)  # lowest first
+    who = f"the {people(n)} behind " if n > len(low) else ""
+    count = "1 recipient" if len(low) == 1 else f"{len(low):,} recipients"
+    return f"{who}{count} may see {' or '.join(cleared)} data at most, and {'was' if n == 1 else 'were'} given {kept.event.classification} data"

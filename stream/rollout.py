@@ -1,0 +1,134 @@
+"""What a whole cohort begins to do at once is a rollout: said once, as that, and not as an incident of each agent.
+
+Kept is who began what, from events over the threshold alone, for three days. Three agents of a cohort that begin the same are a
+rollout. Their alerts name the change. An episode that is strange by it most of all is less sure of itself
+(`stream.severity`); one that is strange by nothing else opens no alert once one has told of the rollout, unless it did serious harm.
+
+What it misses: an attacker who has three agents of a cohort begin the same, harmlessly, is called a rollout; the first alert
+says so, and names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stream.alert import Evidence
+from stream.words import plain
+
+ENOUGH = 2  # peers that began the same
+SECONDS = 3 * 86400.0
+MOST = 2048  # agents and what they began
+STRONG, STRONG_SUM = 6.0, 9.0  # bits from which something begun is news; of what adds up, the first six say nothing
+_BEGAN = {
+    "tool": "use {}",
+    "permission": "use the permission {}",
+    "root": "touch {}",
+    "branch": "touch {}",
+    "domain": "send to {}",
+    "action": "do “{}”",
+}
+_MORE = {"bytes_sum", "records_sum"}
+
+
+class Began(msgspec.Struct):
+    """An agent began something."""
+
+    agent_type: str
+    what: str
+    agent_id: str
+    time: float  # stream's clock
+    version: str | None
+    said: bool = False  # an alert has called it a rollout
+
+
+def begun(found: Sequence[Evidence]) -> list[str]:
+    """What an event's evidence says that its agent began to do, as words after "began to"."""
+    out = []
+    for e in found:
+        if e.bits < STRONG:
+            continue
+        if e.name in _BEGAN and e.baseline.get("own", 1.0) < 0.5:
+            out.append(_BEGAN[e.name].format(plain(str(e.observed))))
+        elif e.name == "transition" and e.baseline.get("own", 1.0) < 0.5:
+            tool = str(e.observed).removesuffix(" at the start of a session").rpartition("to ")[2]
+            out.append(f"use {plain(tool)} at other steps")
+        elif e.name in _MORE and e.bits >= STRONG_SUM:
+            out.append("move more than usual")
+    return out
+
+
+class Rollouts:
+    """Who began what lately, over all cohorts of one engine."""
+
+    def __init__(self) -> None:
+        self.began: dict[tuple[str, str, str], Began] = {}  # by cohort, what and agent, in the order of their beginning
+        self.changed = False  # since a host last looked
+        self._same: dict[tuple[str, str], list[Began]] = {}  # by cohort and what
+
+    def note(self, agent_type: str, agent_id: str, what: Sequence[str], time: float, version: str | None) -> None:
+        """Keep that an agent began something; the oldest give way."""
+        for each in what:
+            if (agent_type, each, agent_id) not in self.began:
+                self._keep(Began(agent_type, each, agent_id, time, version))
+                self.changed = True
+
+    def _keep(self, b: Began) -> None:
+        self.began[b.agent_type, b.what, b.agent_id] = b
+        self._same.setdefault((b.agent_type, b.what), []).append(b)
+        if len(self.began) > MOST:
+            oldest = self.began.pop(next(iter(self.began)))
+            same = self._same[oldest.agent_type, oldest.what]
+            same.remove(oldest)
+            if not same:
+                del self._same[oldest.agent_type, oldest.what]
+
+    def peers(self, agent_type: str, agent_id: str, what: str, time: float) -> list[Began]:
+        """Peers that began the same in these days."""
+        same = self._same.get((agent_type, what), ())
+        return [b for b in same if b.agent_id != agent_id and 0 <= time - b.time <= SECONDS]
+
+    def of(self, agent_type: str, agent_id: str, what: Sequence[str], time: float) -> dict[str, list[Began]]:
+        """What of this peers began as well, with those peers."""
+        found = {each: self.peers(agent_type, agent_id, each, time) for each in what}
+        return {each: peers for each, peers in found.items() if peers}
+
+    def tell(self, rollout: dict[str, list[Began]]) -> None:
+        """An alert tells of it: from now on it is known."""
+        for began in (b for peers in whole(rollout).values() for b in peers if not b.said):
+            began.said = self.changed = True
+
+    def restore(self, began: Sequence[Began]) -> None:
+        """Put back what a host stored."""
+        self.began.clear()
+        self._same.clear()
+        for b in began:
+            self._keep(b)
+
+
+def whole(rollout: dict[str, list[Began]]) -> dict[str, list[Began]]:
+    """What enough peers began for it to be a change to the cohort."""
+    return {what: peers for what, peers in rollout.items() if len(peers) >= ENOUGH}
+
+
+def foremost(rollout: dict[str, list[Began]]) -> tuple[str, list[Began]]:
+    """What most peers began."""
+    return max(rollout.items(), key=lambda item: (len(item[1]), item[0]))
+
+
+def evidence(rollout: dict[str, list[Began]], version: str | None) -> Evidence:
+    """The rollout in words: what most peers began."""
+    what, peers = foremost(rollout)
+    many = "one of its peers" if len(peers) == 1 else f"{len(peers)} of its peers"
+    names = [plain(b.agent_id, 48) for b in peers[:3]]
+    more = f" and {len(peers) - 3} more" if len(peers) > 3 else ""
+    same = version is not None and all(b.version == version for b in peers)
+    said = f"{many} began to {what} in these days too ({', '.join(names)}{more}"
+    said += (
+        f"; {'it runs' if len(peers) == 1 else 'all run'} version {plain(version or '', 32)}, as it does)"
+        if same
+        else ")"
+    )
+    said += ", so it looks like a change to all of them" if len(peers) >= ENOUGH else ""
+    return Evidence("rollout", "scope", said, "-", 0.0, [], 1, {"peers": len(peers), "began": sorted(whole(rollout))})

@@ -1,0 +1,77 @@
+"""How bad an episode is: what harm it may mean, and how sure it is that something is wrong.
+
+*Harm* is about data, not about bits: whose eyes it reached (outside, or without the clearance), how sensitive it is, how much, and
+how many people stand behind the recipients. Only what was itself unusual counts: an agent that mails confidential quotes to customers
+all day does no harm by one more. *Certainty* is about bits: how far over the threshold, how many strange events; less
+for an agent that is new, or where its whole cohort does the same.
+
+A severity says what an analyst does: critical: is woken; high: within the hour; medium: the same day; low: when there is time.
+The two scales in one table follow NIST SP 800-30 r1 (impact × likelihood, table I-2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stream.alert import Evidence
+from stream.kept import Kept, below, outside
+
+NONE, LIMITED, SERIOUS, SEVERE = range(4)
+HARMS = ("none", "limited", "serious", "severe")
+WEAK, FAIR, STRONG = range(3)
+CONFIDENCES = ("low", "medium", "high")
+MANY_PEOPLE, MANY_RECORDS = 20, 1000
+ENOUGH = 3  # strange events that make an alert at the threshold
+LONE = 1.5  # fewer must be so many times as strange, unless they did serious harm
+NEW = 6.0  # bits
+_NEW = {"tool", "permission", "root", "branch", "classification", "action", "owner"}
+_LEVELS = {  # by harm and certainty: index into `stream.alert.SEVERITIES`
+    NONE: (0, 0, 1),
+    LIMITED: (0, 1, 2),
+    SERIOUS: (1, 2, 2),
+    SEVERE: (2, 3, 3),
+}
+
+
+def harm(kept: Kept, found: Sequence[Evidence], rungs: int) -> int:
+    """What one event may mean, of a ladder with so many classes."""
+    if kept.denied:
+        return NONE
+    sensitive = 2 if kept.rung == rungs - 1 else 1 if 2 * kept.rung >= rungs else 0
+    uncleared = below(kept)
+    wrong = 2 if uncleared >= MANY_PEOPLE else 1 if uncleared else 0
+    new = any(e.name in _NEW and e.bits >= NEW for e in found)
+    if not wrong and outside(kept) and (new or any(e.kind == "recipient" and e.bits >= NEW for e in found)):
+        wrong = 1
+    if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things
+        grave = sensitive == 2 or kept.event.action in {"delete", "grant"}
+        return LIMITED if grave and new else NONE
+    if kept.event.approved is True and not uncleared:  # a person answers for it
+        return LIMITED
+    much = sensitive > 0 and (kept.event.records or 0.0) >= MANY_RECORDS
+    return max(LIMITED, min(SEVERE, wrong + sensitive + much - (kept.event.approved is True)))
+
+
+def certainty(over: float, events: int, *, excused: bool) -> int:
+    """How sure it is: `over` times the threshold, so many strange events; `excused` if the agent is new or its peers do the same."""
+    level = (
+        STRONG if over >= 2 or (over >= 1.5 and events >= ENOUGH) else FAIR if over >= 1.5 or events >= ENOUGH else WEAK
+    )
+    return max(WEAK, level - excused)
+
+
+def severity(harm: int, certainty: int) -> int:
+    """Index into `stream.alert.SEVERITIES`.
+
+    >>> severity(SEVERE, FAIR), severity(NONE, STRONG)
+    (3, 1)
+    """
+    return _LEVELS[harm][certainty]
+
+
+def opens(over: float, events: int, harm: int) -> bool:
+    """Whether an episode that has reached the threshold is an alert: a lone oddity that did no serious harm must be odder still.
+
+    Ordinary life is full of single strange events, often two in a row; what goes wrong seldom stays at that.
+    """
+    return events >= ENOUGH or over >= LONE or harm >= SERIOUS

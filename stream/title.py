@@ -1,0 +1,104 @@
+"""One line that says what is wrong: who, did what, against what is usual. Made of the alert's evidence, like the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from stream.alert import Did, Evidence, Exposure
+from stream.clauses import in_unit
+from stream.rollout import begun
+from stream.words import number, people, plain, size
+
+MOST = 44  # characters of a name
+
+
+def _name(e: Evidence) -> str:
+    return plain(str(e.observed), MOST)
+
+
+def _how_new(e: Evidence) -> str:
+    return "new to it" if e.baseline.get("own", 0.0) < 0.5 else "rare for it"
+
+
+def _amount(e: Evidence) -> str:
+    say, word = (size, "") if e.name.startswith("bytes") else (number, " records")
+    tool = plain(str(e.baseline["tool"]), MOST)
+    if e.name.endswith("_sum"):
+        return f"has been moving more with {tool} than is usual for it"
+    return f"moves {say(float(e.observed))}{word} with {tool}, usually {say(e.baseline['typical'])}"
+
+
+def _calls(e: Evidence) -> str:
+    tool = plain(str(e.baseline["tool"]), MOST)
+    if e.name.endswith("_sum"):
+        return f"has been calling {tool} more often than is usual for it"
+    return f"calls {tool} {number(float(e.observed))} times in one session, usually {number(e.baseline['typical'])}"
+
+
+def _series(e: Evidence) -> str:
+    unit, b = in_unit(e), e.baseline
+    way = "more" if float(e.observed) > b["typical"] else "less"
+    word = "" if b["unit"] == "bytes" else " records"
+    return f"moves {way} with {plain(str(b['tool']), MOST)} than its beat foretells: {unit(float(e.observed))}{word}, not {unit(b['typical'])}"
+
+
+_TITLES: dict[str, Callable[[Evidence], str]] = {
+    "tool": lambda e: f"uses {_name(e)}, {_how_new(e)}",
+    "permission": lambda e: f"uses the permission {_name(e)}, {_how_new(e)}",
+    "root": lambda e: f"touches {_name(e)}, {_how_new(e)}",
+    "branch": lambda e: f"touches {_name(e)}, {_how_new(e)}",
+    "resource": lambda e: f"touches {_name(e)}, {_how_new(e)}",
+    "classification": lambda e: f"handles {_name(e)} data, {_how_new(e)}",
+    "transition": lambda e: f"goes {plain(str(e.observed), 2 * MOST)}, an order {_how_new(e)}",
+    "outcome": lambda e: f"has a call end “{_name(e)}”, {_how_new(e)}",
+    "action": lambda e: f"does “{_name(e)}”, {_how_new(e)}",
+    "recipient": lambda e: f"sends to {_name(e)}, {_how_new(e)}",
+    "domain": lambda e: f"sends to someone at {_name(e)}, {_how_new(e)}",
+    "closeness": lambda e: f"sends to {_name(e)}",
+    "flow": lambda e: f"sends {_name(e)}, {_how_new(e)}",
+    "owner": lambda e: f"touches a resource that {plain(str(e.observed))}",
+    "clearance": lambda _: "shows data to someone who lacks the clearance",
+    "bytes": _amount,
+    "records": _amount,
+    "bytes_sum": _amount,
+    "records_sum": _amount,
+    "session_calls": _calls,
+    "session_calls_sum": _calls,
+    "call_rate": lambda e: (
+        f"makes {number(float(e.observed))} calls within ten minutes, usually {number(e.baseline['typical'])}"
+    ),
+    "off_hours": lambda e: f"begins {plain(str(e.observed))}, when it hardly works",
+    "rhythm": _series,
+    "windows": lambda _: "had an hour unlike its others",
+}
+
+
+def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str]) -> Evidence:
+    """What the alert is about: the strongest evidence of the first of these kinds that has any, rather of the strangest event."""
+    known = [e for e in evidence if e.name in _TITLES] or list(evidence)
+    own = [e for e in known if event.event_id in e.event_ids]
+    for kind in kinds:
+        for some in (own, known):
+            for e in some:
+                if e.kind == kind and e.name not in {"resource", "closeness"}:
+                    return e
+    return (own or known)[0]
+
+
+def title(agent_id: str, about: Evidence, event: Did, evidence: Sequence[Evidence], exposure: Exposure) -> str:
+    """Who, and what is wrong; a rollout is named."""
+    own = event.event_id in about.event_ids
+    if about.kind == "policy" and exposure.people_below_clearance:
+        data = f"{plain(event.classification, 24)} data" if event.classification and own else "data"
+        said = f"shows {data} to {people(exposure.people_below_clearance)} without the clearance"
+    else:
+        said = _TITLES[about.name](about) if about.name in _TITLES else "strays from what is usual for it"
+    denied = ", and is denied" if event.denied and own else ""
+    rollout = ", as its peers do" if rolled_out(about, evidence) else ""
+    return f"{plain(agent_id)} {said}{denied}{rollout}"
+
+
+def rolled_out(about: Evidence, evidence: Sequence[Evidence]) -> Evidence | None:
+    """The rollout that the alert is about, if it is about one."""
+    found = next((e for e in evidence if e.name == "rollout"), None)
+    return found if found and set(begun([about])) & set(found.baseline["began"]) else None

@@ -1,0 +1,48 @@
+"""Numbers, amounts and names for reading. Names come from outside, so they are made safe to print first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+MOST_PEOPLE = 1 << 53  # the largest whole number that every reader of JSON keeps as it is
+
+
+def number(x: float) -> str:
+    """A count for reading.
+
+    >>> number(12345.0), number(3.25)
+    ('12,345', '3.2')
+    """
+    return f"{x:,.0f}" if x >= 10 or x == int(x) else f"{x:.1f}"
+
+
+def people(n: int) -> str:
+    """How many people, for reading: a sum stops at the largest number that a receiver can hold.
+
+    >>> people(2000), people(1), people(1 << 53)
+    ('2,000 people', '1 person', 'at least 9,007,199,254,740,992 people')
+    """
+    return f"{'at least ' if n >= MOST_PEOPLE else ''}{n:,} {'person' if n == 1 else 'people'}"
+
+
+def size(x: float) -> str:
+    """Bytes for reading, in powers of ten.
+
+    >>> size(532.0), size(1532000.0)
+    ('532 bytes', '1.5 MB')
+    """
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if x >= factor:
+            return f"{x / factor:.1f} {unit}"
+    return f"{x:.0f} bytes"
+
+
+def plain(text: str, most: int = 80) -> str:
+    """A name from outside made safe to print: no control characters, no line breaks, bounded length."""
+    out = text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)
+    return out if len(out) <= most else out[: most - 1] + "…"
+
+
+def expected_values(values: Sequence[str]) -> str:
+    """What is usual, from an agent's most used values."""
+    return "usually " + ", ".join(plain(name, 48) for name in values) if values else "nothing is usual yet"

@@ -1,0 +1,258 @@
+"""The words are made of the evidence: each sentence of the event that it is about, whatever names come from outside."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import product
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream import clauses, counterfactual, reason, words
+from stream.alert import Alert, Did, Evidence, Exposure, decode_alert
+from stream.codec import encode
+from stream.response import next_step
+from stream.title import title
+from tests.shared import few
+from tests.telling import MIB, episode, hostile, rendered
+
+MOST_TITLE, MOST_REASON = 260, 4000  # characters; a name takes 80 at most
+
+# The reason
+
+
+def changed(item: Evidence) -> Evidence:
+    other = item.observed * 7 + 1 if isinstance(item.observed, float) else f"other {item.observed}"
+    return msgspec.structs.replace(item, observed=other)
+
+
+def test_another_observation_is_another_reason(alerts):
+    """What was observed stands in the sentence, for every signal that has a part in it."""
+    told = set()
+    for alert in alerts:
+        for i, item in enumerate(alert.evidence):
+            without = rendered(alert, [*alert.evidence[:i], *alert.evidence[i + 1 :]])
+            if clauses.clause(item) in alert.reason and clauses.clause(item) not in without:
+                told.add(item.name)
+                evidence = [*alert.evidence[:i], changed(item), *alert.evidence[i + 1 :]]
+                assert rendered(alert, evidence) != alert.reason, item.name
+    assert {"recipient", "records", "clearance", "approval", "read_before", "transition", "permission"} <= told
+
+
+def test_the_strongest_evidence_is_told(alerts):
+    """The sentence explains the score: the signal with most bits stands in it, or a better name for the same."""
+    for alert in alerts:
+        names = {alert.evidence[0].name}
+        while not names.issuperset(better := {n for name in names for n in reason.COVERED.get(name, ())}):
+            names |= better
+        # Of one tool any amount says it; in a bare list of names the same observation of the lead does.
+        tool = alert.evidence[0].baseline.get("tool")
+        told = [e for e in alert.evidence if e.name in names or (tool and e.baseline.get("tool") == tool)]
+        assert any(clauses.clause(item) in alert.reason for item in told)
+
+
+def test_numbers_about_the_whole_episode_are_those_of_the_exposure(alerts):
+    """They are what goes into a report."""
+    counted = 0
+    for alert in alerts:
+        x = alert.exposure
+        if x.events == 1:
+            continue
+        counted += 1
+        assert f" {x.events:,} such events" in alert.reason
+        assert x.records is None or f" {words.number(x.records)} records" in alert.reason
+        assert x.bytes is None or words.size(x.bytes) in alert.reason
+        for name in ("events", "records", "bytes"):
+            more = msgspec.structs.replace(x, **{name: 777})
+            assert rendered(alert, exposure=more).count("777") > alert.reason.count("777")
+    assert counted > 30
+
+
+# One event, one sentence
+
+
+def lead_sentence(alert: Alert) -> str:
+    """What is said of the strangest event: up to what is said of the others, or of the whole."""
+    return alert.reason.split(" In the same episode: ")[0].split(" The episode has ")[0]
+
+
+def test_what_is_said_of_the_strangest_event_is_evidence_of_that_event(alerts):
+    """Another event's recipient, class or amount in that sentence would be a claim that no event bears out."""
+    mixed = 0
+    for alert in alerts:
+        own = [e for e in alert.evidence if alert.event.event_id in e.event_ids]
+        others = [e for e in alert.evidence if e not in own]
+        assert all(e.event_ids == [alert.event.event_id] and e.count == 1 for e in own)
+        said = lead_sentence(alert)
+        kept = rendered(alert, own)
+        assert said == lead_sentence(msgspec.structs.replace(alert, reason=kept)).split(" It usually ")[0] or not others
+        told = [e for e in others if clauses.clause(e) in alert.reason]
+        mixed += bool(told)
+        for item in told:
+            assert clauses.clause(item) not in said or any(clauses.clause(item) == clauses.clause(e) for e in own)
+    assert mixed > 20
+
+
+def test_evidence_of_the_strangest_event_is_what_that_event_says(alerts, by_id):
+    """Recipient, permission, class and amounts are looked up in the event itself."""
+    checked = defaultdict(int)
+    for alert in alerts:
+        for item in alert.evidence:
+            event = by_id[item.event_ids[0]] if item.event_ids else {}
+            if item.name == "recipient":
+                assert item.observed in [r["id"] for r in event["recipients"]]
+            elif item.name == "permission":
+                assert item.observed in event["scopes"]
+            elif item.name == "classification":
+                assert item.observed == event["classification"]
+            elif item.name == "records":
+                assert item.observed == pytest.approx(event["records"], abs=0.1, rel=1e-4)
+            elif item.name == "clearance":
+                assert str(item.observed).endswith(f"given {event['classification']} data")
+            else:
+                continue
+            checked[item.name] += 1
+    assert min(checked.values()) > 3
+    assert len(checked) == 5
+
+
+def test_broken_clearance_of_another_event_is_said_in_a_sentence_of_its_own():
+    """The strangest event sent public data: it did not break any."""
+    quiet = {"records": 3, "bytes": 1000, "scopes": ["crm:read"], "resource": "crm/customers/1", "tool": "crm.read"}
+    small = hostile(0, "x") | quiet | {"classification": "internal", "session_id": "s-1-9", "action": "read"}
+    small["recipients"] = [{"id": "small@y.example", "clearance": "public"}]
+    large = hostile(1, "x", recipients=[{"id": f"wide{i}@x.example", "clearance": "restricted"} for i in range(3)])
+    alert = episode([small, large])[-1]
+    assert alert.event.event_id == large["event_id"]
+    assert alert.exposure.people_below_clearance == 1
+    said = lead_sentence(alert)
+    assert "may see" not in said
+    assert "small@y.example" not in said
+    _, rest = alert.reason.split(" In the same episode: ")
+    assert "1 recipient may see public data at most, and was given internal data" in rest
+
+
+@settings(parent=few, max_examples=300)
+@given(
+    items=st.lists(
+        st.tuples(
+            st.sampled_from(["tool", "recipient", "domain", "branch", "permission", "clearance", "classification"]),
+            st.floats(0, 30),
+            st.booleans(),
+        ),
+        max_size=12,
+    ),
+    events=st.integers(1, 9),
+)
+def test_no_evidence_of_another_event_gets_into_the_sentence(items, events):
+    """Whatever there is of it, and however strong."""
+    evidence = [
+        Evidence(name, "scope", f"{'own' if own else 'other'}-{i}", "usually this", bits, ["e" if own else "o"], 1)
+        for i, (name, bits, own) in enumerate(items)
+    ]
+    text = reason.reason("a", "b", Did("e", "read"), evidence, Exposure(events=events), warming=False, score=40.0, threshold=12.0, strong=3, serious=False)  # fmt: skip
+    first, _, rest = text.partition(" In the same episode: ")
+    assert "other-" not in first
+    assert "own-" not in rest.split(". ")[0]
+    for i, (name, _, own) in enumerate(items):
+        if name == "clearance":
+            assert f"{'own' if own else 'other'}-{i}" in (first if own else rest)
+
+
+# Names that mean harm
+
+HOSTILE = {
+    "newlines": "\nseverity: low\r\n\x0b\x0c\x85\u2028\u2029",
+    "control characters": "".join(map(chr, range(32))) + "\x7f",
+    "terminal escapes": "\x1b[2J\x1b[31mred\x1b]0;title\x07\x9b5m",
+    "right to left": "\u202egnp.exe\u2066\u2069\u200f",
+    "invisible": "\u200b\ufeff\u00ad\U000e0041\u2060",
+    "NUL": "\0\0",
+    "unassigned": "\uffff\U0010ffff\ue000",
+    "8 KB": "long " * 2000,
+    "8 KB of emoji": "\U0001f600" * 8192,
+    "combining": "e" + "\u0301" * 5000,
+    "markup": "<script>alert(1)</script>{{7*7}}${jndi:ldap://x.example}%s%n'\"`;|",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_no_name_breaks_title_or_reason(name):
+    """One printable line of bounded length each: names come from whoever attacks."""
+    for alert in episode([hostile(n, name, agent_id=f"bot{name}"[:256]) for n in range(3)]):
+        assert alert.title.isprintable()
+        assert alert.reason.isprintable()
+        assert len(alert.title) <= MOST_TITLE
+        assert len(alert.reason) <= MOST_REASON
+        assert rendered(decode_alert(encode(alert))) == alert.reason
+
+
+@settings(parent=few, max_examples=300)
+@given(name=st.text(min_size=1) | st.sampled_from([*HOSTILE.values()]), denied=st.booleans())
+def test_no_name_at_all_breaks_the_words(name, denied):
+    """In any of the places that words are made of."""
+    event = Did("e", name, name, name, name, 1.0, 2.0, [name, name, name], 4, False, denied)
+    names = ("tool", "permission", "root", "branch", "resource", "classification", "transition", "recipient", "domain")
+    for bits, ids, events in product((1.0, 20.0), (["e"], ["other"]), (1, 2)):
+        evidence = [Evidence(what, "scope", name, words.expected_values([name]), bits, ids, 1) for what in names]
+        for item in evidence:
+            assert clauses.clause(item).isprintable()
+            assert counterfactual._had(item, event).isprintable()
+        text = reason.reason(
+            name,
+            name,
+            event,
+            evidence,
+            Exposure(events=events),
+            warming=False,
+            score=60.0,
+            threshold=12.0,
+            strong=events,
+            serious=False,
+        )
+        for about in evidence:
+            line = title(name, about, event, evidence, Exposure(events=events))
+            step = next_step(name, about, event, evidence, Exposure(events=events))
+            assert (text + line + step).isprintable()
+            assert len(line) <= MOST_TITLE
+        assert len(text) <= MOST_REASON
+
+
+@settings(parent=few, max_examples=300)
+@given(text=st.text(), most=st.integers(1, 100))
+def test_a_name_that_is_safe_to_print_stays_as_it_is(text, most):
+    """And any other becomes printable and short."""
+    out = words.plain(text, most)
+    assert out.isprintable()
+    assert len(out) <= most
+    assert (out == text) is (text.isprintable() and len(text) <= most)
+
+
+LARGE = {
+    "10,000 recipients": [
+        hostile(n, "x", recipients=[{"id": f"p{i}@x.example", "clearance": "public"} for i in range(10_000)]) for n in range(3)
+    ],
+    "recipients of 8 KB": [
+        hostile(n, "x", recipients=[{"id": f"{i}" + "\x01" * 8190} for i in range(40)]) for n in range(3)
+    ],
+    "1,000 scopes": [hostile(n, "x", scopes=1000) for n in range(3)],
+    "a megabyte of attributes": [hostile(n, "x", attributes={"k": "v" * MIB}) for n in range(3)],
+    "many events": [hostile(n, "x") for n in range(120)],
+    "many events of 8 KB names": [hostile(n, "x" * 8192) for n in range(60)],
+    "8 KB names that JSON must escape": [hostile(n, "\x01" * 8192) for n in range(60)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("events", LARGE.values(), ids=LARGE)
+def test_an_alert_stays_below_a_megabyte(events):
+    """A larger message would not fit a Kafka broker's default, and the worker could deliver nothing more."""
+    assert max(len(encode(alert)) for alert in episode(events)) < MIB
+
+
+def test_what_no_event_told_is_null_and_not_zero():
+    """Nobody knows how much it was; 0 would be a claim."""
+    nothing = {"records": None, "bytes": None, "recipients": None}
+    x = episode([hostile(n, "x", **nothing) for n in range(3)])[-1].exposure
+    assert (x.records, x.bytes, x.people, x.people_below_clearance) == (None, None, None, None)

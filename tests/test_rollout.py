@@ -1,0 +1,92 @@
+"""What a cohort begins to do at once is said once, as that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stream.alert import Alert
+from stream.codec import encode
+from stream.rollout import MOST, SECONDS, Rollouts
+from tests.telling import BASE, HISTORY, scored
+
+HOUR = 3600
+
+
+def began(agent: int, hours: float, *, tool: str = "flags.read", **given: Any) -> list[bytes]:
+    """An agent calls a new tool four times, so many hours after the ordinary day."""
+    return [
+        encode(
+            {
+                "event_id": f"new-{agent}-{hours}-{i}", "time": BASE + 24 * HOUR + hours * HOUR + 60 * i, "agent_id": f"bot-{agent}",
+                "agent_type": "copilot", "agent_version": "2.0", "action": "read", "tool": tool, "resource": f"crm/customers/{i}", "classification": "internal",
+                "scopes": ["flags:read"], "records": 3, "bytes": 1000, "principal": "ada@corp.example", "session_id": f"new-{agent}-{hours}",
+            }
+            | given
+        )
+        for i in range(4)
+    ]  # fmt: skip
+
+
+def told(*events: list[bytes]) -> dict[str, Alert]:
+    """Last revision of the last alert of each agent."""
+    done = scored([*HISTORY, *(e for each in events for e in each)], STRAYLINE_ALERTS_PER_DAY="30")
+    return {a.agent_id: a for a in done.alerts if a.event.event_id.startswith("new-")}
+
+
+def rollout(alert: Alert) -> str:
+    return next((str(e.observed) for e in alert.evidence if e.name == "rollout"), "")
+
+
+def test_the_third_agent_s_alert_names_the_change_and_is_less_sure():
+    alerts = told(began(1, 1), began(2, 2), began(3, 3))
+    first, second, third = (alerts[f"bot-{n}"] for n in (1, 2, 3))
+    assert not rollout(first)
+    assert rollout(second).startswith("one of its peers began to ")
+    assert "a change to all" not in rollout(second)
+    assert rollout(third).startswith("2 of its peers began to ")
+    assert "bot-1, bot-2; all run version 2.0, as it does" in rollout(third)
+    assert f"Meanwhile, {rollout(third)}." in third.reason
+    assert third.title.endswith(", as its peers do")
+    assert "treat the 3 agents as one incident" in third.next_step
+    assert third.severity == "low"
+
+
+def test_once_said_it_is_not_said_again():
+    """Nor is it where each agent begins something else; there, each has its alert."""
+    same = told(*(began(n, n) for n in range(1, 8)))
+    apart = told(*(began(n, n, tool=f"flags.read{n}", scopes=[f"flags{n}:read"]) for n in range(1, 8)))
+    assert {"bot-1", "bot-2", "bot-3"} <= set(same)
+    assert not {"bot-5", "bot-6", "bot-7"} & set(same)
+    assert len(apart) == 7
+
+
+def test_serious_harm_is_said_whatever_peers_do():
+    outside = {"action": "send", "classification": "restricted", "recipients": [{"id": "eve@drop.example"}]}
+    alerts = told(*(began(n, n) for n in range(1, 5)), began(5, 5, **outside))
+    assert alerts["bot-5"].severity in {"high", "critical"}
+
+
+@pytest.mark.parametrize("other", [{"agent_type": "reviewer"}, {"agent_type": None}])
+def test_another_cohort_is_no_peer(other):
+    given = {k: v for k, v in other.items() if v is not None}
+    strangers = [began(n, n, **given) for n in (1, 2)]
+    if other["agent_type"] is None:
+        strangers = [[e.replace(b'"agent_type":"copilot",', b"") for e in each] for each in strangers]
+    assert not rollout(told(*strangers, began(3, 5))["bot-3"])
+
+
+def test_after_three_days_it_is_another_story():
+    rollouts = Rollouts()
+    rollouts.note("copilot", "bot-1", ["use x"], 0.0, None)
+    assert rollouts.peers("copilot", "bot-2", "use x", SECONDS)
+    assert not rollouts.peers("copilot", "bot-2", "use x", SECONDS + 1)
+
+
+def test_what_is_kept_is_bounded_and_the_oldest_gives_way():
+    rollouts = Rollouts()
+    for n in range(MOST + 50):
+        rollouts.note("copilot", f"bot-{n}", ["use x"], float(n), None)
+    assert len(rollouts.began) == MOST
+    assert rollouts.peers("copilot", "other", "use x", float(MOST + 50))[0].agent_id == "bot-50"

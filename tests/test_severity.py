@@ -1,0 +1,101 @@
+"""Severity is harm and certainty: rules that an analyst would sign."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from stream.alert import SEVERITIES, Alert
+from stream.codec import encode
+from stream.severity import CONFIDENCES, ENOUGH, HARMS, LONE, NONE, SERIOUS, SEVERE, certainty, opens, severity
+from tests.telling import BASE, HISTORY, scored
+
+INSIDE = {"type": "user", "domain": "corp.example"}
+
+
+def sent(classification: str, *, given: dict[str, Any] | None = None, **recipient: Any) -> Alert:
+    """The alert on an agent that sends something to someone new four times, after a day of reading."""
+    events = [
+        {
+            "event_id": f"sent-{i}", "time": BASE + 50 * 1800 + 60 * i, "agent_id": "bot-1", "agent_type": "copilot", "action": "send", "tool": "mail.send",
+            "resource": f"crm/customers/{i}", "classification": classification, "scopes": ["mail:send"], "records": 3, "bytes": 1000,
+            "principal": "ada@corp.example", "session_id": "sent", "recipients": [{"id": "eve", **recipient}],
+        }
+        | (given or {})
+        for i in range(4)
+    ]  # fmt: skip
+    records = [*HISTORY, *map(encode, events)]
+    done = scored(records, STRAYLINE_ALERTS_PER_DAY="1000", STRAYLINE_DOMAINS="corp.example")
+    return next(a for a in reversed(done.alerts) if a.event.event_id.startswith("sent-"))
+
+
+def test_severity_rises_with_harm_and_with_certainty():
+    for harm, _ in enumerate(HARMS):
+        for sure, _ in enumerate(CONFIDENCES):
+            assert harm == NONE or severity(harm, sure) >= severity(harm - 1, sure)
+            assert sure == 0 or severity(harm, sure) >= severity(harm, sure - 1)
+
+
+def test_nobody_is_woken_unless_the_harm_may_be_severe():
+    assert all(severity(harm, sure) < 3 for harm in range(SEVERE) for sure in range(3))
+    assert severity(NONE, 2) == 1
+    assert severity(SEVERE, 1) == 3
+
+
+def test_certainty_rises_with_bits_and_events_and_falls_where_there_is_an_excuse():
+    for over in (1.0, 1.5, 2.0, 4.0):
+        for events in (1, ENOUGH, 50):
+            assert certainty(over, events, excused=True) == max(0, certainty(over, events, excused=False) - 1)
+    by_bits = [certainty(over / 10, 1, excused=False) for over in range(10, 40)]
+    assert all(a <= b for a, b in pairwise(by_bits))
+
+
+@pytest.mark.parametrize(
+    ("over", "events", "harm", "said"),
+    [
+        (1.0, 1, NONE, False),
+        (1.49, ENOUGH - 1, SERIOUS - 1, False),
+        (LONE, 1, NONE, True),
+        (1.0, ENOUGH, NONE, True),
+        (1.0, 1, SERIOUS, True),
+    ],
+)
+def test_a_lone_oddity_must_be_odder_unless_it_did_serious_harm(over, events, harm, said):
+    assert opens(over, events, harm) is said
+
+
+@pytest.mark.parametrize(
+    ("classification", "recipient", "impact"),
+    [
+        ("internal", INSIDE, "none"),
+        ("restricted", INSIDE, "limited"),
+        ("internal", {"domain": "drop.example"}, "limited"),
+        ("confidential", {"domain": "drop.example"}, "serious"),
+        ("restricted", {"domain": "drop.example"}, "severe"),
+        ("internal", INSIDE | {"clearance": "public"}, "limited"),
+        ("confidential", INSIDE | {"clearance": "internal"}, "serious"),
+        ("confidential", INSIDE | {"clearance": "internal", "size": 2000}, "severe"),
+    ],
+)
+def test_harm_is_whose_eyes_saw_what(classification, recipient, impact):
+    assert sent(classification, **recipient).impact == impact
+
+
+@pytest.mark.parametrize(
+    ("given", "impact"),
+    [({"approved": True}, "limited"), ({"records": 5000}, "severe"), ({"outcome": "denied"}, "none")],
+)
+def test_approval_and_denial_lessen_harm_and_amounts_add_to_it(given, impact):
+    assert sent("confidential", domain="drop.example").impact == "serious"
+    assert sent("confidential", domain="drop.example", given=given).impact == impact
+
+
+def test_each_alert_s_severity_follows_from_its_impact_and_confidence(alerts):
+    """Unless it was higher before: what was said stays said."""
+    before: dict[str, int] = {}
+    for a in alerts:
+        now = severity(HARMS.index(a.impact), CONFIDENCES.index(a.confidence))
+        assert SEVERITIES.index(a.severity) == max(now, before.get(a.alert_id, 0))
+        before[a.alert_id] = SEVERITIES.index(a.severity)

@@ -1,0 +1,63 @@
+"""The title says what is wrong, the next step what to do: both by the alert's own evidence."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.signals import SIGNALS
+from stream.alert import Did, Evidence, Exposure
+from stream.response import next_step
+from stream.title import subject, title
+
+EVENT = Did("e", "send", resource="crm/customers/1", recipients=["eve@drop.example"], principal="ada@corp.example")
+NUMBERS = {"tool": "crm.read", "typical": 2.0, "high": 9.0, "own": 0.0, "unit": "records", "lasts": False}
+
+
+def item(name: str, kind: str, observed: str | float = "x", bits: float = 12.0, event_id: str = "e") -> Evidence:
+    return Evidence(name, kind, observed, "-", bits, [event_id], 1, NUMBERS)
+
+
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda s: s.name)
+def test_every_signal_has_a_title_and_a_next_step_of_its_own(signal):
+    observed = 40.0 if signal.kind in {"volume", "rate"} and signal.name != "off_hours" else "seen"
+    about = item(signal.name, signal.kind, observed)
+    line = title("bot", about, EVENT, [about], Exposure())
+    assert line.startswith("bot ")
+    assert "strays" not in line
+    assert next_step("copilot", about, EVENT, [about], Exposure()).endswith(".")
+
+
+def test_the_title_is_about_the_strongest_evidence_of_the_foremost_kind():
+    evidence = [item("tool", "scope", "drop", 20.0), item("domain", "recipient", "drop.example", 15.0)]
+    assert subject(EVENT, evidence, ["scope", "recipient"]).name == "tool"
+    assert subject(EVENT, evidence, ["recipient", "scope"]).name == "domain"
+
+
+def test_the_strangest_event_comes_first():
+    other = item("branch", "scope", "vault/secrets", 30.0, "other")
+    own = item("branch", "scope", "hris/payroll", 12.0)
+    assert subject(EVENT, [other, own], ["scope"]) is own
+
+
+def test_broken_clearance_is_counted_in_people():
+    about = item("clearance", "policy")
+    event = Did("e", "share", classification="restricted", principal="ada@corp.example")
+    shown = Exposure(people_below_clearance=2000)
+    assert (
+        title("bot", about, event, [about], shown) == "bot shows restricted data to 2,000 people without the clearance"
+    )
+    assert next_step("copilot", about, event, [about], shown).startswith(
+        "Withdraw it from the 2,000 without the clearance"
+    )
+
+
+def test_what_was_denied_is_said_to_be():
+    event = Did("e", "read", resource="vault/secrets/1", denied=True)
+    about = item("branch", "scope", "vault/secrets")
+    assert title("bot", about, event, [about], Exposure()) == "bot touches vault/secrets, new to it, and is denied"
+
+
+def test_the_next_step_asks_the_person_it_acted_for(alerts):
+    asked = [a for a in alerts if a.event.principal and "Ask " in a.next_step and "the owner of" not in a.next_step]
+    assert asked
+    assert all(a.event.principal in a.next_step for a in asked)
