@@ -365,11 +365,14 @@ def _score_repeats(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
         edge = mix(mix(np.uint64(733), w.entity[2]), same)
         i = find(a.calls, edge)
         before = a.calls[i].n * math.exp(-(h.clock - a.calls[i].w) / RATE_MEMORY) if i >= 0 else 0.0
-        most = max(most, before)
+        if before > most:
+            most = before
+            w.detail[col.REPEATED + 1] = j - low
         if h.learned:
             i, _ = claim(a.calls, a.calls_dirty, a.tally[CALLS], edge)
             a.calls[i].n = before + 1.0
             a.calls[i].w = h.clock
+    w.detail[col.REPEATED] = most
     w.tail[signals.REPEATS] = math.log1p(most)
 
 

@@ -115,6 +115,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "off_hours": lambda e: f"it began {e.observed}, when it hardly works ({e.expected})" + (f"; the {e.count} sessions of this night add up" if e.count > 1 else ""),
     "rhythm": _series,
     "call_rate": lambda e: f"{_count(float(e.observed), 'calls')} within ten minutes {_usual(e, number)}",
+    "repeats": lambda e: f"within minutes it has {plain(str(e.observed), 120)}, and hardly ever does the same so often",
     "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
     "approval": lambda e: f"{e.observed}",
     "read_before": lambda e: f"{e.observed}",
@@ -125,4 +126,5 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
 
 def clause(e: Evidence) -> str:
     """One item of evidence in words."""
-    return _CLAUSES[e.name](e)
+    again = ", and this adds up with the days before" if e.baseline.get("again_bits", 0.0) >= 1 else ""
+    return _CLAUSES[e.name](e) + again

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.batch import BITS
-from models.loop import POOL_GAIN
+from models.batch import BITS, PAID
+from models.loop import BREACH, POOL_GAIN
 from models.signals import ACTION, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION, WEIGHT_OF
 from stream.alert import Did, Evidence
 from stream.clauses import in_unit
@@ -42,9 +42,11 @@ _RIVALS = [
 
 
 def next_bits(k: int, d: list[float]) -> dict[str, float]:
-    """What the next of its group would pay, were this signal silent."""
-    most = round(max((weight * (d[at] - dead) for at, weight, dead in _RIVALS[k]), default=0.0), 2)
-    return {"next_bits": most} if most > 0 else {}
+    """What the next of its group would pay, were this signal silent; and what breaches of the days before add to it (`models.loop`)."""
+    most = max((weight * (d[at] - dead) for at, weight, dead in _RIVALS[k]), default=0.0)
+    again = d[PAID + k] - SIGNALS[k].weight * (d[BITS + k] - SIGNALS[k].dead) if GROUP_OF[k] == BREACH else 0.0
+    numbers = {"next_bits": round(most + min(most, max(0.0, again)), 2)} if most >= 0.005 else {}
+    return numbers | ({"again_bits": round(again, 2)} if again >= 0.005 else {})
 
 
 def _had(e: Evidence, event: Did) -> str:
@@ -79,6 +81,7 @@ def _had(e: Evidence, event: Did) -> str:
         else f"had it usually touched a resource that {observed}",
         "clearance": "had everyone who received it been cleared for it",
         "call_rate": f"had it made its usual {number(e.baseline.get('typical', 0.0))} calls within ten minutes",
+        "repeats": "had it done the same no more often than usual",
         "windows": "had its last hour been like its others",
     }[of]
 
@@ -88,7 +91,7 @@ def pays(e: Evidence) -> float:
     if e.name not in INDEX:
         return e.bits if e.name == "windows" else 0.0
     signal = SIGNALS[INDEX[e.name]]
-    return signal.weight * max(0.0, e.bits - signal.dead)
+    return signal.weight * max(0.0, e.bits - signal.dead) + e.baseline.get("again_bits", 0.0)
 
 
 def otherwise(

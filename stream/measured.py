@@ -11,6 +11,7 @@ from models.batch import (
     BITS,
     FORECAST,
     HOURS,
+    REPEATED,
 )
 from models.loop import RATE_OFFSET
 from models.signals import (
@@ -18,6 +19,7 @@ from models.signals import (
     CLEARANCE,
     N_FACTS,
     OFF_HOURS,
+    REPEATS,
     RHYTHM,
     SIGNALS,
 )
@@ -55,6 +57,8 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
         )
     if k - N_FACTS == OFF_HOURS:
         return _off_hours(kept, d, bits)
+    if k - N_FACTS == REPEATS:
+        return _repeats(kept, d, bits)
     if k == RHYTHM:
         return _rhythm(kept, d, bits)
     at = AMOUNT + _AMOUNTS[signal.name] * AMOUNT_WIDTH
@@ -99,6 +103,28 @@ def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
     numbers = {"own": round(near, 1), "of": round(total)} | next_bits(N_FACTS + OFF_HOURS, d)
     signal = SIGNALS[N_FACTS + OFF_HOURS]
     return Evidence(signal.name, signal.kind, observed, expected, bits, [kept.event.event_id], 1, numbers)
+
+
+def _repeats(kept: Kept, d: list[float], bits: float) -> Evidence:
+    """The same again and again: one recipient, or one resource by one tool."""
+    event, times = kept.event, round(d[REPEATED]) + 1
+    if event.recipients:
+        place = min(int(d[REPEATED + 1]), len(event.recipients) - 1)
+        same = f"sent to {event.recipients[place].id}"
+    else:
+        same = f"touched {event.resource or 'the same'} with {event.tool or event.action}"
+    signal = SIGNALS[N_FACTS + REPEATS]
+    numbers: dict[str, Any] = {"times": times} | next_bits(N_FACTS + REPEATS, d)
+    return Evidence(
+        signal.name,
+        signal.kind,
+        f"{same} {number(times)} times"[:MOST_TEXT],
+        "the same hardly ever so often within minutes",
+        bits,
+        [event.event_id],
+        1,
+        numbers,
+    )
 
 
 def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:

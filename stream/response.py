@@ -42,6 +42,7 @@ def next_step(
         "owner": f"Ask {who} why the agent worked on {what}; if it was not for them, end the session.",
         "off_hours": "Find out what started the session at that time: a schedule, a person or another agent.",
         "call_rate": "Look at what drives the calls: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
+        "repeats": "Look at what makes it do the same over and over: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
         "session_calls": "Look at what drives the calls: a loop in the agent, or a task that someone gave it.",
         "session_calls_sum": "Look at what drives the calls: a loop in the agent, or a task that someone gave it.",
     }.get(about.name) or (

@@ -67,6 +67,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "call_rate": lambda e: (
         f"makes {number(float(e.observed))} calls within ten minutes, usually {number(e.baseline['typical'])}"
     ),
+    "repeats": lambda e: f"has {plain(str(e.observed), 2 * MOST)} within minutes",
     "off_hours": lambda e: f"begins {plain(str(e.observed))}, when it hardly works",
     "rhythm": _series,
     "windows": lambda _: "had an hour unlike its others",
