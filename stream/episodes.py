@@ -67,6 +67,7 @@ class Episode(msgspec.Struct):
     said: int = 0  # events when it was last said
     said_severity: int = -1
     said_kinds: list[str] = []
+    settled: int = -1  # recipients when a person called it benign
 
 
 class Episodes:
@@ -149,12 +150,19 @@ class Episodes:
             if end > due:
                 heapq.heappush(self._due, (end, agent_id))
                 continue
-            if episode.revision and episode.events > episode.said:
+            if episode.revision and episode.events > episode.said and episode.settled < 0:
                 out.append(_say(episode, end))
             self.waiting -= len(episode.waiting)
             del self.open[agent_id]
             self.changed.add(agent_id)
         return out
+
+    def settle(self, agent_id: str, alert: str, *, benign: bool) -> None:
+        """Heed a verdict on an open alert: one that is benign is not said again unless it gets worse, or reaches somebody new."""
+        episode = self.open.get(agent_id)
+        if episode is not None and episode.revision and alert_id(agent_id, episode.first_event_id) == alert:
+            episode.settled = len(episode.counted_recipients) if benign else -1
+            self.changed.add(agent_id)
 
     def restore(self, agent_id: str, episode: Episode | None) -> None:
         """Put back what a host stored."""
@@ -247,6 +255,8 @@ def _severity(x: Episode) -> int:
 
 
 def _worth_saying(x: Episode) -> bool:
+    if x.settled >= 0:
+        return _severity(x) > x.said_severity or len(x.counted_recipients) > x.settled
     n = x.events
     round_number = n in {2, 5} or (n >= 10 and str(n).rstrip("0") in {"1", "2", "5"})
     return round_number or _severity(x) > x.said_severity or not set(_kinds(x)) <= set(x.said_kinds)
@@ -262,6 +272,7 @@ def _say(x: Episode, time: float) -> Alert:
     level = max(_severity(x), x.said_severity)  # a shift of its cohort, seen later, takes back nothing that was said
     kinds = _kinds(x)
     x.revision += 1
+    x.settled = -1
     x.said, x.said_severity, x.said_kinds = x.events, level, kinds
     evidence = _told(x)
     exposure = Exposure(
