@@ -11,7 +11,7 @@ An event that bears a mark or passes a ceiling is scored as ever, and teaches no
 as strange as it was. That is the defence against a poisoned baseline (Barreno, Nelson, Joseph and Tygar 2010): what is known to be
 hostile is no training data. The last verdict on a fact or an amount holds.
 
-What it misses: what the alert does not name, such as the second strangest fact of a group; a mark gives way two years after it was set.
+What it misses: a series (`models.rhythm`), which goes on judging by its own range; what the alert does not name, such as the second strangest fact of a group; a mark gives way two years after it was set.
 """
 
 from __future__ import annotations

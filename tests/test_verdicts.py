@@ -65,6 +65,7 @@ def day(number: int) -> list[dict[str, Any]]:
             to = [{"id": f"person{agent}@corp.example", "type": "email"}]
             send = {"action": "send", "tool": "mail.send", "scopes": ["mail:send"], "recipients": to}
             out += [event(agent, time), event(agent, time + 20, **send), event(agent, time + 40, **send)]
+            out += [event(agent, time + 55)]  # so that its reads come on no beat: a series is not judged
     return out
 
 
