@@ -68,7 +68,7 @@ def row(rows: Array, dirty: Array, tally: Array, key: Key, clock: float) -> tupl
     i, fresh = claim(rows, dirty, tally, key)
     if fresh:
         rows[i].t = clock
-        rows[i].n = rows[i].m = rows[i].v = rows[i].s = rows[i].z = rows[i].a = rows[i].beats = 0.0
+        rows[i].n = rows[i].m = rows[i].v = rows[i].s = rows[i].z = rows[i].a = rows[i].beats = rows[i].never = 0.0
     rows[i].w = clock
     return i, fresh
 

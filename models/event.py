@@ -93,12 +93,17 @@ def facts_of_recipients(
         detail[SESSION + 2] += 1 - inside
         close = parties.closeness(a, entity, b.agent.hash[e], b.cohort[e] != 0, b.recipient.hash[j], b.domain.hash[j])
         q = say(f, q, signals.CLOSENESS, inside, close, j, close)
-        flow = mix(rung + 2, mix(inside, b.kind[j] if inside else 0))
-        q = say(f, q, signals.FLOW, 0, flow, j, inside)
+        q = say(f, q, signals.FLOW, 0, flow(rung, inside, b.kind[j]), j, inside)
         if 0 <= b.clearance[j] < rung:
             below += 1
             short = max(short, rung - b.clearance[j])
     return q, (2.0 + 2.0 * short + 2.0 * math.log2(below) if below else 0.0)
+
+
+@inline
+def flow(rung: int, inside: int, kind: Key) -> Key:
+    """Number of a flow: of which class, out or, inside, to what type of recipient."""
+    return mix(rung + 2, mix(inside, kind if inside else 0))
 
 
 @inline

@@ -61,7 +61,7 @@ def predict(
             distinct = facts[i].d * fade
         j = find(facts, known)
         if j >= 0:
-            c = facts[j].w * fade
+            c = count(facts, j) * fade
         slots[q, level, 0] = i
         slots[q, level, 1] = j
         kappa = THETA + DELTA * distinct
@@ -73,6 +73,12 @@ def predict(
         counts[q, level, 3] = kappa * p
         p = (c + kappa * p) / (total + kappa)
     return p
+
+
+@inline
+def count(facts: Array, slot: int) -> float:
+    """How often a value was shown, not faded: what was counted, and what a verdict has added or taken (`models.verdict`)."""
+    return float(max(0.0, facts[slot].w + facts[slot].d))
 
 
 @inline

@@ -10,7 +10,7 @@ draw on it only in proportion to evidence of its own, so the harmless event afte
 does not go into it: its errors follow on each other, and what they repeat is no new evidence.
 
 Doubt: with τ the running 95 % quantile of the fleet's scores, an event teaches facts and usual surprises with weight 1 up to
-τ and max(0.05, (τ/score)²) above, so what looks hostile teaches little. Amounts learn with their updates clipped.
+τ and max(0.05, (τ/score)²) above, so what looks hostile teaches little. Amounts learn with their updates clipped. What a person has called malicious (`verdict`) teaches nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models import amounts, budget, clock, event, facts, hours, levels, memory, parties, rhythm, signals, tails, usual
+from models import (
+    amounts,
+    budget,
+    clock,
+    event,
+    facts,
+    hours,
+    levels,
+    memory,
+    parties,
+    rhythm,
+    signals,
+    tails,
+    usual,
+    verdict,
+)
 from models import batch as col
 from models import state as st
 from models.batch import Batch, Scores
@@ -41,7 +56,7 @@ KEEP = 5.0  # bits: an event with more of its own becomes part of its agent's ep
 EPISODE_GAP, EPISODE_LONGEST = 3600.0, 86400.0
 YOUNG_EVENTS = 50  # an agent with fewer is warming
 HOUR_SECONDS, DAY = 3600.0, 86400.0
-FINISHED, RESCALE = -1, -2
+FINISHED, RESCALE, DUE = -1, -2, -3
 NAMED = np.isin(np.arange(signals.N_FACTS), memory.NAMED_FACTS)
 TABLE = {name: i for i, name in enumerate(st.TABLES)}
 FACTS, AMOUNTS, TAILS, AGENTS, COHORTS, SESSIONS, CALLS, OWNERS, CONTACTS, PROFILES, NAMES, LEVELS, RHYTHMS = (
@@ -69,6 +84,7 @@ class Room(NamedTuple):
     winner: Array
     detail: Array  # see `models.batch`
     saved: Array
+    judged: Array  # whether the event is like one that a person called malicious: it teaches nothing
 
 
 class Here(NamedTuple):
@@ -90,10 +106,13 @@ class Here(NamedTuple):
 
 
 @njit
-def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array) -> tuple[int, int]:
+def run(
+    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, due: float
+) -> tuple[int, int]:
     """Score and learn events from `start` on; `own` holds the hashes of the organisation's own domains.
 
-    Returns the next event and FINISHED, or the event before which the table of that number must grow, or RESCALE.
+    Returns the next event and FINISHED, or the event before which the table of that number must grow, or RESCALE, or DUE before
+    the first event whose clock has reached `due`.
     """
     most = 0
     for e in range(len(b.time)):
@@ -119,13 +138,14 @@ def run(a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, 
         np.zeros(signals.N_GROUPS, np.int64),
         np.zeros(col.DETAIL, np.float32),
         a.fleet.copy(),
+        np.zeros(1, np.bool_),
     )
-    return _events(a, b, out, start, alerts_per_day, own, room)
+    return _events(a, b, out, start, alerts_per_day, own, due, room)
 
 
 @inline
 def _events(
-    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, w: Room
+    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, due: float, w: Room
 ) -> tuple[int, int]:
     n = len(b.time)
     w.entity[0] = parties.fleet_entity()
@@ -143,6 +163,9 @@ def _events(
         if age_of_state > st.TOO_FAR:
             a.fleet[0] = w.saved[0]  # this event will begin again
             return e, RESCALE
+        if f.clock >= due:
+            a.fleet[0] = w.saved[0]
+            return e, DUE
         ticket = _ticket(b, e)
         at_recent = np.int64(ticket & np.uint64(len(a.recent) - 1))
         learned = a.recent[at_recent].key != ticket
@@ -152,6 +175,7 @@ def _events(
         h, warming = _who(a, b, e, w, f.clock, 2.0**age_of_state, learned)
         mark |= warming
         out.clock[e] = h.clock
+        w.judged[0] = False
         w.detail[:] = 0
         w.detail[col.SESSION] = a.sessions[h.se].top
         w.detail[col.SESSION + 1] = a.sessions[h.se].records
@@ -198,10 +222,12 @@ def _events(
         a.recent_dirty[at_recent] = 1
         a.agents[h.ag].pool = pool
         a.agents[h.ag].breach = breach
-        weight = _doubt(a.fleet, score)
-        _learn_facts(a, b, e, w, q, h, weight)
-        _learn_tails(a, w, h)
-        _learn_session(a, b, e, h, call, owner)
+        if not w.judged[0]:
+            weight = _doubt(a.fleet, score)
+            _learn_facts(a, b, e, w, q, h, weight)
+            _learn_tails(a, w, h)
+            _learn_parties(a, b, e, h, owner)
+        _learn_session(a, b, e, h, call)
         _learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:
             _count_episode(a, h, score, alerts_per_day)
@@ -291,6 +317,8 @@ def _score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> No
                 a.facts, facts.place(k, f.context[q]), f.value[q], w.entity, h.fade, f.keys, f.slots, f.counts, q
             )
         )
+        if verdict.marked(a.facts, f.slots[q, 2, 1]):
+            w.judged[0] = True
         if s > w.surprise[k]:
             w.surprise[k] = s
             at = col.FACT + k * col.FACT_WIDTH
@@ -343,15 +371,21 @@ def _score_amounts(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, call: Key) 
         w.detail[at + 2] = spread
         w.detail[at + 3] = peers.m if peers.n > 0 else centre
         w.tail[1 + k] = max(0.0, z)
+        if mine.never > 0 and x >= mine.never:
+            w.judged[0] = True
         if not h.learned:
             continue
         if k == 2:  # the one amount that every call of a tool has
             on_beat = rhythm.beat(a.amounts, i, b.time[e])
+        before = a.amounts[i].s
         summed = amounts.add_up(a.amounts, c, i, z, h.clock)
         if k < RATE:
             w.tail[1 + signals.N_AMOUNTS + k] = summed
-        amounts.learn(a.amounts, c, x, 1.0)
-        amounts.learn(a.amounts, i, x, 0.0)
+        if w.judged[0]:
+            a.amounts[i].s = before
+        else:
+            amounts.learn(a.amounts, c, x, 1.0)
+            amounts.learn(a.amounts, i, x, 0.0)
     return on_beat
 
 
@@ -386,7 +420,8 @@ def _score_hour(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     w.detail[col.HOURS + 1] = near
     w.detail[col.HOURS + 2] = total
     w.tail[signals.OFF_HOURS] = hours.add_up(a.agents, h.ag, bits, h.clock)
-    hours.learn(own, peers, b.time[e], bits, h.now)
+    if not w.judged[0]:
+        hours.learn(own, peers, b.time[e], bits, h.now)
 
 
 @inline
@@ -396,8 +431,9 @@ def _score_series(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     if math.isnan(x):
         return
     key = mix(mix(np.uint64(799), b.tool.hash[e]), w.entity[2])
+    teaches = h.learned and not w.judged[0]
     bits, strange, forecast, low, high, lasts = rhythm.score(
-        a.rhythms, a.rhythms_body, a.rhythms_dirty, a.tally[RHYTHMS], key, x, b.time[e], h.clock, h.learned
+        a.rhythms, a.rhythms_body, a.rhythms_dirty, a.tally[RHYTHMS], key, x, b.time[e], h.clock, teaches
     )
     w.detail[col.FORECAST] = strange
     w.detail[col.FORECAST + 1] = forecast
@@ -544,8 +580,8 @@ def _learn_tails(a: st.Arrays, w: Room, h: Here) -> None:
 
 
 @inline
-def _learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key, owner: int) -> None:
-    """Remember what the session did, whose the resource is, and who met whom."""
+def _learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key) -> None:
+    """Remember what the session did."""
     session = a.sessions[h.se]
     a.sessions[h.se].tool = b.tool.hash[e]
     if b.rung[e] > session.top:
@@ -557,6 +593,11 @@ def _learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key, owner: in
     a.calls[i].n = 1 if fresh else a.calls[i].n + 1
     a.calls[i].w = h.clock
     a.agents[h.ag].calls = a.agents[h.ag].calls * math.exp(-h.gap / RATE_MEMORY) + 1.0
+
+
+@inline
+def _learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owner: int) -> None:
+    """Remember whose the resource is, and who met whom."""
     if owner > 0:
         i, fresh = claim(a.owners, a.owners_dirty, a.tally[OWNERS], b.resource.hash[e])
         if fresh:

@@ -117,7 +117,7 @@ def recall(
 @inline
 def _count(facts_head: Array, context: Key, value: Key) -> float:
     j = find(facts_head, mix(context, value + np.uint64(7)))
-    return facts_head[j].w if j >= 0 else 0.0
+    return facts.count(facts_head, j) if j >= 0 else 0.0
 
 
 @inline

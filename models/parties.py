@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.compiled import inline
-from models.facts import place
+from models.facts import count, place
 from models.signals import DOMAIN, RECIPIENT
 from models.state import RING, Arrays
 from models.table import Array, Key, claim, find, mix
@@ -22,8 +22,9 @@ HOME_SHARE = 0.2
 
 @inline
 def known(facts: Array, attribute: int, entity: Key, value: Key) -> bool:
-    """Whether an entity has used a value of an attribute."""
-    return find(facts, mix(mix(place(attribute, 0), entity), value + np.uint64(7))) >= 0
+    """Whether an entity has used a value of an attribute, but for what a verdict took back."""
+    i = find(facts, mix(mix(place(attribute, 0), entity), value + np.uint64(7)))
+    return i >= 0 and count(facts, i) > 0
 
 
 @inline

@@ -66,7 +66,7 @@ def used(state: State, agent: Key, fact: int) -> list[Used]:
         name = name_of(state, value) if value else None
         j = _find(head, _mix(context, value + np.uint64(7)))
         if name is not None and j >= 0:
-            out.append(Used(name, float(head[j]["w"]) * now))
+            out.append(Used(name, float(max(0.0, head[j]["w"] + head[j]["d"])) * now))
     return sorted(out, key=lambda u: (-u.count, u.name))
 
 

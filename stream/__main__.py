@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,7 +68,17 @@ def main_group() -> None:
     metavar="PATH",
     help="Write every record that could not be used, with its reason and its bytes.",
 )
-def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str | None, rejects: str | None) -> None:
+@click.option(
+    "--verdicts", metavar="PATH", help="Heed the verdicts of a file (`strayline verdict --to`), each at its time."
+)
+def replay(
+    files: tuple[str, ...],
+    format_: str,
+    scores: str | None,
+    alerts: str | None,
+    rejects: str | None,
+    verdicts: str | None,
+) -> None:
     """Score events from files, with no broker.
 
     FILE is JSON Lines, plain or compressed (.gz, .zst); `-` is standard input. Files are read in the order given, as one
@@ -78,13 +89,13 @@ def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str
       strayline replay mon.jsonl.gz tue.jsonl.gz --alerts alerts.jsonl --rejects rejects.jsonl
     """
     del format_  # one format so far
-    _refuse_shared(files, [path for path in (scores, alerts, rejects) if path])
+    _refuse_shared((*files, *([verdicts] if verdicts else [])), [path for path in (scores, alerts, rejects) if path])
     settings = load()
     from stream.replay import replay as run  # noqa: PLC0415
 
     begin = time.perf_counter()
     with _progress(files) as tick:
-        _, summary = run(settings, files, scores, alerts, rejects, tick)
+        _, summary = run(settings, files, scores, alerts, rejects, tick, verdicts)
     seconds = time.perf_counter() - begin
     click.echo(
         f"{summary.events:,} events, {summary.rejects:,} rejects, {summary.alerts:,} alerts ({summary.messages:,} messages) in {seconds:.1f} s"
@@ -100,6 +111,12 @@ def replay(files: tuple[str, ...], format_: str, scores: str | None, alerts: str
         click.echo(
             f"at the end alerts open from {summary.threshold:.1f} bits; the highest score was {summary.highest:.1f}; "
             f"{summary.warming:,} of {summary.agents:,} agents still warming",
+            err=True,
+        )
+    if verdicts:
+        click.echo(
+            f"{summary.verdicts:,} verdict{'s' * (summary.verdicts != 1)} heeded"
+            + (f"; {summary.later:,} not, being later than the last event (their `time`)" if summary.later else ""),
             err=True,
         )
     for path, jq in summary.folded:
@@ -204,6 +221,70 @@ def worker() -> None:
     from stream.worker import run  # noqa: PLC0415
 
     sys.exit(run(settings))
+
+
+def _moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+    """RFC 3339 with an offset."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime.min  # noqa: DTZ901
+    if moment.tzinfo is None:
+        raise click.BadParameter(f"{text!r} is no time with an offset, such as 2026-03-12T08:44:00Z")
+    return moment.timestamp()
+
+
+@main_group.command()
+@click.argument("verdict", type=click.Choice(["benign", "malicious"]))
+@click.argument("alert_id")
+@click.option("--by", required=True, help="Who says so: a person's name. It is kept.")
+@click.option("--reason", required=True, help="Why. It is kept, for the auditor and for whoever meets the next one.")
+@click.option("--alerts", metavar="FILE", help="Find the alert in a file of alerts instead of on agent.access.alerts.")
+@click.option(
+    "--to",
+    metavar="FILE",
+    help="Append the verdict to a file, for `strayline replay --verdicts`, instead of sending it.",
+)
+@click.option(
+    "--time",
+    "moment",
+    metavar="TIME",
+    callback=_moment,
+    help="When it was said, as 2026-03-12T08:44:00Z; default: now.",
+)
+def verdict(
+    verdict: str, alert_id: str, by: str, reason: str, alerts: str | None, to: str | None, moment: float | None
+) -> None:
+    """Say what an alert was: it changes what is learned.
+
+    `benign`: what it did is ordinary for this agent, and will not be an alert again unless it gets worse. `malicious`: what was
+    learned from it is taken back, and its like is not learned, so however often it is repeated it stays strange. The last verdict
+    on a thing holds.
+
+    \b
+    Examples:
+      strayline verdict benign 3f1c9a… --by "Ana Lima" --reason "approved migration, CHG-1042"
+      strayline verdict malicious 3f1c9a… --by ana --reason "exfiltration, INC-7" --alerts alerts.jsonl --to verdicts.jsonl
+    """
+    for option, text in (("--by", by), ("--reason", reason)):
+        if not text.strip():
+            raise click.BadParameter("must not be empty: a verdict has an owner and a reason", param_hint=option)
+    settings = load()
+    from stream import judge  # noqa: PLC0415
+
+    alert = judge.alert_in(alerts, alert_id) if alerts else judge.alert_on(settings, alert_id)
+    said = judge.verdict_on(alert, verdict, by.strip(), reason.strip(), moment)
+    if to:
+        judge.append(to, said)
+    else:
+        judge.send(settings, alert.agent_id, said)
+    where = to or f"agent.access.verdicts on {settings.broker}"
+    click.echo(
+        f"{alert.agent_id}, revision {alert.revision}: {alert.title}; {verdict} by {by.strip()}, written to {where}",
+        err=True,
+    )
 
 
 def _address(_: click.Context, __: click.Parameter, text: str | None) -> str | None:

@@ -1,14 +1,14 @@
 """Baselines on Kafka: what a partition's engine knows, kept on a compacted topic, so that a restarted worker goes on where it was.
 
-Each flush is one transaction on the partition's own producer: alerts, rejects, and the rows that changed with the next source
-offset. So either all of it is there or none, and a worker that was replaced without knowing is fenced by its transactional id.
+Each flush is one transaction on the partition's own producer: alerts, rejects, and the rows that changed with the next offsets of
+the events and of the verdicts. So either all of it is there or none, and a worker that was replaced without knowing is fenced by its transactional id.
 After a crash the state says from which offset on events have not been learned; what the group's committed offset brings again is skipped.
 
 The topic holds two kinds of records. *Changes* have keys that go round a ring (`c/0` … `c/2047`), and beside each flush some *pages*
 of the whole state are written, the longest unwritten first, so many that before a change is overwritten every page has been written
 after it. So the topic stays as large as the state and a ring, nothing is ever written all at once, and reading it in order gives the
 state back, slot for slot, whatever compaction has removed and however often tables grew or workers changed in between. Values carry
-a version, the layout of the state, a checksum and the offset; a corrupt one is left out and counted.
+a version, the layout of the state, a checksum and both offsets; a corrupt one is left out and counted.
 
 What it does not keep: a River detector's objects (they warm up again).
 """
@@ -29,10 +29,12 @@ from stream.rollout import Began
 
 TOPIC = "agent.access.baselines"
 RING = 2048
-_HEADER = struct.Struct("<4sBBxxQQQ")  # magic, version, kind, layout, sequence, next source offset
+_HEADER = struct.Struct(
+    "<4sBBxxQQQQ"
+)  # magic, version, kind, layout, sequence, next source offset, next verdict offset
 _CHECKSUM = struct.Struct("<I")  # of the header and what follows the checksum
 _BODY = _HEADER.size + _CHECKSUM.size
-_MAGIC, _VERSION = b"STRL", 1
+_MAGIC, _VERSION = b"STRL", 2
 _ROWS, _EPISODES, _ROLLOUTS = 0, 1, 2
 _EPISODE_CHUNK = 256
 
@@ -65,14 +67,14 @@ class Writer:
         self._layout = layout_id()
         self._compress = zstandard.ZstdCompressor(level=1).compress
 
-    def flush(self, next_offset: int) -> list[Record]:
+    def flush(self, next_offset: int, next_verdict: int = 0) -> list[Record]:
         """Records of all changes, and of the next pages. The engine must not be scoring meanwhile."""
-        before = self.sequence
-        out = [self._change(_ROWS, piece, next_offset) for piece in self.engine.state.delta()]
-        out += [self._change(_EPISODES, piece, next_offset) for piece in self._episodes()]
-        out += [self._change(_ROLLOUTS, piece, next_offset) for piece in self._rollouts()]
+        before, at = self.sequence, (next_offset, next_verdict)
+        out = [self._change(_ROWS, piece, at) for piece in self.engine.state.delta()]
+        out += [self._change(_EPISODES, piece, at) for piece in self._episodes()]
+        out += [self._change(_ROLLOUTS, piece, at) for piece in self._rollouts()]
         for key, page in self._due(self.sequence - before):
-            out += [Record(key, self._value(_ROWS, piece, next_offset)) for piece in self.engine.state.page(*page)]
+            out += [Record(key, self._value(_ROWS, piece, at)) for piece in self.engine.state.page(*page)]
             self._written[key] = self.sequence
         return out
 
@@ -108,13 +110,13 @@ class Writer:
         overtaken = sum(self._written[key] + RING < self.sequence for key in oldest)
         return [(key, pages[key]) for key in oldest[: max(pace, overtaken)]]
 
-    def _change(self, kind: int, payload: bytes, next_offset: int) -> Record:
+    def _change(self, kind: int, payload: bytes, at: tuple[int, int]) -> Record:
         self.sequence += 1
-        return Record(b"c/%d" % (self.sequence % RING), self._value(kind, payload, next_offset))
+        return Record(b"c/%d" % (self.sequence % RING), self._value(kind, payload, at))
 
-    def _value(self, kind: int, payload: bytes, next_offset: int) -> bytes:
+    def _value(self, kind: int, payload: bytes, at: tuple[int, int]) -> bytes:
         body = self._compress(payload)
-        header = _HEADER.pack(_MAGIC, _VERSION, kind, self._layout, self.sequence, next_offset)
+        header = _HEADER.pack(_MAGIC, _VERSION, kind, self._layout, self.sequence, *at)
         return header + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(header))) + body
 
 
@@ -124,6 +126,7 @@ class Reader:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.next_offset = 0
+        self.next_verdict = 0
         self.sequence = 0
         self.records = 0
         self._written: dict[bytes, int] = {}
@@ -133,7 +136,7 @@ class Reader:
         """Apply one record. Raises `Corrupt`, with nothing applied."""
         if not value:
             return
-        kind, sequence, next_offset, payload = self._open(value)
+        kind, sequence, next_offset, next_verdict, payload = self._open(value)
         try:
             if kind == _ROWS:
                 self.engine.state.apply(payload)
@@ -146,6 +149,7 @@ class Reader:
             raise Corrupt(f"it does not fit the state ({error})") from None
         self.sequence = max(self.sequence, sequence)
         self.next_offset = max(self.next_offset, next_offset)
+        self.next_verdict = max(self.next_verdict, next_verdict)
         self.records += 1
         if key is not None and key.startswith(b"p/"):
             self._written[key] = sequence
@@ -154,10 +158,10 @@ class Reader:
         """A writer that goes on where the read state ends. Pages that were not met have perhaps never been written."""
         return Writer(self.engine, self.sequence, dict.fromkeys(_keyed(self.engine.state.pages()), 0) | self._written)
 
-    def _open(self, value: bytes) -> tuple[int, int, int, bytes]:
+    def _open(self, value: bytes) -> tuple[int, int, int, int, bytes]:
         if len(value) < _BODY:
             raise Corrupt("it is shorter than a header")
-        magic, version, kind, layout, sequence, next_offset = _HEADER.unpack_from(value)
+        magic, version, kind, layout, sequence, next_offset, next_verdict = _HEADER.unpack_from(value)
         body = value[_BODY:]
         if magic != _MAGIC or version != _VERSION:
             raise Corrupt(f"it is of version {version}, and this program writes {_VERSION}")
@@ -170,6 +174,7 @@ class Reader:
                 kind,
                 sequence,
                 next_offset,
+                next_verdict,
                 zstandard.ZstdDecompressor().decompress(body, max_output_size=1 << 28),
             )
         except zstandard.ZstdError as error:

@@ -7,7 +7,7 @@ with its reason and its bytes as they came; decoding never raises and never fill
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -102,24 +102,33 @@ def decode(
     kept: list[int] = []
     rejects: list[Reject] = []
     for i, raw in enumerate(records):
-        try:
-            if raw is not None and len(raw) > short:
-                _check(raw, max_bytes)
-            raw.decode()  # type: ignore[union-attr]  # the decoder checks only the texts that it reads
-            event = _decode(raw)  # type: ignore[arg-type]
-            _check_time(event.time)
+        event = decode_one(_decode, raw, positions[i], max_bytes)
+        if isinstance(event, Reject):
+            rejects.append(event)
+        else:
             events.append(event)
             kept.append(i)
-        except (
-            msgspec.DecodeError,
-            AttributeError,
-            TypeError,
-            UnicodeDecodeError,
-            RecursionError,
-            _UnfitError,
-        ) as error:
-            rejects.append(_reject(raw, error, positions[i]))
     return events, kept, rejects
+
+
+def decode_one(decode: Callable[[bytes], Any], raw: bytes | None, position: int, max_bytes: int) -> Any:
+    """What `decode` makes of one record, which has a `time`; or a `Reject`."""
+    try:
+        if raw is not None and len(raw) > min(NESTING, max_bytes):
+            _check(raw, max_bytes)
+        raw.decode()  # type: ignore[union-attr]  # the decoder checks only the texts that it reads
+        value = decode(raw)  # type: ignore[arg-type]
+        _check_time(value.time)
+    except (
+        msgspec.DecodeError,
+        AttributeError,
+        TypeError,
+        UnicodeDecodeError,
+        RecursionError,
+        _UnfitError,
+    ) as error:
+        return _reject(raw, error, position)
+    return value
 
 
 class _UnfitError(ValueError):

@@ -6,13 +6,14 @@ scores and learns and does not hold the interpreter's lock; `tell` turns what wa
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from models import drift, loop, profile
+from models import drift, loop, profile, verdict
 from models.batch import NOTABLE, WARMING, Batch, Scores, blank
 from models.budget import STEP
 from models.signals import KINDS
@@ -26,6 +27,7 @@ from stream.episodes import Episodes
 from stream.errors import SettingsError
 from stream.kept import keep
 from stream.settings import Settings
+from stream.verdict import Verdict, judged
 
 SHIFT_DAYS = 3.0
 
@@ -49,6 +51,14 @@ class Turn(NamedTuple):
     whose: str  # "agent" or "cohort"
 
 
+class Said(NamedTuple):
+    """A verdict that was heeded within a batch."""
+
+    at: int  # before which event
+    clock: float  # of the event before that
+    verdict: Verdict
+
+
 @dataclass(slots=True)
 class Ran:
     """A batch that was scored and learned, and not yet told of."""
@@ -58,6 +68,7 @@ class Ran:
     out: Scores | None
     paid: Array  # (n,) bits of a River detector
     turns: list[Turn] = field(default_factory=list)
+    said: list[Said] = field(default_factory=list)
     evicted: dict[str, int] = field(default_factory=dict)
 
 
@@ -99,6 +110,7 @@ class Engine:
         self._own = np.array([name_hash(domain) for domain in settings.domains], np.uint64)
         self._shifts: dict[int, float] = {}  # when each level last changed, as far as was told
         self._restored = False
+        self.verdicts: deque[Verdict] = deque()  # to be heeded at their time, in its order
         self.unknown: set[str] = set()  # classifications outside the ladder, each reported once
         try:
             self.windows = WindowDetector(settings.river_detector) if settings.river_detector else None
@@ -129,8 +141,8 @@ class Engine:
             self._shifts = {int(row["key"]): float(row["shifted"]) for row in head[head["shifted"] > 0]}
             self._restored = True
         before = self.state.tally[:, 1].copy()
-        out = self._loop(b)
-        ran = Ran(decoded, b, out, self._watch_windows(b, out))
+        out, said = self._loop(b)
+        ran = Ran(decoded, b, out, self._watch_windows(b, out), said=said)
         ran.turns = self._end_days(b, out)
         gone = self.state.tally[:, 1] - before
         ran.evicted = {TABLES[i]: int(gone[i]) for i in np.flatnonzero(gone)}
@@ -144,12 +156,15 @@ class Engine:
         scored = Scored(decoded.events, decoded.positions, out.score, out.parts, out.marks, decoded.rejects)
         scored.unknown = self._unknown_classifications(decoded.events, b)
         merged = self.episodes.merged
+        said = deque(ran.said)
         telling = np.flatnonzero((out.row >= 0) | (out.marks & NOTABLE > 0)).tolist()
         told = 0
         for e in telling:
             while told < len(ran.turns) and ran.turns[told].at <= e:
                 self._shifts[ran.turns[told].entity] = ran.turns[told].clock
                 told += 1
+            while said and said[0].at <= e:
+                self._settle(said.popleft(), scored)
             clock = float(out.clock[e])
             alerts = self.episodes.add(
                 keep(scored.events[e], e, b, out, float(ran.paid[e])),
@@ -161,6 +176,8 @@ class Engine:
             )
             scored.alerts += alerts
             scored.alert_positions += [scored.positions[e]] * len(alerts)
+        for one in said:
+            self._settle(one, scored)
         alerts = self.episodes.lapse(float(out.clock[-1]))
         scored.alerts += alerts
         scored.alert_positions += [scored.positions[-1]] * len(alerts)
@@ -180,16 +197,42 @@ class Engine:
         self.unknown |= new
         return sorted(new)
 
-    def _loop(self, b: Batch) -> Scores:
+    def judge(self, said: Verdict) -> None:
+        """Heed a verdict now, between two batches."""
+        self._heed(said)
+        self.episodes.settle(said.agent_id, said.alert_id, benign=said.verdict == "benign")
+
+    def _heed(self, said: Verdict) -> None:
+        """Change what is learned."""
+        j = judged(said, self.settings.classifications)
+        full = TABLES.index("facts")
+        while self.state.tally[full, 0] + verdict.FACT_ROWS * len(j.value) > self.state.arrays().limits[full]:
+            self.state.grow(full)
+        (verdict.benign if said.verdict == "benign" else verdict.malicious)(self.state.arrays(), j)
+
+    def _settle(self, said: Said, scored: Scored) -> None:
+        """Tell the open episode that a verdict is on. What ended before the verdict ends before it here."""
+        alerts = self.episodes.lapse(said.clock)
+        scored.alerts += alerts
+        scored.alert_positions += [scored.positions[max(0, said.at - 1)]] * len(alerts)
+        v = said.verdict
+        self.episodes.settle(v.agent_id, v.alert_id, benign=v.verdict == "benign")
+
+    def _loop(self, b: Batch) -> tuple[Scores, list[Said]]:
         out = blank(len(b.time), window=self.windows is not None)
+        said: list[Said] = []
         at, why = 0, 0
         while why != loop.FINISHED:
-            at, why = loop.run(self.state.arrays(), b, out, at, self.settings.alerts_per_day, self._own)
+            due = self.verdicts[0].seconds if self.verdicts else np.inf
+            at, why = loop.run(self.state.arrays(), b, out, at, self.settings.alerts_per_day, self._own, due)
             if why == loop.RESCALE:
                 self.state.rescale()
+            elif why == loop.DUE:
+                said.append(Said(at, float(self.state.fleet["clock"]), self.verdicts.popleft()))
+                self._heed(said[-1].verdict)
             elif why >= 0:
                 self.state.grow(why)
-        return out
+        return out, said
 
     def _watch_windows(self, b: Batch, out: Scores) -> Array:
         """Bits that the River detector pays for each event; it may lift an event over the threshold."""

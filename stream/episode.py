@@ -67,6 +67,7 @@ class Episode(msgspec.Struct):
     said: int = 0  # events when it was last said
     said_severity: int = -1
     said_kinds: list[str] = []
+    settled: int = -1  # recipients when a person called it benign
 
 
 def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
@@ -160,6 +161,7 @@ def alert(x: Episode, time: float) -> Alert:
     rung = max(level(x), x.said_severity)  # a shift of its cohort, seen later, takes back nothing that was said
     kinds = kinds_of(x)
     x.revision += 1
+    x.settled = -1
     x.said, x.said_severity, x.said_kinds = x.events, rung, kinds
     evidence = _told(x)
     about = subject(x.did, evidence, ["policy", "recipient", *kinds] if x.harm >= SERIOUS else kinds)

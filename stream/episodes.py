@@ -16,7 +16,7 @@ import heapq
 
 from models.loop import EPISODE_GAP, EPISODE_LONGEST
 from models.signals import INDEX, SIGNALS
-from stream.alert import Alert, Evidence
+from stream.alert import Alert, Evidence, alert_id
 from stream.counterfactual import pays
 from stream.episode import Episode, absorb, alert, kinds_of, level, over_threshold
 from stream.kept import Kept
@@ -116,7 +116,7 @@ class Episodes:
             if end > due:
                 heapq.heappush(self._due, (end, agent_id))
                 continue
-            if episode.revision and episode.events > episode.said:
+            if episode.revision and episode.events > episode.said and episode.settled < 0:
                 out.append(self._say(episode, end, end))
             self.waiting -= len(episode.waiting)
             del self.open[agent_id]
@@ -143,6 +143,13 @@ class Episodes:
             x.evidence["rollout"] = rolled_out(rollout, x.version)
             self.rollouts.tell(rollout)
         return alert(x, time)
+
+    def settle(self, agent_id: str, alert: str, *, benign: bool) -> None:
+        """Heed a verdict on an open alert: one that is benign is not said again unless it gets worse, or reaches somebody new."""
+        episode = self.open.get(agent_id)
+        if episode is not None and episode.revision and alert_id(agent_id, episode.first_event_id) == alert:
+            episode.settled = len(episode.counted_recipients) if benign else -1
+            self.changed.add(agent_id)
 
     def restore(self, agent_id: str, episode: Episode | None) -> None:
         """Put back what a host stored."""
@@ -171,6 +178,8 @@ def _explained(x: Episode, rollout: dict[str, list[Began]]) -> bool:
 
 
 def _worth_saying(x: Episode) -> bool:
+    if x.settled >= 0:
+        return level(x) > x.said_severity or len(x.counted_recipients) > x.settled
     n = x.events
     round_number = n in {2, 5} or (n >= 10 and str(n).rstrip("0") in {"1", "2", "5"})
     return round_number or level(x) > x.said_severity or not set(kinds_of(x)) <= set(x.said_kinds)

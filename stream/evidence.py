@@ -60,7 +60,7 @@ _EXPECTED = {
     OUTCOME: "success",
     OWNER: "the usual one for the person it acts for",
 }
-_OWNER = {
+OWNERS = {
     1: "bears the name of the person it acts for",
     2: "was never seen before",
     3: "is the usual one for the person it acts for",
@@ -119,7 +119,7 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     elif k in {RECIPIENT, CLOSENESS, DOMAIN, FLOW}:
         observed = _party(k, kept, at, row[6])
     elif k == OWNER:
-        observed = _OWNER[int(row[6])]
+        observed = OWNERS[int(row[6])]
     else:
         observed = event.tool or event.action
     observed = observed[:MOST_TEXT]

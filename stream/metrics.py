@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from models.state import GROWING, TABLES
 from stream.alert import SEVERITIES
 from stream.codec import REASONS
+from stream.verdict import VERDICTS as WORDS
 
 
 class Scores(Collector):
@@ -75,6 +76,7 @@ REPEATED = Counter(
     "Events whose id came before: scored, not learned again, no alert.",
     registry=REGISTRY,
 )
+VERDICTS = Counter("strayline_verdicts", "Verdicts heeded, by what they say.", ["verdict"], registry=REGISTRY)
 MERGED = Counter(
     "strayline_merged_events",
     "Events over the threshold that joined an alert already open, or an episode too lonely to be one.",
@@ -160,6 +162,8 @@ def declare(alerts_per_day: float) -> None:
         ALERTS.labels(severity)
     for reason in REASONS:
         REJECTS.labels(reason)
+    for word in WORDS:
+        VERDICTS.labels(word)
     for level in ("agent", "cohort"):
         DRIFTS.labels(level)
     for i in GROWING:

@@ -25,7 +25,8 @@ from stream.codec import Reject, encode
 from stream.engine import Engine, Scored
 from stream.replay import warn
 from stream.settings import Settings
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED
+from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS
+from stream.verdict import decode_verdict
 
 log = structlog.get_logger()
 MOST_WAITING = 50_000  # records scored and not yet delivered; then scoring waits for the delivery
@@ -41,14 +42,17 @@ class Partition:
         self.number = number
         self.engine = Engine(settings)
         self.next_offset = 0
+        self.next_verdict = 0
         self.waiting = 0
+        self._judged = 0  # records of verdicts since the last flush
         self._executor = executor
         self._writer = Writer(self.engine)
         self._scoring = asyncio.Lock()
         self._flushing = asyncio.Lock()
         self._acknowledge: list[Any] = []
         self._alerts: list[tuple[Alert, float]] = []  # with the arrival of the record that called for it
-        self._rejects: list[tuple[Reject, bytes | None]] = []
+        self._rejects: list[tuple[Reject, str, bytes | None]] = []  # with the topic and the key of the record
+        self._consumer: AIOKafkaConsumer | None = None  # of verdicts
         self._producer = AIOKafkaProducer(
             bootstrap_servers=settings.broker,
             transactional_id=f"{settings.group}-{EVENTS}-{number}",
@@ -77,6 +81,7 @@ class Partition:
             max_partition_fetch_bytes=16 << 20,
             fetch_max_bytes=64 << 20,
         )
+        self._consumer = consumer
         await consumer.start()
         try:
             consumer.assign([tp])
@@ -94,10 +99,16 @@ class Partition:
                             offset=record.offset,
                             reason=str(reason),
                         )
-            source = TopicPartition(EVENTS, self.number)
-            last = (await consumer.end_offsets([source]))[source]
-        finally:
+            source, said = TopicPartition(EVENTS, self.number), TopicPartition(VERDICTS, self.number)
+            ends = await consumer.end_offsets([source, said])
+            last = ends[source]
+            # A topic that is shorter than what was read of it is a new one.
+            self.next_verdict = reader.next_verdict if reader.next_verdict <= ends[said] else 0
+            consumer.assign([said])
+            consumer.seek(said, self.next_verdict)
+        except BaseException:
             await consumer.stop()
+            raise
         metrics.CORRUPT.inc(corrupt)
         self._writer = reader.writer()
         self.next_offset = reader.next_offset
@@ -127,6 +138,7 @@ class Partition:
         if self.waiting >= MOST_WAITING:
             await self.flush()
         async with self._scoring:
+            await self._heed()
             if fresh:
                 scored = await asyncio.get_running_loop().run_in_executor(self._executor, self._score, fresh)
                 arrived = {r.offset: r.timestamp / 1000.0 for r in fresh} if scored.alerts else {}
@@ -135,7 +147,7 @@ class Partition:
                 ]
                 if scored.rejects:
                     keys = {r.offset: r.key for r in fresh}
-                    self._rejects += [(reject, keys[reject.position]) for reject in scored.rejects]
+                    self._rejects += [(reject, EVENTS, keys[reject.position]) for reject in scored.rejects]
                 self.next_offset = fresh[-1].offset + 1
                 self.waiting += len(fresh)
                 self._measure(scored, len(fresh))
@@ -144,15 +156,18 @@ class Partition:
     async def flush(self) -> None:
         """Deliver everything that waits, in one transaction, then acknowledge it. Raises what aiokafka raises if it cannot."""
         async with self._flushing:
+            if self._consumer is None:  # closed meanwhile: what it holds is for the next owner
+                return
             async with self._scoring:
+                await self._heed()
                 events, alerts, rejects = self._acknowledge, self._alerts, self._rejects
                 self._acknowledge, self._alerts, self._rejects = [], [], []
-                learned, self.waiting = self.waiting, 0
-                if not events:
+                learned, self.waiting, self._judged = self.waiting + self._judged, 0, 0
+                if not events and not learned:
                     return
                 records = (
                     await asyncio.get_running_loop().run_in_executor(
-                        self._executor, self._writer.flush, self.next_offset
+                        self._executor, self._writer.flush, self.next_offset, self.next_verdict
                     )
                     if learned
                     else []
@@ -166,7 +181,7 @@ class Partition:
                             )
                             for a, _ in alerts
                         ]
-                        sent += [await self._send_reject(reject, key) for reject, key in rejects]
+                        sent += [await self._send_reject(*reject) for reject in rejects]
                         sent += [
                             await self._producer.send(BASELINES, r.value, key=r.key, partition=self.number)
                             for r in records
@@ -181,7 +196,11 @@ class Partition:
 
     async def close(self) -> None:
         """Give the partition up; what was not flushed is for the next owner."""
-        await self._producer.stop()
+        async with self._flushing, self._scoring:
+            await self._producer.stop()
+            if self._consumer is not None:
+                await self._consumer.stop()
+                self._consumer = None
         for gauge in (
             metrics.THRESHOLD,
             metrics.AGENTS,
@@ -194,6 +213,30 @@ class Partition:
             with suppress(KeyError):  # never set
                 gauge.remove(str(self.number))
 
+    async def _heed(self) -> None:
+        """Heed the verdicts that have come, between two batches: a person's word is not made to wait for an event of its time."""
+        if self._consumer is None:  # closed meanwhile
+            return
+        tp = TopicPartition(VERDICTS, self.number)
+        for record in (await self._consumer.getmany(tp, timeout_ms=0)).get(tp, ()):
+            verdict = decode_verdict(record.value, record.offset)
+            if isinstance(verdict, Reject):
+                self._rejects.append((verdict, VERDICTS, record.key))
+                metrics.REJECTS.labels(verdict.reason).inc()
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._executor, self.engine.judge, verdict)
+                metrics.VERDICTS.labels(verdict.verdict).inc()
+                log.info(
+                    "verdict heeded",
+                    partition=self.number,
+                    alert_id=verdict.alert_id,
+                    verdict=verdict.verdict,
+                    by=verdict.by,
+                    before_offset=self.next_offset,
+                )
+            self.next_verdict = record.offset + 1
+            self._judged += 1
+
     def _score(self, records: Sequence[Any]) -> Scored:
         with metrics.STAGE.labels("decode").time():
             decoded = self.engine.decode([r.value for r in records], [r.offset for r in records])
@@ -202,12 +245,12 @@ class Partition:
         warn(scored)
         return scored
 
-    async def _send_reject(self, reject: Reject, key: bytes | None) -> Any:
+    async def _send_reject(self, reject: Reject, topic: str, key: bytes | None) -> Any:
         value = reject.raw[:MOST_REJECT]
         headers = {
             "reason": reject.reason,
             "detail": reject.detail,
-            "topic": EVENTS,
+            "topic": topic,
             "partition": str(self.number),
             "offset": str(reject.position),
         }

@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 import structlog
 
-from stream.codec import encode_lines, reject_line
+from stream.codec import Reject, encode_lines, reject_line
 from stream.engine import Engine, Scored
 from stream.errors import InputError
 from stream.files import Lines, Output, readable
 from stream.settings import Settings
+from stream.verdict import verdicts_in
 
 log = structlog.get_logger()
 
@@ -36,6 +37,8 @@ class Summary(NamedTuple):
     highest: float  # score in bits; 0 without events
     agents: int  # with a baseline
     warming: int  # of those, too young to be judged by their own past alone
+    verdicts: int  # heeded
+    later: int  # verdicts of after the last event
     folded: tuple[
         tuple[str, str], ...
     ]  # files that are JSON, but not one event a line, each with the jq filter that mends it
@@ -77,6 +80,7 @@ def replay(
     alerts: str | None,
     rejects: str | None,
     tick: Callable[[Lines], None] = lambda _: None,
+    verdicts: str | None = None,
 ) -> tuple[Engine, Summary]:
     """Read files of events in the order given and write what the engine says of them.
 
@@ -85,8 +89,13 @@ def replay(
     for path in paths:  # a name mistyped must not cost the results of the run before
         readable(path)
     engine = Engine(settings)
+    unfit: list[Reject] = []
+    if verdicts:
+        engine.verdicts, unfit = verdicts_in(verdicts)
+    given = len(engine.verdicts)
     outputs = [Output(path) for path in (scores, alerts, rejects)]
-    events = refused = opened = messages = 0
+    events = opened = messages = 0
+    refused = len(unfit)
     highest = 0.0
     folded: list[tuple[str, str]] = []
     failed: InputError | None = None
@@ -95,6 +104,7 @@ def replay(
     gc.disable()
     sys.setswitchinterval(0.00005)  # the two threads hand over once a batch, and should not wait 5 ms for it
     try:
+        outputs[2].write(b"".join(reject_line(r, verdicts or "") + b"\n" for r in unfit))
         for path in paths:
             before, first = refused - events, b""
             try:
@@ -143,6 +153,8 @@ def replay(
         highest=highest,
         agents=int(engine.state["agents"].tally[0]),
         warming=max(0, int(fleet["warming"])),
+        verdicts=given - len(engine.verdicts),
+        later=len(engine.verdicts),
         folded=tuple(folded),
     )
 

@@ -21,6 +21,7 @@ EVENTS = "agent.access.events"
 ALERTS = "agent.access.alerts"
 REJECTED = "agent.access.rejected"
 BASELINES = "agent.access.baselines"
+VERDICTS = "agent.access.verdicts"
 
 _DAY = 24 * 60 * 60 * 1000
 _CONNECT_SECONDS = 6.0
@@ -85,6 +86,15 @@ TOPICS = (
         "worker, when it is given a partition",
         "what is usual for each agent; partition for partition beside the events",
     ),
+    Topic(
+        VERDICTS,
+        None,
+        # A verdict carries the evidence of its alert.
+        {"cleanup.policy": "delete", "retention.ms": f"{400 * _DAY}", "max.message.bytes": f"{4 << 20}"},
+        "analysts, with `strayline verdict` or from the SIEM",
+        "worker",
+        "over a year, for auditors, and to be heeded again where baselines were lost; partition for partition beside the events",
+    ),
 )
 DEFAULT_PARTITIONS = 4  # of the events: no more workers than these can share the work, and it cannot grow later
 
@@ -141,18 +151,19 @@ def check_topics(settings: Settings) -> int:
         return found[EVENTS]
 
 
-# The two ways in which a worker would lose baselines: those of other partitions, and those that were deleted.
-_FATAL = (f"{BASELINES} has cleanup.policy=", f"{BASELINES} has partitions=")
+# How a worker would lose baselines, those of other partitions and those that were deleted, or never see a verdict.
+_FATAL = (f"{BASELINES} has cleanup.policy=", f"{BASELINES} has partitions=", f"{VERDICTS} has partitions=")
 
 
 def _drift(admin: KafkaAdminClient, found: dict[str, int], broker: str) -> Iterator[str]:
     for topic in TOPICS:
         count = topic.partitions or found[EVENTS]
-        # More alert partitions, or fewer, change nothing; a baseline must be where its agent's events are.
-        if topic.name == BASELINES and found[topic.name] != count:
+        # More alert partitions, or fewer, change nothing; a baseline and a verdict must be where their agent's events are.
+        if topic.name in (BASELINES, VERDICTS) and found[topic.name] != count:
             grow = f"kafka-topics --bootstrap-server {broker} --alter --topic {topic.name} --partitions {count}"
             anew = f"{_delete(broker, topic.name)}` and `strayline topics --partitions {count}"
-            mend = f"run `{grow}`" if found[topic.name] < count else f"learn the baselines anew: run `{anew}`"
+            lost = "learn the baselines anew" if topic.name == BASELINES else "begin without the verdicts"
+            mend = f"run `{grow}`" if found[topic.name] < count else f"{lost}: run `{anew}`"
             yield f"{topic.name} has partitions={found[topic.name]}, should be {count} as {EVENTS} has: {mend}"
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in TOPICS]
     configs = admin.describe_configs(resources, config_filter="all")["topic"]

@@ -64,10 +64,10 @@ def run(settings: Settings) -> int:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     # Each partition keeps its own threshold, and all of them together keep to the budget.
     share = replace(settings, alerts_per_day=settings.alerts_per_day / partitions)
-    return asyncio.run(_serve(make_app(share, listening)))
+    return asyncio.run(_serve(*make_app(share, listening)))
 
 
-async def _serve(app: Any) -> int:
+async def _serve(app: Any, desk: Desk) -> int:
     """Start, wait for a signal or a crash, drain, stop."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -86,14 +86,15 @@ async def _serve(app: Any) -> int:
     try:
         async with asyncio.timeout(STOP_SECONDS):
             await app.stop()
+            await desk.close()
     except TimeoutError:
         fatal(f"could not drain within {STOP_SECONDS:.0f} s; what was not committed will be read again")
     log.info("stopped")
     return 0
 
 
-def make_app(settings: Settings, listening: socket.socket) -> Any:
-    """The application: one topic, one stream function, one web server on a socket that listens already."""
+def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
+    """The application: one topic, one stream function, one web server on a socket that listens already; and its desk."""
     app = faust.App(
         settings.group,
         broker=urls(settings.broker),
@@ -136,7 +137,7 @@ def make_app(settings: Settings, listening: socket.socket) -> Any:
     app.on_partitions_revoked.connect(desk.revoked)
     app.on_partitions_assigned.connect(desk.assigned)
     app.service(Web(desk, listening))
-    return app
+    return app, desk
 
 
 class Desk:
@@ -204,6 +205,10 @@ class Desk:
                     "alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells",
                     error,
                 )
+
+    async def close(self) -> None:
+        """Let every delivery under way end: Faust waits for those of events, and not for those of verdicts."""
+        await asyncio.gather(*(partition.close() for partition in self.partitions.values()))
 
     def _opened(self, number: int) -> asyncio.Task[Partition]:
         """The task that opens a partition, begun if this is the first to ask."""

@@ -193,14 +193,14 @@ def test_a_sound_record_of_something_else_is_refused(written, kind, payload, at)
     reader = Reader(Engine(SETTINGS))
     for body in (payload, bytes(48) + payload, b'[["a",null]' + payload, written[0].value[:at] + payload):
         with suppress(Corrupt):
-            reader.read(b"c/1", writer._value(kind, body, 1))
+            reader.read(b"c/1", writer._value(kind, body, (1, 0)))
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (("_VERSION", 2), r"of version 2, and this program writes 1"),
-        (("_MAGIC", b"LRTS"), r"of version 1"),
+        (("_VERSION", 3), r"of version 3, and this program writes 2"),
+        (("_MAGIC", b"LRTS"), r"of version 2"),
         (("layout_id", lambda: 1), r"another layout of the state"),
     ],
 )

@@ -49,7 +49,7 @@ def ours() -> dict[str, float]:
     state, batch, out = State(64), columns(events, ladder), blank(len(events), window=False)
     at, why = 0, 0
     while why != loop.FINISHED:
-        at, why = loop.run(state.arrays(), batch, out, at, 5.0, np.zeros(0, np.uint64))
+        at, why = loop.run(state.arrays(), batch, out, at, 5.0, np.zeros(0, np.uint64), np.inf)
         assert why in (loop.FINISHED, *range(len(state.tables)))
         if why != loop.FINISHED:
             state.grow(why)

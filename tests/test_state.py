@@ -55,7 +55,7 @@ class Run:
             return self
         batch, out, at, asked = columns(events, LADDER), blank(len(events), window=False), 0, (-1, 0)
         while True:
-            at, why = loop.run(self.state.arrays(), batch, out, at, ALERTS_PER_DAY, OWN)
+            at, why = loop.run(self.state.arrays(), batch, out, at, ALERTS_PER_DAY, OWN, np.inf)
             if why == loop.FINISHED:
                 break
             asked = (at, asked[1] + 1 if at == asked[0] else 1)

@@ -19,10 +19,10 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from benchmarks.kafka import Broker, missing
 from stream.errors import BrokerError
 from stream.settings import Settings, load
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, _starting, check_topics, ensure_topics
+from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, VERDICTS, _starting, check_topics, ensure_topics
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = {EVENTS, ALERTS, REJECTED, BASELINES}
+NAMES = {EVENTS, ALERTS, REJECTED, BASELINES, VERDICTS}
 
 
 def at(bootstrap: str) -> Settings:
@@ -79,7 +79,7 @@ def test_missing_topics_are_created_once(settings):
     with KafkaAdminClient(bootstrap_servers=settings.broker) as admin:
         counts = {t["name"]: len(t["partitions"]) for t in admin.describe_topics(sorted(NAMES))}
         found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, BASELINES)])["topic"][BASELINES]
-    assert counts == {EVENTS: 3, ALERTS: 3, REJECTED: 1, BASELINES: 3}
+    assert counts == {EVENTS: 3, ALERTS: 3, REJECTED: 1, BASELINES: 3, VERDICTS: 3}
     assert {key: value["value"] for key, value in found.items()} == {
         "cleanup.policy": "compact",
         "min.cleanable.dirty.ratio": "0.2",
@@ -104,12 +104,15 @@ def test_what_differs_is_told_with_the_command_that_mends_it(settings):
     """And left as it is: somebody may have meant it."""
     _create(settings, BASELINES, 2, cleanup_policy="delete", segment_bytes="1048576")
     _create(settings, ALERTS, 2, retention_ms="1000")
+    _create(settings, VERDICTS, 4)
     lines = ensure_topics(settings, 3)
-    assert len(lines) == 4
+    assert len(lines) == 5
     configs = f"kafka-configs --bootstrap-server {settings.broker} --alter --entity-type topics --entity-name"
     grow = f"kafka-topics --bootstrap-server {settings.broker} --alter --topic {BASELINES} --partitions 3"
+    anew = f"kafka-topics --bootstrap-server {settings.broker} --delete --topic {VERDICTS}` and `strayline topics --partitions 3"
     assert lines == [
         f"{BASELINES} has partitions=2, should be 3 as {EVENTS} has: run `{grow}`",
+        f"{VERDICTS} has partitions=4, should be 3 as {EVENTS} has: begin without the verdicts: run `{anew}`",
         f"{ALERTS} has retention.ms=1000, should be 7776000000: run `{configs} {ALERTS} --add-config retention.ms=7776000000`",
         f"{BASELINES} has cleanup.policy=delete, should be compact: run `{configs} {BASELINES} --add-config cleanup.policy=compact`",
         f"{BASELINES} has segment.bytes=1048576, should be 67108864: run `{configs} {BASELINES} --add-config segment.bytes=67108864`",

@@ -35,7 +35,7 @@ from stream.explain import from_worker
 from stream.replay import replay
 from stream.settings import load
 from stream.simulate import simulate
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, ensure_topics
+from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, VERDICTS, ensure_topics
 from stream.worker import listen
 from tests.shared import knowledge
 
@@ -201,13 +201,13 @@ class Site:
             reader.read(record.key, record.value)
         return engine
 
-    def replayed(self, partition: int = 0) -> tuple[Engine, list[bytes]]:
+    def replayed(self, partition: int = 0, verdicts: str | None = None) -> tuple[Engine, list[bytes]]:
         """The engine and the alerts of `strayline replay` of a partition as it is on the topic."""
         lines = [r.value if r.value and b"\n" not in r.value else b"{}" for r in self.read(EVENTS, partition)]
         events, alerts = self.folder / "events.jsonl", self.folder / "alerts.jsonl"
         events.write_bytes(b"\n".join(lines) + b"\n")
         share = replace(self.settings, alerts_per_day=self.settings.alerts_per_day / self.partitions())
-        engine, _ = replay(share, [str(events)], None, str(alerts), None)
+        engine, _ = replay(share, [str(events)], None, str(alerts), None, verdicts=verdicts)
         return engine, alerts.read_bytes().splitlines()
 
 
@@ -572,6 +572,70 @@ def test_a_worker_that_was_paused_and_replaced_does_no_harm(site, heir):
     engine, expected = site.replayed()
     assert [r.value for r in site.read(ALERTS)] == expected
     assert knowledge(site.baselines()) == knowledge(engine)
+
+
+@pytest.mark.kafka
+def test_verdicts_are_heeded_exactly_once_whenever_it_is_killed(site, tmp_path):
+    """Between two batches; and from there on alerts and baselines are those of a replay that heeds them at that time."""
+    records = fleet(8)
+    half = len(records) // 2
+    site.produce(records[:half])
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: half})
+        assert worker.stop() == 0
+    opened = [r.value for r in site.read(ALERTS) if json.loads(r.value)["revision"] == 1]
+    for what, alert in (("benign", opened[-1]), ("malicious", opened[-3])):
+        words = ("--by", "ana", "--reason", "because")
+        told = strayline("verdict", what, json.loads(alert)["alert_id"], *words, STRAYLINE_BROKER=site.bootstrap)
+        assert told.returncode == 0, told.stderr
+        assert f"{what} by ana, written to {VERDICTS}" in told.stderr
+    site.produce([(b"k", b'{"alert_id": 1}')], VERDICTS)
+    with site.worker() as worker:
+        worker.until(lambda: worker.metric("strayline_verdicts_total") > 0)
+    with site.worker() as worker:
+        worker.until(lambda: len(site.read(REJECTED)) > rejects_in(records[:half]))
+    site.produce(records[half:])
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+        assert worker.metric("strayline_verdicts_total") == 0
+        assert worker.stop() == 0
+    rejected = [dict(r.headers) for r in site.read(REJECTED)]
+    assert [h["reason"] for h in rejected if h["topic"] == VERDICTS.encode()] == [b"bad_value"]
+    assert len(rejected) == rejects_in(records) + 1
+    clock = float(first_half(site, records[:half]).state.fleet["clock"])
+    said = tmp_path / "verdicts.jsonl"
+    heeded = [json.loads(r.value) | {"time": clock + 0.0005} for r in site.read(VERDICTS)[:2]]
+    said.write_bytes(b"".join(encode(v) + b"\n" for v in heeded))
+    engine, expected = site.replayed(verdicts=str(said))
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert knowledge(site.baselines()) == knowledge(engine)
+    assert expected != site.replayed()[1]
+
+
+def rejects_in(records: Sequence[Record]) -> int:
+    return len(Engine(load({})).decode([value for _, value in records], range(len(records))).rejects)
+
+
+def first_half(site: Site, records: Sequence[Record]) -> Engine:
+    engine = Engine(site.settings)
+    engine.score(engine.decode([value for _, value in records], range(len(records))))
+    return engine
+
+
+@pytest.mark.kafka
+def test_a_verdict_without_events_is_heeded_at_once(site):
+    """A quiet partition makes nobody wait; and the alert that it is on is looked for on the topic."""
+    told = strayline("verdict", "benign", "nobody-s", "--by", "a", "--reason", "b", STRAYLINE_BROKER=site.bootstrap)
+    assert told.returncode == 1
+    assert f"{ALERTS} on {site.bootstrap} has no alert 'nobody-s'" in told.stderr
+    with site.worker() as worker:
+        worker.until_ready()
+        verdict = {"alert_id": "a", "agent_id": "k", "verdict": "malicious", "time": 1.0, "by": "a", "reason": "b", "evidence": [{"name": "tool", "observed": "t"}], "event": {"event_id": "e", "action": "x"}}  # fmt: skip
+        site.produce([(b"k", encode(verdict))], VERDICTS)
+        worker.until(lambda: worker.metric("strayline_verdicts_total", verdict="malicious") == 1)
+        assert worker.stop() == 0
+    (marked,) = [row for row in site.baselines().state["facts"].head if row["d"] < 0]
+    assert marked["w"] == -marked["d"]
 
 
 def test_without_a_broker_it_says_where_it_looked_and_how_to_start_one():

@@ -1,0 +1,124 @@
+"""A verdict from the command line: find the alert that it is on, and put the verdict where an engine reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError as AioKafkaError
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from stream.alert import Alert, decode_alert, rfc3339
+from stream.codec import encode
+from stream.errors import BrokerError, InputError, OutputError
+from stream.files import Lines
+from stream.settings import Settings
+from stream.topics import ALERTS, VERDICTS, check_topics
+
+_ANSWER_MS = 10_000
+
+
+def verdict_on(alert: Alert, verdict: str, by: str, reason: str, at: float | None = None) -> bytes:
+    """The verdict on an alert as one JSON object; said now, unless it is told when."""
+    return encode(
+        {
+            "alert_id": alert.alert_id,
+            "agent_id": alert.agent_id,
+            "verdict": verdict,
+            "time": rfc3339(time.time() if at is None else at),
+            "by": by,
+            "reason": reason,
+            "evidence": alert.evidence,
+            "event": alert.event,
+            "agent_type": alert.agent_type,
+            "events": max(1, alert.exposure.events),
+        }
+    )
+
+
+def alert_in(path: str, alert_id: str) -> Alert:
+    """The last revision of an alert in a file of alerts. Raises `InputError` if it is not there."""
+    with Lines(path) as lines:
+        found = _last((line for _, batch in lines for line in batch), alert_id)
+    if found is None:
+        raise InputError(f"{path} has no alert {alert_id!r}: its `alert_id` is a field of every alert")
+    return found
+
+
+def alert_on(settings: Settings, alert_id: str) -> Alert:
+    """The last revision of an alert on the alert topic. Raises `InputError` if it is not there, and `BrokerError`."""
+    check_topics(settings)
+    try:
+        found = _last(iter(asyncio.run(_naming(settings, alert_id.encode("utf-8", "surrogatepass")))), alert_id)
+    except AioKafkaError as error:
+        raise BrokerError(f"the alerts on {settings.broker} could not be read: {error}; try again") from None
+    if found is None:
+        raise InputError(
+            f"{ALERTS} on {settings.broker} has no alert {alert_id!r}; older ones may be in a file: --alerts FILE"
+        )
+    return found
+
+
+async def _naming(settings: Settings, name: bytes) -> list[bytes]:
+    """The alerts that have these bytes in them, from the beginning of the topic to its present end. aiokafka reads the worker's lz4."""
+    found: list[bytes] = []
+    async with AIOKafkaConsumer(
+        ALERTS,
+        bootstrap_servers=settings.broker,
+        isolation_level="read_committed",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    ) as consumer:
+        parts = sorted(consumer.assignment())
+        ends = await consumer.end_offsets(parts)
+        for tp in parts:
+            while await consumer.position(tp) < ends[tp]:
+                for records in (await consumer.getmany(*parts, timeout_ms=500)).values():
+                    found += [r.value for r in records if r.value and name in r.value]
+    return found
+
+
+def _last(values: Iterator[bytes], alert_id: str) -> Alert | None:
+    """Its last revision among lines or records. Most are others, which are not decoded."""
+    named, found = alert_id.encode("utf-8", "surrogatepass"), None
+    for value in values:
+        if named not in value:
+            continue
+        try:
+            alert = decode_alert(value)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            continue
+        if alert.alert_id == alert_id and (found is None or alert.revision >= found.revision):
+            found = alert
+    return found
+
+
+def append(path: str, verdict: bytes) -> None:
+    """Add a verdict to a file, as its last line. Raises `OutputError`."""
+    try:
+        with Path(path).open("ab") as file:
+            file.write(verdict + b"\n")
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}; choose another path, then run again"
+        ) from None
+
+
+def send(settings: Settings, agent_id: str, verdict: bytes) -> None:
+    """Deliver a verdict to its topic, to the partition of its agent's events. Raises `BrokerError`."""
+    check_topics(settings)
+    try:
+        producer = KafkaProducer(
+            bootstrap_servers=settings.broker.split(","), acks="all", max_request_size=8 << 20, max_block_ms=_ANSWER_MS
+        )
+        try:
+            producer.send(VERDICTS, key=agent_id.encode("utf-8", "surrogatepass"), value=verdict).get(timeout=60)
+        finally:
+            producer.close(timeout=10)
+    except KafkaError as error:
+        raise BrokerError(f"the verdict could not be delivered to {settings.broker}: {error}; send it again") from None

@@ -1,0 +1,264 @@
+"""A verdict: what a person says that an alert was, and what of it changes what is learned.
+
+It carries the alert's own `evidence` and `event`, so an engine needs no store of old alerts, and another program can make one by
+copying them. `judged` turns them back into the numbers that the tables know (`models.verdict`): names are hashed as an event's are. What the
+words leave open (`from a to b to c`) is tried each way, and only what the agent has shown counts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from models.batch import Batch
+from models.event import flow
+from models.loop import RATE_OFFSET
+from models.signals import (
+    ACTION,
+    BRANCH,
+    CLASSIFICATION,
+    DOMAIN,
+    FLOW,
+    INDEX,
+    N_FACTS,
+    OWNER,
+    PERMISSION,
+    RECIPIENT,
+    RESOURCE,
+    RHYTHM,
+    ROOT,
+    TOOL,
+    TRANSITION,
+)
+from models.verdict import ANY, RARE, SURE, Judged
+from stream.alert import Did
+from stream.codec import AccessEvent, Amount, Id, Label, Recipient, Reject, Text, When, decode_one
+from stream.columns import gather, hashed, name_hash
+from stream.evidence import OWNERS
+from stream.files import Lines
+from stream.kept import MOST_TEXT
+
+VERDICTS = ("benign", "malicious")
+MOST_BYTES = 4 << 20  # as large as an alert may be
+MOST_EVIDENCE = 64
+
+Number = Annotated[float, msgspec.Meta(ge=-1e18, le=1e18)]
+
+
+class Usual(msgspec.Struct, omit_defaults=True):
+    """What of an item's `baseline` a verdict needs."""
+
+    own: Amount = 0.0
+    tool: Label | None = None
+    typical: Number | None = None
+    high: Number | None = None
+    unit: Label | None = None
+
+
+class Named(msgspec.Struct):
+    """One item of an alert's evidence."""
+
+    name: Text
+    observed: Label | Number
+    event_ids: tuple[Id, ...] = ()
+    count: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)] = 1
+    baseline: Usual = msgspec.field(default_factory=Usual)
+
+
+class Verdict(msgspec.Struct):
+    """One verdict, as on the topic or on a line of a file."""
+
+    alert_id: Id
+    agent_id: Id
+    verdict: Literal["benign", "malicious"]
+    time: When  # when it was said; from there on a replay heeds it
+    by: Text
+    reason: Text
+    evidence: Annotated[tuple[Named, ...], msgspec.Meta(max_length=MOST_EVIDENCE)]
+    event: Did
+    agent_type: Label | None = None
+    events: Annotated[int, msgspec.Meta(ge=1)] = 1  # of the alert
+
+    @property
+    def seconds(self) -> float:
+        return self.time.timestamp() if isinstance(self.time, datetime) else float(self.time)
+
+
+_decode = msgspec.json.Decoder(Verdict).decode
+
+
+def decode_verdict(raw: bytes | None, position: int) -> Verdict | Reject:
+    """A verdict from its bytes, or why it is none."""
+    found: Verdict | Reject = decode_one(_decode, raw, position, MOST_BYTES)
+    return found
+
+
+def verdicts_in(path: str) -> tuple[deque[Verdict], list[Reject]]:
+    """The verdicts of a file in the order of their times, and the lines that are none. Raises `InputError`."""
+    found: list[Verdict] = []
+    rejects: list[Reject] = []
+    with Lines(path) as lines:
+        for first, batch in lines:
+            for number, line in enumerate(batch, first):
+                one = decode_verdict(line, number)
+                (rejects if isinstance(one, Reject) else found).append(one)  # type: ignore[arg-type]
+    return deque(sorted(found, key=lambda v: v.seconds)), rejects
+
+
+class _Fact(NamedTuple):
+    attribute: int
+    context: int
+    value: int
+    own: float = 0.0
+    most: float = ANY
+
+
+def judged(v: Verdict, ladder: Sequence[str]) -> Judged:
+    """The facts, amounts and tails that a verdict is on.
+
+    A malicious one is on what the evidence names, and on the recipients of the strangest event that were new with it: where the domain
+    is the stranger of the two, the evidence names only that. A benign one is on all that the strangest event is known to have
+    said: of a group of signals the evidence has only the strongest, and the next would be an alert again.
+    """
+    found = [fact for item in v.evidence for fact in _named(item, v, ladder)]
+    if v.verdict == "benign":
+        found = [f._replace(most=ANY) for f in found] + list(_of_event(v, ladder))
+    elif any(f.attribute in {RECIPIENT, DOMAIN} and f.own < RARE for f in found):
+        found += [f._replace(most=1.0) for f in _of_event(v, ladder) if f.attribute == RECIPIENT]
+    facts = list({f[:3]: f for f in reversed(found)}.values())
+    amounts = [a for item in v.evidence if (a := _amount(item)) is not None]
+    tails = [(INDEX[i.name] - N_FACTS, i.count) for i in v.evidence if N_FACTS <= INDEX.get(i.name, -1) < RHYTHM]
+
+    def column(rows: Sequence[Sequence[Any]], at: int, kind: type) -> Any:
+        return np.array([row[at] for row in rows], kind)
+
+    return Judged(
+        np.uint64(name_hash(v.agent_id)),
+        np.uint64(name_hash(v.agent_type or "")),
+        column(facts, 0, np.int64),
+        column(facts, 1, np.uint64),
+        column(facts, 2, np.uint64),
+        column(facts, 3, np.float64),
+        column(facts, 4, np.float64),
+        column(amounts, 0, np.int64),
+        column(amounts, 1, np.uint64),
+        column(amounts, 2, np.bool_),
+        column(amounts, 3, np.float64),
+        column(amounts, 4, np.float64),
+        column(amounts, 5, np.float64),
+        column(tails, 0, np.int64),
+        column(tails, 1, np.float64),
+    )
+
+
+# Facts whose words are their value. What follows from others (closeness) or says next to nothing of what was done (outcome) is not judged.
+_PLAIN = {"tool": TOOL, "permission": PERMISSION, "root": ROOT, "branch": BRANCH, "resource": RESOURCE, "recipient": RECIPIENT, "domain": DOMAIN}  # fmt: skip
+_KINDS = ("", "user", "group", "channel", "agent", "service", "email", "url")
+_FLOW = re.compile(r"(?:(.*) data|data of unknown class) (outside the organisation|to an? (\w+))", re.DOTALL)
+
+
+def _named(item: Named, v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
+    said, own = str(item.observed), item.baseline.own
+    if len(said) >= MOST_TEXT:
+        return  # cut short: its hash would be another's
+    if item.name in _PLAIN:
+        yield _Fact(_PLAIN[item.name], 0, name_hash(said), own, SURE)
+    elif item.name == "classification":
+        yield _Fact(CLASSIFICATION, 0, name_hash(said.lower()), own, SURE)
+    elif item.name == "transition":
+        if said.startswith("straight to ") and said.endswith(" at the start of a session"):
+            tool = said.removeprefix("straight to ").removesuffix(" at the start of a session")
+            yield _Fact(TRANSITION, 0, name_hash(tool), own, SURE)
+        for before, tool in _splits(said.removeprefix("from "), " to "):
+            yield _Fact(TRANSITION, name_hash(before), name_hash(tool), own)
+    elif item.name == "action":
+        for action, tool in _splits(said, " with "):
+            yield _Fact(ACTION, name_hash(tool), name_hash(action), own)
+    elif item.name == "flow" and (found := _FLOW.fullmatch(said)):
+        kind = found[3] if found[3] != "recipient" else ""
+        yield _Fact(FLOW, 0, _flow(ladder, found[1], None if found[3] is None else kind), own, SURE)
+    elif item.name == "owner" and v.verdict == "benign" and v.event.resource:
+        code = next((code for code, words in OWNERS.items() if words == said), 0)
+        yield _Fact(OWNER, int(_columns(v, ladder).root[0]), code, own)
+
+
+def _of_event(v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
+    b = _columns(v, ladder)
+    yield _Fact(TOOL, 0, int(b.tool.hash[0]))
+    if b.action[0]:
+        yield _Fact(ACTION, int(b.tool.hash[0]), int(b.action[0]))
+    for attribute, value in ((ROOT, b.root[0]), (BRANCH, b.branch[0]), (RESOURCE, b.resource.hash[0]), (CLASSIFICATION, b.classification.hash[0])):  # fmt: skip
+        if value:
+            yield _Fact(attribute, 0, int(value))
+    for value in b.recipient.hash.tolist():
+        yield _Fact(RECIPIENT, 0, value)
+    for value in b.domain.hash.tolist():
+        if value:
+            yield _Fact(DOMAIN, 0, value)
+    if (
+        v.event.recipients
+    ):  # where they are and of what type the alert does not say: whichever only this alert's events have shown
+        for kind in (None, *_KINDS):
+            yield _Fact(FLOW, 0, _flow(ladder, v.event.classification, kind), 0.0, float(v.events))
+
+
+def _columns(v: Verdict, ladder: Sequence[str]) -> Batch:
+    did = v.event
+    event = AccessEvent(
+        did.event_id, 0.0, v.agent_id, did.action, tool=did.tool, resource=_whole(did.resource), classification=_whole(did.classification),
+        recipients=tuple(Recipient(r) for r in did.recipients if _whole(r)),
+    )  # fmt: skip
+    return hashed(gather([event]), np.array([name_hash(rung.lower()) for rung in ladder], np.uint64))
+
+
+def _whole(name: str | None) -> str | None:
+    return name if name is None or len(name) < MOST_TEXT else None
+
+
+def _flow(ladder: Sequence[str], classification: str | None, kind: str | None) -> int:
+    """The value of a flow, as in `models.event`; kind None is outside."""
+    rungs = [rung.lower() for rung in ladder]
+    folded = (classification or "").lower()
+    rung = rungs.index(folded) if folded in rungs else -1
+    return int(flow(rung, int(kind is not None), np.uint64(name_hash(kind or ""))))
+
+
+def _splits(said: str, between: str) -> Iterator[tuple[str, str]]:
+    at = said.find(between)
+    while at >= 0:
+        yield said[:at], said[at + len(between) :]
+        at = said.find(between, at + 1)
+
+
+_AMOUNTS = {"bytes": 0, "records": 1, "session_calls": 2, "call_rate": 3, "bytes_sum": 0, "records_sum": 1, "session_calls_sum": 2}  # fmt: skip
+
+
+def _amount(item: Named) -> tuple[int, int, bool, float, float, float] | None:
+    """Its number, tool, whether it is a sum; what was seen, typical and high on the amount's scale."""
+    usual = item.baseline
+    if item.name == "rhythm":
+        number = 1 if usual.unit == "records" else 0
+    elif item.name in _AMOUNTS:
+        number = _AMOUNTS[item.name]
+    else:
+        return None
+    if isinstance(item.observed, str) or usual.tool is None or usual.typical is None or len(usual.tool) >= MOST_TEXT:
+        return None
+    tool = 0 if number == 3 else name_hash(usual.tool)
+    high = usual.high if usual.high is not None else usual.typical
+    seen, typical, top = (_scaled(number, float(x)) for x in (item.observed, usual.typical, high))
+    return number, tool, item.name.endswith("_sum"), seen, typical, top
+
+
+def _scaled(number: int, x: float) -> float:
+    """The inverse of what `stream.evidence` does."""
+    if number == 3:
+        return math.log(max(0.0, x) + RATE_OFFSET - 1.0)
+    return math.log(max(1.0, x)) if number == 2 else math.log1p(max(0.0, x))
