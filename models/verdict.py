@@ -23,7 +23,7 @@ import numpy as np
 from models import facts, parties, tails
 from models import state as st
 from models.compiled import inline, njit
-from models.signals import CLEARANCE, OFF_HOURS
+from models.signals import CLEARANCE, OFF_HOURS, REPEATS
 from models.table import Array, Key, claim, find, mix
 
 SHARE = 0.25  # of its context: 2 bits, which are within every dead zone
