@@ -27,6 +27,7 @@ import tempfile
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -47,9 +48,9 @@ _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners={listeners},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={listeners}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
 controller.listener.names=CONTROLLER
 log.dirs={logs}
 # A topic that nobody declared is a mistake to see, not to paper over.
@@ -118,11 +119,24 @@ def jars() -> Path:
 class Broker:
     """One broker. `stop` and `kill` keep its data and its port, and `start` takes both up again."""
 
-    def __init__(self, port: int | None = None, data: Path | None = None) -> None:
-        self.port = port or _free_port()
+    def __init__(
+        self,
+        port: int | None = None,
+        data: Path | None = None,
+        *,
+        listeners: Mapping[str, int] | None = None,
+        properties: Mapping[str, str] | None = None,
+        scram: Sequence[tuple[int, str, str]] = (),
+    ) -> None:
+        """Beside the plain listener there may be others (protocol → port), more settings of Kafka's, and SCRAM users
+        (256 or 512, name, password), which exist from the first start on."""
+        self.port = port or free_port()
+        self._listeners = {"PLAINTEXT": self.port, **(listeners or {})}
+        self._properties = properties or {}
+        self._scram = scram
         self.data = data or Path(tempfile.mkdtemp(prefix="strayline-kafka-"))
         self._temporary = data is None
-        self._controller = _free_port()
+        self._controller = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._leash: subprocess.Popen[bytes] | None = None
 
@@ -162,7 +176,9 @@ class Broker:
         self.data.mkdir(parents=True, exist_ok=True)
         logs = (self.data / "logs").resolve()
         properties = self.data / "server.properties"
-        properties.write_text(_PROPERTIES.format(port=self.port, controller=self._controller, logs=logs))
+        told = ",".join(f"{protocol}://127.0.0.1:{port}" for protocol, port in self._listeners.items())
+        more = "".join(f"{name}={value}\n" for name, value in self._properties.items())
+        properties.write_text(_PROPERTIES.format(listeners=told, controller=self._controller, logs=logs) + more)
         java = [
             "java",
             "-Xms128m",
@@ -182,6 +198,10 @@ class Broker:
                     f"--cluster-id={cluster}",
                     "-c",
                     str(properties),
+                    *(
+                        f"--add-scram=SCRAM-SHA-{bits}=[name={name},password={word}]"
+                        for bits, name, word in self._scram
+                    ),
                 ]
                 if subprocess.run(command, stdout=log, stderr=log, check=False).returncode:
                     raise self._failed("could not format its folder")
@@ -234,7 +254,8 @@ class Broker:
         return BrokerError(f"Kafka on {self.bootstrap} {what}; its log is {self.log}, which ends:\n{tail}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on which a broker can listen."""
     # Below the range from which the system takes the ports of outgoing connections: a client that keeps trying a
     # dead broker's port inside that range can be handed the very port, connect to itself, and keep the broker out.
     while True:

@@ -54,7 +54,9 @@ def surprise(own: Array, peers: Array, time: float, fade: float) -> tuple[float,
         total += own[half + i] + own[other + i]
         peers_total += peers[half + i] + peers[other + i]
     # The weights near a half hour add up to three; weekends are two days of the seven.
-    share = 3.0 / HALF_HOURS * (WEEKEND + OTHER_DAYS * (1.0 - WEEKEND) if half else 1.0 - WEEKEND + OTHER_DAYS * WEEKEND)
+    share = (
+        3.0 / HALF_HOURS * (WEEKEND + OTHER_DAYS * (1.0 - WEEKEND) if half else 1.0 - WEEKEND + OTHER_DAYS * WEEKEND)
+    )
     p = (peers_near * fade + PEERS) / (peers_total * fade * share + PEERS)
     p = (near * fade + OWN * p) / (total * fade * share + OWN)
     return -math.log2(min(1.0, p)), near * fade, total * fade

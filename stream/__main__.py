@@ -16,7 +16,8 @@ import click
 import structlog
 
 from stream.errors import SettingsError, StraylineError
-from stream.settings import SETTINGS, load
+from stream.operations import COMMANDS
+from stream.settings import SETTINGS, host_port, load
 
 if TYPE_CHECKING:
     from stream.files import Lines
@@ -182,35 +183,6 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: b
 
 
 @main_group.command()
-@click.option(
-    "--partitions",
-    type=click.IntRange(1, 100_000),
-    help="Partitions of the events (and of the baselines); needed when they do not exist yet.",
-)
-@click.option(
-    "--replication",
-    type=click.IntRange(1, 32),
-    default=1,
-    show_default=True,
-    help="Copies of each partition.",
-)
-def topics(partitions: int | None, replication: int) -> None:
-    """Create the topics that are missing, and tell what differs from what they should be.
-
-    Harmless to run again. The exit status is 1 if something differs; each difference comes with the command that mends it.
-    """
-    settings = load()
-    from stream.topics import ensure_topics  # noqa: PLC0415
-
-    drift = ensure_topics(settings, partitions, replication, created=lambda line: click.echo(line, err=True))
-    for line in drift:
-        click.echo(line)
-    if drift:
-        sys.exit(1)
-    click.echo(f"the topics on {settings.broker} are as they should be", err=True)
-
-
-@main_group.command()
 def worker() -> None:
     """Consume events from Kafka, keep baselines, produce alerts. Run as many as there are partitions.
 
@@ -287,14 +259,19 @@ def verdict(
     )
 
 
+for _command in COMMANDS:
+    main_group.add_command(_command)
+
+
 def _address(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
     """HOST:PORT, an IPv6 host in brackets."""
-    host, _colon, port = (text or "").rpartition(":")
-    bare = ":" in host and not (host.startswith("[") and host.endswith("]"))  # an IPv6 address, or a URL
-    if text is not None and (not host or bare or not port.isdecimal() or not 0 < int(port) <= 65535):
+    try:
+        if text is not None:
+            host_port(text)
+    except ValueError:
         raise click.BadParameter(
             f"{text!r} is not HOST:PORT, such as localhost:9464; the port is the worker's STRAYLINE_HTTP_PORT"
-        )
+        ) from None
     return text
 
 

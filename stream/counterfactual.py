@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.batch import BITS, PAID
+from models.budget import ENOUGH, LONE
 from models.loop import BREACH, POOL_GAIN
 from models.signals import ACTION, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION, WEIGHT_OF
 from stream.alert import Did, Evidence
 from stream.clauses import in_unit
-from stream.severity import ENOUGH, LONE
 from stream.words import number, plain, size
 
 MARGIN = 0.1  # bits that rounding may cost
@@ -91,7 +91,7 @@ def pays(e: Evidence) -> float:
     if e.name not in INDEX:
         return e.bits if e.name == "windows" else 0.0
     signal = SIGNALS[INDEX[e.name]]
-    return signal.weight * max(0.0, e.bits - signal.dead) + e.baseline.get("again_bits", 0.0)
+    return signal.weight * max(0.0, e.bits - signal.dead) + float(e.baseline.get("again_bits", 0.0))
 
 
 def otherwise(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 
-from models.loop import EPISODE_GAP, EPISODE_LONGEST
+from models.loop import EPISODE_GAP, EPISODE_LONGEST, LOUD_GAP
 from models.signals import INDEX, SIGNALS
 from stream.alert import Alert, Evidence, alert_id
 from stream.counterfactual import pays
@@ -26,7 +26,6 @@ from stream.severity import SERIOUS, opens
 
 MOST_WAITING = 32
 MOST_WAITING_IN_ALL = 20_000  # events over all agents; each may be as large as `Kept.large` allows
-LOUD_GAP = 43200.0  # seconds: what an agent does later on the same day is the same story
 
 
 class Episodes:

@@ -14,11 +14,12 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from stream.alert import Alert, decode_alert, rfc3339
+from stream.client import arguments
 from stream.codec import encode
 from stream.errors import BrokerError, InputError, OutputError
 from stream.files import Lines
 from stream.settings import Settings
-from stream.topics import ALERTS, VERDICTS, check_topics
+from stream.topics import ALERTS, VERDICTS, partitions_of
 
 _ANSWER_MS = 10_000
 
@@ -52,7 +53,7 @@ def alert_in(path: str, alert_id: str) -> Alert:
 
 def alert_on(settings: Settings, alert_id: str) -> Alert:
     """The last revision of an alert on the alert topic. Raises `InputError` if it is not there, and `BrokerError`."""
-    check_topics(settings)
+    partitions_of(settings, ALERTS)
     try:
         found = _last(iter(asyncio.run(_naming(settings, alert_id.encode("utf-8", "surrogatepass")))), alert_id)
     except AioKafkaError as error:
@@ -69,7 +70,7 @@ async def _naming(settings: Settings, name: bytes) -> list[bytes]:
     found: list[bytes] = []
     async with AIOKafkaConsumer(
         ALERTS,
-        bootstrap_servers=settings.broker,
+        **arguments(settings),
         isolation_level="read_committed",
         auto_offset_reset="earliest",
         enable_auto_commit=False,
@@ -111,11 +112,9 @@ def append(path: str, verdict: bytes) -> None:
 
 def send(settings: Settings, agent_id: str, verdict: bytes) -> None:
     """Deliver a verdict to its topic, to the partition of its agent's events. Raises `BrokerError`."""
-    check_topics(settings)
+    partitions_of(settings, VERDICTS)
     try:
-        producer = KafkaProducer(
-            bootstrap_servers=settings.broker.split(","), acks="all", max_request_size=8 << 20, max_block_ms=_ANSWER_MS
-        )
+        producer = KafkaProducer(**arguments(settings), acks="all", max_request_size=8 << 20, max_block_ms=_ANSWER_MS)
         try:
             producer.send(VERDICTS, key=agent_id.encode("utf-8", "surrogatepass"), value=verdict).get(timeout=60)
         finally:

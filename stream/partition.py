@@ -21,6 +21,7 @@ from models.batch import LATE, REPEATED, SKEWED
 from stream import metrics
 from stream.alert import Alert
 from stream.baselines import Corrupt, Reader, Writer
+from stream.client import arguments
 from stream.codec import Reject, encode
 from stream.engine import Engine, Scored
 from stream.replay import warn
@@ -54,7 +55,7 @@ class Partition:
         self._rejects: list[tuple[Reject, str, bytes | None]] = []  # with the topic and the key of the record
         self._consumer: AIOKafkaConsumer | None = None  # of verdicts
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=settings.broker,
+            **arguments(settings),
             transactional_id=f"{settings.group}-{EVENTS}-{number}",
             compression_type="lz4",
             linger_ms=5,
@@ -74,7 +75,7 @@ class Partition:
         corrupt = 0
         tp = TopicPartition(BASELINES, self.number)
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.settings.broker,
+            **arguments(self.settings),
             isolation_level="read_committed",
             auto_offset_reset="earliest",
             enable_auto_commit=False,

@@ -8,20 +8,19 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
+from stream.client import arguments
 from stream.codec import encode
 from stream.errors import BrokerError
 from stream.settings import Settings
-from stream.topics import EVENTS, check_topics
+from stream.topics import EVENTS, partitions_of
 
 
 def produce(settings: Settings, events: Iterable[dict[str, Any]]) -> int:
     """Deliver events in order, keyed by agent; how many. Raises `BrokerError` if the topics are missing or delivery fails."""
-    check_topics(settings)
+    partitions_of(settings, EVENTS)
     count = 0
     try:
-        producer = KafkaProducer(
-            bootstrap_servers=settings.broker.split(","), compression_type="zstd", linger_ms=20, acks="all"
-        )
+        producer = KafkaProducer(**arguments(settings), compression_type="zstd", linger_ms=20, acks="all")
         try:
             sent = []
             for event in events:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from stream.errors import SettingsError
@@ -82,11 +82,57 @@ def _name(text: str) -> str:
     return text.strip()
 
 
+def host_port(text: str) -> tuple[str, int]:
+    """A host name or address, an IPv6 one in brackets, and a port. Raises `ValueError`.
+
+    >>> host_port("kafka-1.corp.example:9093"), host_port("[::1]:9092")
+    (('kafka-1.corp.example', 9093), ('::1', 9092))
+    """
+    host, _, port = text.rpartition(":")
+    if not re.fullmatch(r"[\w.-]+|\[[0-9A-Fa-f:.]+(%\w+)?\]", host) or not re.fullmatch(r"[0-9]{1,5}", port):
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    if not 0 < int(port) <= 65535:
+        raise ValueError(f"{text!r} has no port from 1 to 65535")
+    return host.strip("[]"), int(port)
+
+
+def _servers(text: str) -> str:
+    servers = _words(text)
+    if not servers:
+        raise ValueError("must not be empty")
+    for server in servers:
+        host_port(server)
+    return ",".join(servers)
+
+
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[\w.-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%\w+)?\]?", text.strip()):
+        raise ValueError("needs a host name or an IP address, without a port or http://")
+    return text.strip()
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text.strip().upper() not in choices:
+            raise ValueError(f"needs one of {', '.join(choices)}")
+        return text.strip().upper()
+
+    return read
+
+
 SETTINGS = (
-    Setting("STRAYLINE_BROKER", _name, "localhost:9092", "Kafka bootstrap servers, HOST:PORT separated by commas"),
+    Setting("STRAYLINE_BROKER", _servers, "localhost:9092", "Kafka bootstrap servers, HOST:PORT separated by commas"),
+    Setting("STRAYLINE_SECURITY_PROTOCOL", _one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), "PLAINTEXT", "how every client speaks to the broker: SSL encrypts, SASL adds a user and a password"),
+    Setting("STRAYLINE_TLS_CA", str, "", "PEM file of the authorities that sign the brokers' certificates; empty: those that this machine trusts"),
+    Setting("STRAYLINE_TLS_CERTIFICATE", str, "", "PEM file of this client's own certificate (mTLS), with its chain; empty: none is shown"),
+    Setting("STRAYLINE_TLS_KEY", str, "", "PEM file of that certificate's private key, without a passphrase; readable by this user alone"),
+    Setting("STRAYLINE_SASL_MECHANISM", _one_of("SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"), "SCRAM-SHA-512", "how the password is proved: SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN"),
+    Setting("STRAYLINE_SASL_USERNAME", str, "", "user name for SASL"),
+    Setting("STRAYLINE_SASL_PASSWORD", str, "", "its password; never printed, and better kept in a file"),
+    Setting("STRAYLINE_SASL_PASSWORD_FILE", str, "", "file whose first line is the password, read when a client connects"),
     Setting("STRAYLINE_GROUP", _name, "strayline", "consumer group of the workers; also names their stored baselines"),
     Setting("STRAYLINE_INSTANCE", str, "", "this worker's fixed name in the group (static membership: a restart within 10 s moves no partition); default: host name and HTTP port"),
-    Setting("STRAYLINE_HTTP_HOST", _name, "127.0.0.1", "address on which the worker serves /metrics, /healthz and /readyz"),
+    Setting("STRAYLINE_HTTP_HOST", _host, "127.0.0.1", "address on which the worker serves /metrics, /healthz and /readyz"),
     Setting("STRAYLINE_HTTP_PORT", _whole(1, 65535), "9464", "port of the same"),
     Setting("STRAYLINE_CLASSIFICATIONS", _ladder, "public,internal,confidential,restricted", "the deployment's classification ladder, lowest first; other values are kept and treated as unknown"),
     Setting("STRAYLINE_DOMAINS", _domains, "", "the organisation's own domains, comma-separated; anything else is outside; without it the home domain is learned from the principals"),
@@ -103,6 +149,14 @@ class Settings:
     """The values in force. Build with `load`; field names are those of the table without the prefix."""
 
     broker: str
+    security_protocol: str
+    tls_ca: str
+    tls_certificate: str
+    tls_key: str
+    sasl_mechanism: str
+    sasl_username: str
+    sasl_password: str = field(repr=False)
+    sasl_password_file: str
     group: str
     instance: str
     http_host: str
@@ -135,4 +189,34 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             values[s.attribute] = s.read(text)
         except ValueError as reason:
             raise SettingsError(f"{s.name}={text!r}: {reason} ({s.help})") from None
-    return Settings(**values)
+    settings = Settings(**values)
+    _check_security(settings)
+    return settings
+
+
+def _check_security(s: Settings) -> None:
+    """What is set and would not be used is a mistake about security, and the worst kind to find out late."""
+    tls, sasl = s.security_protocol.endswith("SSL"), s.security_protocol.startswith("SASL")
+    here = f"STRAYLINE_SECURITY_PROTOCOL={s.security_protocol}"
+    for value, name in (
+        (s.tls_ca, "STRAYLINE_TLS_CA"),
+        (s.tls_certificate, "STRAYLINE_TLS_CERTIFICATE"),
+        (s.tls_key, "STRAYLINE_TLS_KEY"),
+    ):
+        if value and not tls:
+            raise SettingsError(f"{name} is set, but {here} encrypts nothing: set SSL or SASL_SSL, or leave {name} out")
+    for value, name in (
+        (s.sasl_username, "STRAYLINE_SASL_USERNAME"),
+        (s.sasl_password, "STRAYLINE_SASL_PASSWORD"),
+        (s.sasl_password_file, "STRAYLINE_SASL_PASSWORD_FILE"),
+    ):
+        if value and not sasl:
+            raise SettingsError(f"{name} is set, but {here} uses no password: set SASL_SSL, or leave {name} out")
+    if bool(s.tls_certificate) != bool(s.tls_key):
+        raise SettingsError("STRAYLINE_TLS_CERTIFICATE and STRAYLINE_TLS_KEY belong together: set both, or neither")
+    if s.sasl_password and s.sasl_password_file:
+        raise SettingsError("set either STRAYLINE_SASL_PASSWORD or STRAYLINE_SASL_PASSWORD_FILE, not both")
+    if sasl and not (s.sasl_username and (s.sasl_password or s.sasl_password_file)):
+        raise SettingsError(
+            f"{here} needs STRAYLINE_SASL_USERNAME, and STRAYLINE_SASL_PASSWORD_FILE (or STRAYLINE_SASL_PASSWORD)"
+        )

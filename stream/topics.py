@@ -1,19 +1,18 @@
 """The Kafka topics, in one table; created by `strayline topics`, checked when a worker starts.
 
 kafka-python does the asking: it blocks and brings a thread of its own, so it is for the time before the worker's loop runs.
+What is not as it should be is told with the command that mends it, and never changed: somebody may have meant it.
 """
 
 from __future__ import annotations
 
-import socket
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import KafkaError
 
+from stream.client import admin, tool, user
 from stream.errors import BrokerError
 from stream.settings import Settings
 
@@ -24,10 +23,9 @@ BASELINES = "agent.access.baselines"
 VERDICTS = "agent.access.verdicts"
 
 _DAY = 24 * 60 * 60 * 1000
-_CONNECT_SECONDS = 6.0
-_ANSWER_MS = 4000
 _UNKNOWN_TOPIC = 3
 _EXISTS = 36
+_FORBIDDEN = 29
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ DEFAULT_PARTITIONS = 4  # of the events: no more workers than these can share th
 def ensure_topics(
     settings: Settings,
     partitions: int | None = None,
-    replication: int = 1,
+    replication: int | None = None,
     created: Callable[[str], object] = lambda _: None,
 ) -> list[str]:
     """Create the topics that are missing, and return a line for each that is not as it should be, with what mends it.
@@ -110,148 +108,178 @@ def ensure_topics(
     `created` is told of each topic made. Existing topics are never changed: somebody may have meant it.
     Raises `BrokerError` when the broker cannot be reached or refuses.
     """
-    with _admin(settings) as admin:
-        found = _partitions(admin)
-        asked = partitions or found.get(EVENTS) or DEFAULT_PARTITIONS
-        width = found.get(EVENTS, asked)
+    with admin(settings) as client:
+        found = _replicas(client, settings)
+        asked = partitions or len(found.get(EVENTS, ())) or DEFAULT_PARTITIONS
+        width = len(found.get(EVENTS, ())) or asked
+        copies = replication or min(map(len, found.get(EVENTS, ())), default=1)
         missing = [topic for topic in TOPICS if topic.name not in found]
         for topic in missing:
             count = topic.partitions or width
-            _create(admin, topic, count, replication)
-            created(f"created {topic.name}: {count} partition{'s' * (count > 1)}, replication {replication}")
+            _create(client, topic, count, copies)
+            created(f"created {topic.name}: {count} partition{'s' * (count > 1)}, replication {copies}")
         if missing:
-            admin.wait_for_topics([topic.name for topic in missing])
-            found = _partitions(admin)
-        lines = list(_drift(admin, found, settings.broker))
+            client.wait_for_topics([topic.name for topic in missing])
+            found = _replicas(client, settings)
+        brokers = [broker["broker_id"] for broker in client.describe_cluster()["brokers"]]
+        lines = [*_copies(settings, found, copies, brokers), *_drift(client, settings, found, copies)]
         if width != asked:
             lines.insert(
                 0,
                 f"{EVENTS} has {width} partitions, not {asked}: leave it so, for an agent's baseline lives in the partition "
-                f"that its key hashes to; to begin anew, stop the workers, run `{_delete(settings.broker, EVENTS)}` and "
-                f"`{_delete(settings.broker, BASELINES)}`, then `strayline topics --partitions {asked}`",
+                f"that its key hashes to; to begin anew, stop the workers, run `{_delete(settings, EVENTS)}` and "
+                f"`{_delete(settings, BASELINES)}`, then `strayline topics --partitions {asked}`",
             )
         return lines
 
 
 def check_topics(settings: Settings) -> int:
     """How many partitions the events have. Raises `BrokerError` unless a worker can run on the topics as they are."""
-    with _admin(settings) as admin:
-        found = _partitions(admin)
-        missing = [topic.name for topic in TOPICS if topic.name not in found]
-        if missing:
-            raise BrokerError(
-                f"{settings.broker} has no topic {', '.join(missing)}: create what is missing with "
-                f"`strayline topics --partitions {found.get(EVENTS, 'N')}`"
-                + (", N being the most workers that will ever share the work" if EVENTS in missing else "")
-            )
-        fatal = [line for line in _drift(admin, found, settings.broker) if line.startswith(_FATAL)]
+    with admin(settings) as client:
+        found = _replicas(client, settings)
+        _refuse_missing(settings, found, TOPICS)
+        fatal = [line for line in _drift(client, settings, found) if line.startswith(_FATAL)]
         if fatal:
-            again = f"then look again with `strayline topics --partitions {found[EVENTS]}`"
+            again = f"then look again with `strayline topics --partitions {len(found[EVENTS])}`"
             raise BrokerError("; ".join([*fatal, again]))
-        return found[EVENTS]
+        return len(found[EVENTS])
+
+
+def partitions_of(settings: Settings, name: str) -> int:
+    """How many one topic has, for whoever may not ask about the others. Raises `BrokerError` if it is missing."""
+    rows = [topic for topic in TOPICS if topic.name == name]
+    with admin(settings) as client:
+        found = _replicas(client, settings, rows)
+        _refuse_missing(settings, found, rows)
+        return len(found[name])
+
+
+def differences(settings: Settings) -> list[str]:
+    """What `ensure_topics` would tell, without creating anything; those that keep a worker from starting first.
+
+    Raises `BrokerError` for a topic that is missing.
+    """
+    with admin(settings) as client:
+        found = _replicas(client, settings)
+        _refuse_missing(settings, found, TOPICS)
+        copies = min(map(len, found[EVENTS]))
+        brokers = [broker["broker_id"] for broker in client.describe_cluster()["brokers"]]
+        lines = [*_drift(client, settings, found, copies), *_copies(settings, found, copies, brokers)]
+        return sorted(lines, key=lambda line: not keeps_workers_out(line))
 
 
 # How a worker would lose baselines, those of other partitions and those that were deleted, or never see a verdict.
 _FATAL = (f"{BASELINES} has cleanup.policy=", f"{BASELINES} has partitions=", f"{VERDICTS} has partitions=")
 
 
-def _drift(admin: KafkaAdminClient, found: dict[str, int], broker: str) -> Iterator[str]:
+def keeps_workers_out(line: str) -> bool:
+    """Whether a worker refuses to start beside this difference."""
+    return line.startswith(_FATAL)
+
+
+Replicas = dict[str, list[list[int]]]  # topic → the brokers that hold each partition
+
+
+def _refuse_missing(settings: Settings, found: Replicas, rows: Sequence[Topic]) -> None:
+    missing = [topic.name for topic in rows if topic.name not in found]
+    if missing:
+        raise BrokerError(
+            f"{settings.broker} has no topic {', '.join(missing)}: create what is missing with "
+            f"`strayline topics --partitions {len(found.get(EVENTS, ())) or 'N'}`"
+            + (", N being the most workers that will ever share the work" if EVENTS in missing else "")
+        )
+
+
+def _drift(client: KafkaAdminClient, settings: Settings, found: Replicas, copies: int = 1) -> Iterator[str]:
     for topic in TOPICS:
-        count = topic.partitions or found[EVENTS]
+        have, count = len(found[topic.name]), topic.partitions or len(found[EVENTS])
         # More alert partitions, or fewer, change nothing; a baseline and a verdict must be where their agent's events are.
-        if topic.name in (BASELINES, VERDICTS) and found[topic.name] != count:
-            grow = f"kafka-topics --bootstrap-server {broker} --alter --topic {topic.name} --partitions {count}"
-            anew = f"{_delete(broker, topic.name)}` and `strayline topics --partitions {count}"
+        if topic.name in (BASELINES, VERDICTS) and have != count:
+            grow = f"{tool(settings, 'kafka-topics')} --alter --topic {topic.name} --partitions {count}"
+            anew = f"{_delete(settings, topic.name)}` and `strayline topics --partitions {count}"
             lost = "learn the baselines anew" if topic.name == BASELINES else "begin without the verdicts"
-            mend = f"run `{grow}`" if found[topic.name] < count else f"{lost}: run `{anew}`"
-            yield f"{topic.name} has partitions={found[topic.name]}, should be {count} as {EVENTS} has: {mend}"
+            mend = f"run `{grow}`" if have < count else f"{lost}: run `{anew}`"
+            yield f"{topic.name} has partitions={have}, should be {count} as {EVENTS} has: {mend}"
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in TOPICS]
-    configs = admin.describe_configs(resources, config_filter="all")["topic"]
+    configs = client.describe_configs(resources, config_filter="all")["topic"]
     for topic in TOPICS:
-        for key, wanted in topic.configs.items():
+        for key, wanted in _configs(topic, copies).items():
+            if not configs.get(topic.name):
+                raise BrokerError(
+                    f"{user(settings)} may not see the configuration of {topic.name} on {settings.broker}: `strayline doctor` names "
+                    "the ACL that is missing, deploy/kafka/acls.sh has them all"
+                )
             value = configs[topic.name][key]["value"]
             if value != wanted:
                 yield (
-                    f"{topic.name} has {key}={value}, should be {wanted}: run `kafka-configs --bootstrap-server {broker} "
+                    f"{topic.name} has {key}={value}, should be {wanted}: run `{tool(settings, 'kafka-configs')} "
                     f"--alter --entity-type topics --entity-name {topic.name} --add-config {key}={wanted}`"
                 )
 
 
-def _delete(broker: str, name: str) -> str:
-    return f"kafka-topics --bootstrap-server {broker} --delete --topic {name}"
+def _copies(settings: Settings, found: Replicas, copies: int, brokers: Sequence[int]) -> Iterator[str]:
+    """Topics of which a partition is held by fewer brokers, or more, than it should be."""
+    for topic in TOPICS:
+        have = sorted({len(replicas) for replicas in found[topic.name]})
+        if have == [copies]:
+            continue
+        if copies > len(brokers):
+            mend = f"add brokers first, there are {len(brokers)}"
+        else:
+            plan = json.dumps({"version": 1, "partitions": _plan(topic.name, found[topic.name], copies, brokers)})
+            move = f"{tool(settings, 'kafka-reassign-partitions')} --reassignment-json-file replicas.json --execute"
+            mend = f"run `echo '{plan}' > replicas.json && {move}`"
+        yield f"{topic.name} has replication={' and '.join(map(str, have))}, should be {copies}: {mend}"
 
 
-def _partitions(admin: KafkaAdminClient) -> dict[str, int]:
-    """The number of partitions of each of our topics that exists."""
-    found = {}
-    for topic in admin.describe_topics([topic.name for topic in TOPICS]):
+def _plan(name: str, found: Sequence[Sequence[int]], copies: int, brokers: Sequence[int]) -> list[dict[str, object]]:
+    """Who shall hold each partition: those who do, the leader first, then the next brokers in turn.
+
+    >>> [row["replicas"] for row in _plan("t", [[1], [2]], 3, [1, 2, 3])]
+    [[1, 2, 3], [2, 3, 1]]
+    """
+    rows: list[dict[str, object]] = []
+    for number, replicas in enumerate(found):
+        turn = sorted(brokers).index(replicas[0]) if replicas[0] in brokers else number
+        others = [*sorted(brokers)[turn:], *sorted(brokers)[:turn]]
+        held = list(dict.fromkeys([*replicas, *others]))
+        rows.append({"topic": name, "partition": number, "replicas": held[:copies]})
+    return rows
+
+
+def _configs(topic: Topic, copies: int) -> dict[str, str]:
+    # With three copies, a write that only one of them took is not safe yet.
+    return topic.configs | ({"min.insync.replicas": "2"} if copies > 2 else {})
+
+
+def _delete(settings: Settings, name: str) -> str:
+    return f"{tool(settings, 'kafka-topics')} --delete --topic {name}"
+
+
+def _replicas(client: KafkaAdminClient, settings: Settings, rows: Sequence[Topic] = TOPICS) -> Replicas:
+    """Of each of our topics that exists, the brokers that hold each partition."""
+    found: Replicas = {}
+    for topic in client.describe_topics([topic.name for topic in rows]):
         if topic["error_code"] == 0:
-            found[topic["name"]] = len(topic["partitions"])
+            partitions = sorted(topic["partitions"], key=lambda p: p["partition_index"])
+            found[topic["name"]] = [p["replica_nodes"] for p in partitions]
+        elif topic["error_code"] == _FORBIDDEN:
+            raise BrokerError(
+                f"{user(settings)} may not describe {topic['name']} on {settings.broker}: `strayline doctor` names the ACL that is "
+                "missing, deploy/kafka/acls.sh has them all"
+            )
         elif topic["error_code"] != _UNKNOWN_TOPIC:
             raise BrokerError(
-                f"the broker will not tell about {topic['name']} (Kafka error {topic['error_code']}): may this client describe it?"
+                f"the broker will not tell about {topic['name']} (Kafka error {topic['error_code']}); see its log"
             )
     return found
 
 
-def _create(admin: KafkaAdminClient, topic: Topic, count: int, replication: int) -> None:
-    # With three copies, a write that only one of them took is not safe yet.
-    safety = {"min.insync.replicas": "2"} if replication > 2 else {}
-    wanted = {"num_partitions": count, "replication_factor": replication, "configs": topic.configs | safety}
-    answer = admin.create_topics({topic.name: wanted}, raise_errors=False)["topics"][0]
+def _create(client: KafkaAdminClient, topic: Topic, count: int, copies: int) -> None:
+    wanted = {"num_partitions": count, "replication_factor": copies, "configs": _configs(topic, copies)}
+    answer = client.create_topics({topic.name: wanted}, raise_errors=False)["topics"][0]
     if answer["error_code"] not in {0, _EXISTS}:  # two may run this at once
         reason = answer["error_message"] or f"Kafka error {answer['error_code']}"
         raise BrokerError(
-            f"the broker would not create {topic.name} with {count} partitions and replication {replication}: {reason}"
+            f"the broker would not create {topic.name} with {count} partitions and replication {copies}: {reason}"
         )
-
-
-@contextmanager
-def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
-    try:
-        _reach(settings.broker)
-        admin = KafkaAdminClient(
-            bootstrap_servers=[server.strip() for server in settings.broker.split(",")],
-            bootstrap_timeout_ms=_ANSWER_MS,
-            request_timeout_ms=_ANSWER_MS,
-        )
-    except (KafkaError, OSError) as reason:
-        raise BrokerError(
-            f"no Kafka at {settings.broker} ({reason}): start one with {_starting(settings.broker)}, "
-            "or set STRAYLINE_BROKER to where yours is"
-        ) from reason
-    with admin:
-        try:
-            yield admin
-        except KafkaError as reason:
-            raise BrokerError(f"Kafka at {settings.broker} did not do what was asked: {reason}") from reason
-
-
-def _starting(bootstrap: str) -> str:
-    """The command that starts a broker there. Compose publishes its own on 9092 only."""
-    host, _, port = bootstrap.rpartition(":")
-    if host in {"localhost", "127.0.0.1"} and port.isdecimal() and port != "9092":
-        return f"`make kafka PORT={port}`"
-    return "`make kafka` or `docker compose up -d kafka`"
-
-
-def _reach(bootstrap: str) -> None:
-    """Wait a moment until one of the servers accepts a connection: a broker may be starting beside us.
-
-    Left to find that out, kafka-python would say only that it timed out, and go on trying for ever in a thread.
-    """
-    deadline = time.monotonic() + _CONNECT_SECONDS
-    while True:
-        for server in bootstrap.split(","):
-            host, _, port = server.strip().rpartition(":")
-            if not host or not port.isdigit() or int(port) > 65535:
-                raise OSError(f"{server.strip()!r} is not HOST:PORT")
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=2.0).close()
-            except OSError as error:
-                reason = error
-            else:
-                return
-        if time.monotonic() > deadline:
-            raise reason
-        time.sleep(0.2)

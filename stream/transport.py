@@ -25,11 +25,14 @@ from importlib.metadata import version
 from typing import Any
 from weakref import WeakSet
 
+from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from stream.client import arguments
 from stream.errors import StraylineError
+from stream.settings import Settings
 
 # What was proved by tests/test_transport.py, as the beginning of each version.
 PROVED = {"faust-streaming": "0.15.3", "mode-streaming": "0.7.", "aiokafka": "0.14."}
@@ -89,6 +92,19 @@ def urls(bootstrap: str) -> list[str]:
     ['batches://one:9092', 'batches://two:9092']
     """
     return [f"batches://{server.strip()}" for server in bootstrap.split(",") if server.strip()]
+
+
+def credentials(settings: Settings) -> SSLCredentials | SASLCredentials | None:
+    """The same TLS and SASL as every other client's, as Faust takes them."""
+    told = arguments(settings)
+    if "sasl_mechanism" in told:
+        return SASLCredentials(
+            mechanism=told["sasl_mechanism"],
+            username=told["sasl_plain_username"],
+            password=told["sasl_plain_password"],
+            ssl_context=told.get("ssl_context"),
+        )
+    return SSLCredentials(told["ssl_context"]) if "ssl_context" in told else None
 
 
 def batched(app: Any, name: str) -> Any:

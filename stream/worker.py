@@ -28,12 +28,14 @@ from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from stream import metrics
+from stream.acls import check_access
+from stream.client import quiet
 from stream.engine import warm_up
 from stream.explain import baseline
 from stream.partition import Partition
 from stream.settings import Settings
 from stream.topics import EVENTS, check_topics
-from stream.transport import batched, check_faust, urls
+from stream.transport import batched, check_faust, credentials, urls
 
 log = structlog.get_logger()
 STOP_SECONDS = 30.0
@@ -45,6 +47,8 @@ def run(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT; the exit status. Raises `BrokerError` if broker or topics are not as they must be."""
     check_faust()
     listening = listen(settings)
+    if settings.security_protocol != "PLAINTEXT":  # where nobody is told apart, nobody is kept out
+        check_access(settings)
     partitions = check_topics(settings)
     log.info("compiling the models, once, or loading them")
     warm_up(settings)
@@ -59,9 +63,7 @@ def run(settings: Settings) -> int:
         http=_where(settings),
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    for library in ("aiokafka", "kafka", "faust", "mode"):
-        # With the broker away they log tens of lines a second; what matters of it is said here.
-        logging.getLogger(library).setLevel(logging.CRITICAL)
+    quiet()
     # Each partition keeps its own threshold, and all of them together keep to the budget.
     share = replace(settings, alerts_per_day=settings.alerts_per_day / partitions)
     return asyncio.run(_serve(*make_app(share, listening)))
@@ -98,6 +100,7 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
     app = faust.App(
         settings.group,
         broker=urls(settings.broker),
+        broker_credentials=credentials(settings),
         broker_client_id=f"strayline-{_instance(settings)}",
         broker_session_timeout=SESSION_SECONDS,
         broker_heartbeat_interval=3.0,

@@ -119,6 +119,51 @@ def test_the_memory_bound_is_kept(records):
     assert small.state.nbytes <= 16 << 20
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("STRAYLINE_BROKER", x)
+            for x in ("kafka", "kafka:", ":9092", "http://kafka:9092", "kafka:99999", "a:1,b", "::1:9092", ",")
+        ),
+        *(("STRAYLINE_HTTP_HOST", x) for x in ("http://here", "localhost:9464", "two words", "", "a,b")),
+        ("STRAYLINE_SECURITY_PROTOCOL", "TLS"),
+        ("STRAYLINE_SASL_MECHANISM", "SCRAM"),
+    ],
+)
+def test_what_is_no_address_or_no_choice_is_refused_before_anything_starts(name, value):
+    with pytest.raises(SettingsError, match=f"^{name}="):
+        load({name: value})
+
+
+@pytest.mark.parametrize("value", ["::", "[::1]", "0.0.0.0", "worker-1.corp.example", "fe80::1%eth0"])  # noqa: S104
+def test_an_address_to_serve_on_may_be_of_either_kind(value):
+    assert load({"STRAYLINE_HTTP_HOST": value}).http_host == value
+    assert load({"STRAYLINE_BROKER": " [::1]:9092, kafka:9093 "}).broker == "[::1]:9092,kafka:9093"
+
+
+TLS = {"STRAYLINE_SECURITY_PROTOCOL": "SSL"}
+SASL = {"STRAYLINE_SECURITY_PROTOCOL": "SASL_SSL", "STRAYLINE_SASL_USERNAME": "u"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"STRAYLINE_TLS_CA": "ca.pem"}, "encrypts nothing"),
+        ({"STRAYLINE_SASL_PASSWORD": "x"}, "uses no password"),
+        (TLS | {"STRAYLINE_SASL_USERNAME": "u"}, "uses no password"),
+        (TLS | {"STRAYLINE_TLS_KEY": "key.pem"}, "belong together"),
+        (SASL, "needs STRAYLINE_SASL_USERNAME"),
+        (SASL | {"STRAYLINE_SASL_PASSWORD": "x", "STRAYLINE_SASL_PASSWORD_FILE": "y"}, "not both"),
+    ],
+)
+def test_security_that_is_set_and_would_not_be_used_is_refused(environment, named):
+    """Otherwise whoever set it would think that it is."""
+    with pytest.raises(SettingsError, match=named) as told:
+        load(environment)
+    assert "'x'" not in str(told.value)
+
+
 def test_the_kafka_settings_reach_the_worker():
     """Broker, group and instance are the application's."""
     from stream.worker import make_app

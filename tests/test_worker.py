@@ -30,7 +30,7 @@ from benchmarks.kafka import Broker
 from stream.baselines import Reader
 from stream.codec import REASONS, encode
 from stream.engine import Engine, warm_up
-from stream.errors import BrokerError
+from stream.errors import BrokerError, InputError
 from stream.explain import from_worker
 from stream.replay import replay
 from stream.settings import load
@@ -432,7 +432,7 @@ def test_a_worker_that_is_asked_to_stop_commits_everything_and_its_successor_goe
 
 
 @pytest.mark.kafka
-def test_it_is_ready_when_its_baselines_are_read_and_not_before(site):
+def test_it_is_ready_when_its_baselines_are_read_and_not_before(site, monkeypatch):
     """Without waiting for an event; and of an agent it says that it does not know yet, not that there is nothing."""
     site.produce([(b"stranger/%d" % n, bytes(900_000)) for n in range(100)], BASELINES)  # some time's worth of reading
     reading = "reading baselines of partitions [0]"
@@ -451,6 +451,10 @@ def test_it_is_ready_when_its_baselines_are_read_and_not_before(site):
         worker.until(ready)
         assert worker.metric("strayline_corrupt_baselines_total") == 100
         assert worker.get("/agents/somebody")[0] == 404
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")  # which must not be asked for a worker
+        with pytest.raises(InputError, match="has no baseline of agent 'somebody'"):
+            from_worker(worker.address, "somebody")
+        monkeypatch.delenv("http_proxy")
         assert worker.stop() == 0
     answered = [answer for answer in answers if answer[0]]
     assert answered[-2:] == [(503, f"{reading}\n"), (200, "partitions [0]\n")]

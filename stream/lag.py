@@ -1,0 +1,129 @@
+"""How far the workers are behind: what their group has committed of each partition, beside where it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+from kafka import TopicPartition as KafkaPartition
+from kafka.admin import KafkaAdminClient, OffsetSpec
+
+from stream.client import admin, arguments, retrying
+from stream.codec import decode
+from stream.settings import Settings
+from stream.topics import EVENTS, partitions_of
+
+_READ_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Lag:
+    """One partition. `seconds` is from the event time of the first event not committed to that of the newest one: as much time of
+    the fleet's as is still to be judged. None where there is nothing behind, or it may not be read."""
+
+    partition: int
+    committed: int | None  # nothing yet: from the beginning
+    end: int
+    behind: int
+    seconds: float | None = None
+
+
+def lags(settings: Settings) -> list[Lag]:
+    """Of every partition of the events. Raises `BrokerError`."""
+    partitions = [TopicPartition(EVENTS, number) for number in range(partitions_of(settings, EVENTS))]
+    with admin(settings) as client:
+        committed = _committed(settings, client)
+        begin = _offsets(client, partitions, OffsetSpec.EARLIEST)
+        end = _offsets(client, partitions, OffsetSpec.LATEST)
+        # What was deleted before anybody read it cannot be read any more.
+        at = {tp: max(committed.get(tp, 0), begin[tp]) for tp in partitions}
+        behind = [tp for tp in partitions if at[tp] < end[tp]]
+        newest = _offsets(client, behind, OffsetSpec.MAX_TIMESTAMP)
+    first, last = asyncio.run(_ends(settings, {tp: (at[tp], max(at[tp], newest[tp])) for tp in behind}))
+    told = []
+    for tp in partitions:
+        seconds = max(0.0, last[tp] - first[tp]) if tp in first and tp in last else None
+        told.append(Lag(tp.partition, committed.get(tp), end[tp], max(0, end[tp] - at[tp]), seconds))
+    return told
+
+
+def lag_json(settings: Settings, found: list[Lag]) -> dict[str, Any]:
+    """For a program."""
+    return {
+        "topic": EVENTS,
+        "group": settings.group,
+        "behind": sum(lag.behind for lag in found),
+        "partitions": [asdict(lag) for lag in found],
+    }
+
+
+def lag_text(settings: Settings, found: list[Lag]) -> str:
+    """A table for reading, and last the sum."""
+    rows = [f"{'partition':>9}  {'committed':>12}  {'end':>12}  {'behind':>10}  behind in event time"]
+    for lag in found:
+        committed = "nothing" if lag.committed is None else f"{lag.committed:,}"
+        seconds = "" if lag.seconds is None else f"  {lag.seconds:,.0f} s"
+        rows.append(f"{lag.partition:>9}  {committed:>12}  {lag.end:>12,}  {lag.behind:>10,}{seconds}")
+    behind = sum(lag.behind for lag in found)
+    rows.append(f"group {settings.group} is {behind:,} event{'s' * (behind != 1)} behind on {EVENTS}")
+    return "\n".join(rows)
+
+
+def _committed(settings: Settings, client: KafkaAdminClient) -> dict[TopicPartition, int]:
+    found = retrying(lambda: client.list_group_offsets({settings.group: None}))[settings.group]
+    return {TopicPartition(*tp): told.offset for tp, told in found.items() if tp.topic == EVENTS and told.offset >= 0}
+
+
+def _offsets(
+    client: KafkaAdminClient, partitions: Sequence[TopicPartition], which: OffsetSpec
+) -> dict[TopicPartition, int]:
+    asked = {KafkaPartition(*tp): which for tp in partitions}
+    told = client.list_partition_offsets(asked) if asked else {}
+    return {TopicPartition(*tp): found.offset for tp, found in told.items()}
+
+
+async def _ends(
+    settings: Settings, offsets: Mapping[TopicPartition, tuple[int, int]]
+) -> tuple[dict[TopicPartition, float], dict[TopicPartition, float]]:
+    """The event times of the first event behind and of the newest; none if they may not be read."""
+    if not offsets:
+        return {}, {}
+    try:
+        first = await _event_times(settings, {tp: low for tp, (low, _) in offsets.items()})
+        return first, await _event_times(settings, {tp: high for tp, (_, high) in offsets.items()})
+    except KafkaError:  # to look at offsets is one right, to read events another
+        return {}, {}
+
+
+async def _event_times(settings: Settings, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, float]:
+    """The event time of the first record from each offset on; when it was produced where it is no event."""
+    found: dict[TopicPartition, float] = {}
+    consumer = AIOKafkaConsumer(**arguments(settings), enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign(list(offsets))
+        for tp, offset in offsets.items():
+            consumer.seek(tp, offset)
+        deadline = time.monotonic() + _READ_SECONDS
+        for tp in offsets:
+            while tp not in found and time.monotonic() < deadline:
+                records = (await consumer.getmany(tp, timeout_ms=200, max_records=1)).get(tp)
+                if records:
+                    found[tp] = _event_time(records[0], settings.max_event_bytes)
+                elif await consumer.position(tp) > offsets[tp]:
+                    break  # what is there is no event
+    finally:
+        await consumer.stop()
+    return found
+
+
+def _event_time(record: Any, max_bytes: int) -> float:
+    events, _, _ = decode([record.value], [record.offset], max_bytes)
+    when = events[0].time if events else record.timestamp / 1000.0
+    return when.timestamp() if isinstance(when, datetime) else when

@@ -1,0 +1,140 @@
+"""The commands that look after a deployment on Kafka: topics, lag, rejects, doctor."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from stream.settings import load
+
+
+@click.command()
+@click.option(
+    "--partitions",
+    type=click.IntRange(1, 100_000),
+    help="Partitions of the events (and of the baselines); needed when they do not exist yet.",
+)
+@click.option(
+    "--replication",
+    type=click.IntRange(1, 32),
+    help="Copies of each partition; default: as many as those of the events have, or 1.",
+)
+def topics(partitions: int | None, replication: int | None) -> None:
+    """Create the topics that are missing, and tell what differs from what they should be.
+
+    Partitions, copies, retention and compaction. Harmless to run again. The exit status is 1 if something differs; each difference
+    comes with the command that mends it.
+    """
+    settings = load()
+    from stream.topics import ensure_topics  # noqa: PLC0415
+
+    drift = ensure_topics(settings, partitions, replication, created=lambda line: click.echo(line, err=True))
+    for line in drift:
+        click.echo(line)
+    if drift:
+        sys.exit(1)
+    click.echo(f"the topics on {settings.broker} are as they should be", err=True)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def lag(as_json: bool) -> None:
+    """How far the workers are behind: events, and time of the events', of each partition.
+
+    Committed is what the group STRAYLINE_GROUP has finished. The exit status is 0 however far behind it is.
+    """
+    settings = load()
+    from stream.lag import lag_json, lag_text, lags  # noqa: PLC0415
+
+    found = lags(settings)
+    click.echo(json.dumps(lag_json(settings, found), indent=2) if as_json else lag_text(settings, found))
+
+
+@click.command()
+@click.option("--reason", metavar="REASON", help="Only those with this reason, such as bad_value.")
+@click.option(
+    "--limit", type=click.IntRange(0), default=20, show_default=True, help="Tell so many, the latest; all are counted."
+)
+@click.option("--json", "as_json", is_flag=True, help="All of them, one a line, whole; mend `value` there for --from.")
+@click.option("--resubmit", is_flag=True, help="Tell which would be sent again, because they decode now.")
+@click.option("--from", "path", metavar="FILE", help="With --resubmit: lines of --json, mended, in place of what came.")
+@click.option("--yes", is_flag=True, help="With --resubmit: send them.")
+def rejects(reason: str | None, limit: int, as_json: bool, resubmit: bool, path: str | None, yes: bool) -> None:
+    """Look at records that could not be used, and send them again once the cause is mended.
+
+    Nothing is sent twice: each record sent again is marked on the rejected topic, in the same transaction, and neither a marked
+    record nor a marked event id is sent again. An event from long ago is scored as late.
+
+    \b
+    Examples:
+      strayline rejects
+      strayline rejects --resubmit --reason too_large         what would be sent, now that the limit is raised
+      strayline rejects --resubmit --reason too_large --yes   send it
+      strayline rejects --json > mended.jsonl                 then mend `value` in each line, and
+      strayline rejects --resubmit --from mended.jsonl --yes
+    """
+    if (path or yes) and not resubmit:
+        raise click.UsageError("--from and --yes belong to --resubmit")
+    from stream.codec import REASONS  # noqa: PLC0415
+
+    if reason is not None and reason not in REASONS:
+        raise click.UsageError(f"no reason {reason!r}; reasons are {', '.join(REASONS)}")
+    settings = load()
+    if resubmit:
+        from stream.rejects import mended, send_again  # noqa: PLC0415
+
+        outcome = send_again(settings, reason, mended(path) if path else None, send=yes)
+        still = sum(outcome.unfit.values())
+        why = ", ".join(f"{why} {n:,}" for why, n in outcome.unfit.most_common())
+        done = "sent again" if yes else "would be sent again (`--yes` sends them)"
+        told = f"{outcome.send:,} {done}, {still:,} still no event{f' ({why})' if why else ''}, {outcome.before:,} sent before, or twice there"
+        click.echo(told)
+        return
+    from collections import Counter, deque  # noqa: PLC0415
+
+    from stream.rejects import Rejected, line, look, text  # noqa: PLC0415
+
+    counted: Counter[str] = Counter()
+    latest: deque[str] = deque(maxlen=limit)
+
+    def tell(rejected: Rejected) -> None:
+        counted[rejected.reason] += 1
+        if as_json:
+            click.echo(line(rejected))
+        else:
+            latest.append(text(rejected))
+
+    look(settings, reason, tell)
+    for told in latest:
+        click.echo(told)
+    by_reason = ", ".join(f"{why} {n:,}" for why, n in counted.most_common())
+    click.echo(f"{counted.total():,} rejected and not sent again{f': {by_reason}' if by_reason else ''}", err=True)
+
+
+@click.command()
+@click.option(
+    "--role",
+    type=click.Choice(["producer", "worker", "analyst", "admin"]),
+    default="worker",
+    show_default=True,
+    help="Whose rights on the broker to ask for: whoever sends events, the worker, whoever reads alerts, whoever runs these commands.",
+)
+def doctor(role: str) -> None:
+    """Examine this installation and its broker: settings, versions, TLS, password, rights, topics, clock.
+
+    Changes nothing. Run it with the settings of whom it is about. Each line says ok, warn or fail, and what to do next; the exit
+    status is 1 if something fails.
+    """
+    settings = load()
+    from stream.doctor import examine  # noqa: PLC0415
+
+    failed = False
+    for answer in examine(settings, role):
+        failed |= answer.state == "fail"
+        click.echo(f"{answer.state:4}  {answer.what:8}  {answer.said}")
+    sys.exit(failed)
+
+
+COMMANDS = (topics, lag, rejects, doctor)

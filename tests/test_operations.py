@@ -1,0 +1,257 @@
+"""What an operator asks a running deployment: how far behind, what was rejected and why, is everything in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiokafka
+import pytest
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient
+from kafka.structs import OffsetAndMetadata
+
+from benchmarks.kafka import Broker, missing
+from stream.client import retrying
+from stream.codec import Reject, encode
+from stream.settings import Settings, load
+from stream.topics import EVENTS, REJECTED, TOPICS, ensure_topics
+from tests.secured import strayline
+
+GOOD = {"event_id": "e1", "time": 1772445600, "agent_id": "bot", "action": "read"}
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Broker]:
+    lack = missing()
+    if lack is not None:
+        pytest.skip(lack)
+    with Broker() as own:
+        yield own
+
+
+@pytest.fixture
+def settings(broker: Broker) -> Settings:
+    """With empty topics, two partitions of events, and nothing committed."""
+    found = load({"STRAYLINE_BROKER": broker.bootstrap})
+    with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as client:
+        names = {topic.name for topic in TOPICS}
+        client.delete_topics(sorted(names & set(client.list_topics())))
+        while names & set(client.list_topics()):
+            pass
+        retrying(lambda: client.delete_groups([found.group]))
+    assert ensure_topics(found, 2) == []
+    return found
+
+
+def run(settings: Settings, *args: str, stdin: str = "", **more: str) -> tuple[int, str, str]:
+    told = strayline({"STRAYLINE_BROKER": settings.broker} | more, *args)
+    return told.returncode, told.stdout, told.stderr
+
+
+def send(settings: Settings, topic: str, records: Sequence[dict[str, Any]]) -> None:
+    """Each with the arguments that aiokafka's producer takes; compressed as the worker does it."""
+
+    async def deliver() -> None:
+        async with aiokafka.AIOKafkaProducer(bootstrap_servers=settings.broker, compression_type="lz4") as producer:
+            for record in records:
+                await producer.send_and_wait(topic, **record)
+
+    asyncio.run(deliver())
+
+
+def read(settings: Settings, topic: str, partitions: int) -> list[Any]:
+    """All of a topic, as who reads committed sees it."""
+
+    async def consume() -> list[Any]:
+        found = []
+        consumer = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=settings.broker,
+            isolation_level="read_committed",
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+        )
+        async with consumer:
+            tps = [aiokafka.TopicPartition(topic, n) for n in range(partitions)]
+            consumer.assign(tps)
+            for tp, end in (await consumer.end_offsets(tps)).items():
+                while await consumer.position(tp) < end:
+                    found += (await consumer.getmany(tp, timeout_ms=200)).get(tp, [])
+        return found
+
+    return asyncio.run(consume())
+
+
+def reject(settings: Settings, *found: Reject, cut: int = 0) -> None:
+    """As the worker delivers it."""
+    send(
+        settings,
+        REJECTED,
+        [
+            {
+                "value": r.raw,
+                "key": b"from-the-gateway",
+                "headers": [
+                    ("reason", r.reason.encode()),
+                    ("detail", r.detail.encode()),
+                    ("topic", EVENTS.encode()),
+                    ("partition", b"1"),
+                    ("offset", b"%d" % r.position),
+                    *([("cut_from_bytes", b"%d" % cut)] if cut else []),
+                ],
+            }
+            for r in found
+        ],
+    )
+
+
+@pytest.mark.kafka
+def test_lag_is_what_is_not_committed_and_how_much_time_that_is(settings):
+    """By the events' own time, whatever the clock says; a partition that is finished has none."""
+    events = [GOOD | {"event_id": str(i), "time": GOOD["time"] + 60 * i} for i in range(11)]
+    send(settings, EVENTS, [{"value": encode(e), "partition": 0} for e in events])
+    send(settings, EVENTS, [{"value": encode(events[0]), "partition": 1}])
+    status, told, _ = run(settings, "lag", "--json")
+    assert (status, json.loads(told)["behind"]) == (0, 12)
+    with KafkaAdminClient(bootstrap_servers=settings.broker) as client:
+        done = {TopicPartition(EVENTS, 0): 4, TopicPartition(EVENTS, 1): 1}
+        client.alter_group_offsets(settings.group, {tp: OffsetAndMetadata(n, "", -1) for tp, n in done.items()})
+    status, told, _ = run(settings, "lag", "--json")
+    assert status == 0
+    assert json.loads(told) == {
+        "topic": EVENTS,
+        "group": settings.group,
+        "behind": 7,
+        "partitions": [
+            {"partition": 0, "committed": 4, "end": 11, "behind": 7, "seconds": 360.0},
+            {"partition": 1, "committed": 1, "end": 1, "behind": 0, "seconds": None},
+        ],
+    }
+    status, told, _ = run(settings, "lag")
+    assert told.splitlines()[1].split() == ["0", "4", "11", "7", "360", "s"]
+    assert told.endswith(f"group strayline is 7 events behind on {EVENTS}\n")
+
+
+@pytest.mark.kafka
+def test_rejects_are_listed_with_reason_place_and_first_bytes(settings):
+    """Nothing in them can write on the terminal."""
+    reject(
+        settings,
+        Reject("not_json", "JSON is malformed", 41, b"\x1b[31mgarbage"),
+        Reject("empty", "the record has no value", 42, b""),
+    )
+    status, told, counted = run(settings, "rejects")
+    assert status == 0
+    assert f"not_json: JSON is malformed\n          {EVENTS}/1/41  \ufffd[31mgarbage\n" in told
+    assert f"{EVENTS}/1/42" in told
+    assert counted == "2 rejected and not sent again: not_json 1, empty 1\n"
+    status, told, counted = run(settings, "rejects", "--reason", "empty", "--json")
+    (line,) = map(json.loads, told.splitlines())
+    assert (line["rejected"], line["reason"], line["offset"], line["value"]) == ("0/1", "empty", 42, "")
+
+
+@pytest.mark.kafka
+def test_what_decodes_now_is_sent_again_once(settings):
+    """First told, then sent, by the key it came with; and an event that lies there twice is one event."""
+    long = encode(GOOD | {"resource": "x" * 2000})
+    reject(
+        settings,
+        *(Reject("too_large", "2100 bytes", i, long) for i in range(2)),
+        Reject("not_json", "malformed", 9, b"{"),
+    )
+    assert run(settings, "rejects", "--resubmit")[1] == (
+        "1 would be sent again (`--yes` sends them), 1 still no event (not_json 1), 1 sent before, or twice there\n"
+    )
+    assert read(settings, EVENTS, 2) == []
+    small = {"STRAYLINE_MAX_EVENT_BYTES": "1024"}
+    assert run(settings, "rejects", "--resubmit", "--yes", **small)[1].startswith("0 sent again, 3 still no event")
+    for expected in ("1 sent again, 1 still", "0 sent again, 1 still"):
+        assert run(settings, "rejects", "--resubmit", "--yes")[1].startswith(expected)
+        (record,) = read(settings, EVENTS, 2)
+        assert (record.key, record.value) == (b"from-the-gateway", long)
+    assert run(settings, "rejects")[2] == "1 rejected and not sent again: not_json 1\n"
+
+
+@pytest.mark.kafka
+def test_a_mended_line_is_sent_in_place_of_what_came(settings, tmp_path):
+    """The lines that `--json` wrote; what was left out of the file stays."""
+    bad = encode(GOOD | {"records": "many"})
+    reject(settings, *(Reject("bad_value", "Expected `float`, got `str`", i, bad) for i in range(2)))
+    reject(settings, Reject("bad_value", "cut", 3, encode(GOOD | {"event_id": "c"})), cut=4_000_000)
+    lines = [json.loads(line) for line in run(settings, "rejects", "--json")[1].splitlines()]
+    lines[0]["value"] = GOOD | {"records": 5}
+    file = tmp_path / "mended.jsonl"
+    file.write_text(json.dumps(lines[0]) + "\n")
+    sending = ("rejects", "--resubmit", "--from", str(file), "--yes")
+    assert run(settings, *sending)[1] == "1 sent again, 0 still no event, 0 sent before, or twice there\n"
+    assert run(settings, *sending)[1] == "0 sent again, 0 still no event, 1 sent before, or twice there\n"
+    (record,) = read(settings, EVENTS, 2)
+    assert json.loads(record.value) == GOOD | {"records": 5}
+    status, _, counted = run(settings, "rejects")
+    assert (status, counted) == (0, "2 rejected and not sent again: bad_value 2\n")
+    # The start of a record that was too long is not that record, even where it decodes.
+    assert "2 still no event (bad_value 1, cut 1)" in run(settings, "rejects", "--resubmit", "--yes")[1]
+
+
+@pytest.mark.kafka
+def test_a_file_with_a_line_that_is_none_sends_nothing(settings, tmp_path):
+    """Nor does a line for a record that is not there."""
+    reject(settings, Reject("bad_value", "x", 1, encode(GOOD)))
+    file = tmp_path / "mended.jsonl"
+    here = encode({"rejected": "0/0", "value": GOOD}).decode()
+    for other, said in (
+        ("{", "line 2 is no line of `strayline rejects --json`"),
+        (here.replace("0/0", "0/7"), "has no record 0/7"),
+    ):
+        file.write_text(f"{here}\n{other}\n")
+        status, _, error = run(settings, "rejects", "--resubmit", "--from", str(file), "--yes")
+        assert status == 1
+        assert said in error
+    assert read(settings, EVENTS, 2) == []
+
+
+def test_options_of_rejects_that_do_nothing_alone_are_refused():
+    for args in (("--yes",), ("--from", "x"), ("--reason", "bad")):
+        assert strayline({}, "rejects", *args).returncode == 2
+
+
+@pytest.mark.kafka
+def test_the_doctor_says_ok_of_what_is_in_order_and_what_to_do_of_the_rest(settings, tmp_path):
+    """A worker can start beside a warning, not beside a failure."""
+    status, told, _ = run(settings, "doctor")
+    states = {line.split()[1]: line.split()[0] for line in told.splitlines()}
+    assert (status, set(states.values())) == (0, {"ok"}), told
+    assert list(states) == ["settings", "packages", "models", "broker", "kafka", "access", "topics", "clock"]
+    assert "within 5 s of the broker's" in told
+    with KafkaAdminClient(bootstrap_servers=settings.broker) as client:
+        client.delete_topics([REJECTED])
+    nowhere = tmp_path / "a file"
+    nowhere.write_text("")
+    status, told, _ = run(settings, "doctor", XDG_CACHE_HOME=str(nowhere))
+    assert status == 1
+    assert (
+        f"fail  topics    {settings.broker} has no topic {REJECTED}: create what is missing with `strayline topics --partitions 2`"
+        in told
+    )
+    assert "warn  models    compiled models cannot be kept" in told
+
+
+def test_the_doctor_without_a_broker_says_what_it_can(tmp_path: Path):
+    """And how to start one."""
+    told = strayline({"STRAYLINE_BROKER": "localhost:1"}, "doctor")
+    assert told.returncode == 1
+    assert "ok    packages" in told.stdout
+    assert told.stdout.splitlines()[-1].startswith(
+        "fail  broker    no Kafka at localhost:1 (Connection refused): start one"
+    )
+
+
+@pytest.mark.kafka
+def test_copies_that_differ_are_told_with_what_they_need(settings):
+    """One broker cannot hold two."""
+    status, told, _ = run(settings, "topics", "--replication", "2")
+    assert status == 1
+    assert f"{EVENTS} has replication=1, should be 2: add brokers first, there are 1" in told
