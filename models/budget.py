@@ -1,8 +1,8 @@
 """One number, the alerts a day that analysts can read, becomes the score from which an alert opens.
 
 An alert covers an episode of an agent, so what is counted is the largest score of each episode, in half-bit steps with
-forward decay. Ordinary life is full of lone oddities: an episode of fewer than three strange events counts two thirds of its score, and so
-opens only from 1.5 times the threshold (`stream.severity.opens`). The threshold is the lowest step that episodes have reached no more than that often a day. Days without
+forward decay. Not every episode at the threshold becomes an alert
+(`stream.severity.opens`), so alerts stay within the budget: on the simulated fleets three to four a day of five. The threshold is the lowest step that episodes have reached no more than that often a day. Days without
 events count as at most one each. During the first day, one day is assumed to have passed: a new installation may spend
 one day's budget on its first hours, not more.
 
@@ -17,8 +17,6 @@ from models.compiled import inline
 from models.state import ALL_BUDGET, SCORE_BINS, START
 from models.table import Array
 
-ENOUGH = 3  # strange events, of half the threshold of their own, that make an alert at the threshold
-LONE = 1.5  # fewer must be so many times as strange
 LOWEST = 10  # half bits: with less than 5 bits an event is no evidence (`models.loop.KEEP`), whatever the budget
 STEP = 2.0  # steps a bit
 

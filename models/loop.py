@@ -233,7 +233,7 @@ def _events(
         _learn_session(a, b, e, h, call)
         _learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:
-            _count_episode(a, h, s, score, out.threshold[e], alerts_per_day)
+            _count_episode(a, h, score, out.threshold[e], alerts_per_day)
         if h.clock > before:
             first = a.fleet[0].days < h.now
             a.fleet[0].days += min(1.0, (h.clock - before) / DAY) * h.now
@@ -281,8 +281,7 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
         a.agents[ag].seen = 0
         a.agents[ag].first = a.agents[ag].w = clock_s
         a.agents[ag].pool = a.agents[ag].breach = a.agents[ag].calls = a.agents[ag].night = 0
-        a.agents[ag].peak = a.agents[ag].counted = -1
-        a.agents[ag].strong = 0
+        a.agents[ag].peak = -1
         a.agents[ag].kept = a.agents[ag].begin = a.agents[ag].night_at = -1e18
         a.cohorts[co].agents += 1
         a.fleet[0].warming += 1
@@ -480,7 +479,7 @@ def _add_breach(a: st.Arrays, w: Room, h: Here) -> float:
     left = float(a.agents[h.ag].breach) * 2.0 ** (-h.gap / BREACH_HALF_LIFE) * BREACH_KEEP
     paid = float(w.group[BREACH])
     w.group[BREACH] += min(left, paid)
-    return left + paid
+    return float(left + paid)
 
 
 @inline
@@ -644,21 +643,14 @@ def _learn_levels(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, s: float, ou
 
 
 @inline
-def _count_episode(a: st.Arrays, h: Here, own: float, score: float, threshold: float, alerts_per_day: float) -> None:
-    """Tell the budget of an episode that begins, or comes closer to an alert. The rule is `budget.opens`."""
+def _count_episode(a: st.Arrays, h: Here, score: float, threshold: float, alerts_per_day: float) -> None:
+    """Tell the budget of an episode that begins, or rises."""
     agent = a.agents[h.ag]
     gap = LOUD_GAP if agent.peak >= threshold else EPISODE_GAP
     if h.clock >= agent.kept + gap or h.clock >= agent.begin + EPISODE_LONGEST:
         a.agents[h.ag].begin = h.clock
-        a.agents[h.ag].peak = a.agents[h.ag].counted = -1
-        a.agents[h.ag].strong = 0
+        a.agents[h.ag].peak = -1
     a.agents[h.ag].kept = h.clock
-    if own >= threshold / 2:
-        a.agents[h.ag].strong += 1
-    a.agents[h.ag].peak = max(a.agents[h.ag].peak, score)
-    reached = float(a.agents[h.ag].peak)
-    if a.agents[h.ag].strong < budget.ENOUGH:
-        reached /= budget.LONE
-    if reached > a.agents[h.ag].counted:
-        budget.count(a.fleet, a.fleet_body[0], a.agents[h.ag].counted, reached, h.now, alerts_per_day)
-        a.agents[h.ag].counted = reached
+    if score > agent.peak:
+        budget.count(a.fleet, a.fleet_body[0], agent.peak, score, h.now, alerts_per_day)
+        a.agents[h.ag].peak = score

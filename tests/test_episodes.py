@@ -16,7 +16,7 @@ from stream.alert import SEVERITIES, Alert
 from stream.codec import encode, encode_lines
 from stream.engine import Engine
 from stream.episode import Episode
-from stream.episodes import LOUD_GAP
+from models.loop import LOUD_GAP
 from stream.settings import load
 from stream.severity import ENOUGH, LONE
 from stream.simulate import lines
