@@ -185,7 +185,7 @@ def _events(
         w.group[:] = 0.0
         w.winner[:] = -1
 
-        tool_before = a.sessions[h.se].tool
+        tool_before = _step_before(a, b, e, w, h)
         owner = event.owner_of(a, b, e)
         q = event.facts_of(b, e, w.facts, tool_before, owner)
         q, policy = event.facts_of_recipients(a, b, e, w.facts, q, w.entity, own, h.fade, w.detail)
@@ -230,7 +230,7 @@ def _events(
             _learn_facts(a, b, e, w, q, h, weight)
             _learn_tails(a, w, h)
             _learn_parties(a, b, e, h, owner)
-        _learn_session(a, b, e, h, call)
+        _learn_session(a, b, e, h, call, s)
         _learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:
             _count_episode(a, h, score, out.threshold[e], alerts_per_day)
@@ -299,13 +299,23 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
     session = mix(w.entity[2], session)
     se, begins = claim(a.sessions, a.sessions_dirty, a.tally[SESSIONS], session)
     if begins:
-        a.sessions[se].tool = 0
+        a.sessions[se].tool = a.sessions[se].ordinary = 0
         a.sessions[se].top = -1
         a.sessions[se].records = 0
     a.sessions[se].w = clock_s
     begins = begins and learned and clock_s - a.agents[ag].night_at >= hours.APART
     age = min(st.AGES - 1, int(math.log2(seen)))
     return Here(agent, cohort_key, session, ag, co, se, clock_s, now, 1.0 / now, gap, age, begins, learned), warming
+
+
+@inline
+def _step_before(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> Key:
+    """The tool from which this event's comes: the last one, or, where that was strange and the agent knows the way from there, the last ordinary one."""
+    last, ordinary = a.sessions[h.se].tool, a.sessions[h.se].ordinary
+    if last == ordinary:
+        return last
+    known = mix(mix(facts.place(signals.TRANSITION, ordinary), w.entity[2]), b.tool.hash[e] + np.uint64(7))
+    return ordinary if find(a.facts, known) >= 0 else last
 
 
 @inline
@@ -583,10 +593,12 @@ def _learn_tails(a: st.Arrays, w: Room, h: Here) -> None:
 
 
 @inline
-def _learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key) -> None:
+def _learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key, s: float) -> None:
     """Remember what the session did."""
     session = a.sessions[h.se]
     a.sessions[h.se].tool = b.tool.hash[e]
+    if s < KEEP:
+        a.sessions[h.se].ordinary = b.tool.hash[e]
     if b.rung[e] > session.top:
         a.sessions[h.se].top = b.rung[e]
         a.sessions[h.se].records = 0
