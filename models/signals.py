@@ -46,7 +46,7 @@ FACTS = (
 TAILS = (
     Signal("clearance", "policy", "flow", 1.0),
     Signal("bytes", "volume", "amount", 0.4),
-    Signal("records", "volume", "many", 0.4),
+    Signal("records", "volume", "amount", 0.4),
     Signal("session_calls", "rate", "count", 0.4),
     Signal("call_rate", "rate", "count", 0.7, 4.0),
     Signal("bytes_sum", "volume", "drift", 0.7, 4.0),
