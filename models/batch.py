@@ -72,8 +72,8 @@ SESSION = (
 )  # rung of the highest class handled before, records at it, recipients outside
 HOURS = SESSION + 3  # bits of the start of this session, the agent's starts near it and in all
 FORECAST = HOURS + 3  # a series: amount or mean of amounts, forecast, lowest and highest so far, whether a mean
-REPEATED = FORECAST + 5  # times that the agent lately reached the same, which of the event's recipients that is
-DETAIL = REPEATED + 2
+SAME = FORECAST + 5  # times that the agent lately reached the same, which of the event's recipients that is
+DETAIL = SAME + 2
 
 
 class Scores(NamedTuple):

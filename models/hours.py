@@ -1,16 +1,17 @@
 """When an agent works: how unusual is the half hour at which a session begins, and how many such sessions a night has.
 
 A profile holds the starts of sessions by half hour, of weekdays and weekends, with forward decay; of an agent and of its cohort. The
-share of starts near a half hour is smoothed round the clock with weights .1 .3 .6 1 .6 .3 .1, and the other half of the week counts
-15 %. With c and T the agent's smoothed count there and its mean over the day, and the same of its cohort,
+starts near a half hour are smoothed round the clock with weights .1 .3 .6 1 .6 .3 .1, and the other half of the week counts
+15 %. With c and T the agent's smoothed count there and what it would be were its week flat, and the same of its cohort,
 
-    p_cohort = (c_c + 0.3) / (T_c + 0.3),  p = (c + 3·p_cohort) / (T + 3),  h = −log2 p
+    p_cohort = (c_c + 1) / (T_c + 1),  p = (c + p_cohort / 2) / (T + 1/2),  h = −log2 p
 
-is 0 at a usual time and 6 where 1 % as much is usual. One late session is ordinary life; several in one night are not. So they add
-up: `S ← S · 2^(−Δt/6 h) + max(0, h − 2)`, whose tail (`models.tails`) is what pays. An odd start teaches less, max(0.2, 2^(2 − h)), or the
+is 0 at a usual time and 6 where 1 % as much is usual. The week is one: an agent that works on weekdays has hardly begun a session on a
+Sunday, at whatever hour. Half a start of the cohort's is worth about eight sessions of the agent's: a cohort may sit in several time zones, so its own past weighs more. One late session is ordinary life; several in one night are not. So they add
+up: `S ← S · 2^(−Δt/6 h) + max(0, h − 1)`, whose tail (`models.tails`) is what pays. An odd start teaches less, max(0.2, 2^(2 − h)), or the
 first of a night would excuse the others.
 
-What it misses: a single session at night, mostly: harmless ones are as odd; an agent that works round the clock; the first days.
+What it misses: a single session at night, mostly: harmless ones are as odd; messages without sessions, whose half hours are their sessions, give much noise; an agent that works round the clock; the first days.
 """
 
 from __future__ import annotations

@@ -5,9 +5,12 @@ the session (`hours`), their tails → bits (`tails`); a series → its forecast
 agent's pool → the score, the alert threshold (`budget`), and then learning with doubt. Nothing here allocates per event, and the
 result does not depend on where batches are cut: when a table must grow, the loop returns at that event and is called again.
 
-The pool is a leaky sum per agent, `P ← P · 2^(−Δt/30 min) · 0.85 + max(0, s − 3)`, and the score is max(s, min(P, 4·s)): an event may
+The pool is a leaky sum per agent, `P ← P · 2^(−Δt/30 min) · 0.8 + max(0, s − 3)`, and the score is max(s, min(P, 4·s)): an event may
 draw on it only in proportion to evidence of its own, so the harmless event after an incident stays harmless. What a series says
 does not go into it: its errors follow on each other, and what they repeat is no new evidence.
+
+Breaches add up over days: what data goes where (`flow`, `clearance`) pays up to double where the agent's breaches of the days before,
+`B ← B · 2^(−Δt/3 d) · 0.99 + paid`, were as much. One is an oddity; a slow drip comes back.
 
 Doubt: with τ the running 95 % quantile of the fleet's scores, an event teaches facts and usual surprises with weight 1 up to
 τ and max(0.05, (τ/score)²) above, so what looks hostile teaches little. Amounts learn with their updates clipped. What a person has called malicious (`verdict`) teaches nothing.
@@ -48,6 +51,7 @@ BREACH_HALF_LIFE, BREACH_KEEP = 3 * 86400.0, 0.99
 BREACH = int(signals.GROUP_OF[signals.FLOW])  # the group of what data goes where, clearance included
 DOUBT_LEAST, DOUBT_QUANTILE, DOUBT_RATE, DOUBT_FLOOR = 0.05, 0.95, 0.02, 3.0
 RATE_MEMORY = 600.0  # seconds
+FEW_REPEATS = 8.0  # the same so often within ten minutes is no flood
 RATE_OFFSET = 4.0  # calls: two within ten minutes where one is usual are no burst
 SESSION_GAP = 1800.0  # seconds: a session where the event names none
 CLAIM = 13.0  # bits: one in 8,192 is the most that a single fact can claim, whatever its counts say
@@ -414,13 +418,13 @@ def _score_repeats(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
         before = a.calls[i].n * math.exp(-(h.clock - a.calls[i].w) / RATE_MEMORY) if i >= 0 else 0.0
         if before > most:
             most = before
-            w.detail[col.REPEATED + 1] = j - low
+            w.detail[col.SAME + 1] = j - low
         if h.learned:
             i, _ = claim(a.calls, a.calls_dirty, a.tally[CALLS], edge)
             a.calls[i].n = before + 1.0
             a.calls[i].w = h.clock
-    w.detail[col.REPEATED] = most
-    w.tail[signals.REPEATS] = math.log1p(most)
+    w.detail[col.SAME] = most
+    w.tail[signals.REPEATS] = max(0.0, math.log((most + 1.0) / FEW_REPEATS))
 
 
 @inline
@@ -464,7 +468,7 @@ def _score_tails(a: st.Arrays, w: Room, h: Here) -> None:
     for k in range(signals.N_TAILS):
         x = w.tail[k]
         w.bins[k] = -1
-        if x < 0 and k in (signals.BYTES, signals.RECORDS, signals.OFF_HOURS):
+        if x < 0 and k in (signals.BYTES, signals.RECORDS, signals.OFF_HOURS, signals.REPEATS):
             continue  # only what could have had a value counts as having had none
         w.bins[k] = tails.bin_of(x) if x > 0 else 0
         if x <= 0 or fleet[st.ALL_TAILS + k] <= 0:
@@ -578,7 +582,7 @@ def _learn_tails(a: st.Arrays, w: Room, h: Here) -> None:
             continue
         one = h.now
         if k == signals.REPEATS:
-            one /= math.exp(w.tail[k])
+            one /= max(1.0, w.detail[col.SAME])  # a flood is one observation, however long
         fleet[st.ALL_TAILS + k] += one
         peers[st.PEER_TAILS + k] += one
         own[st.OWN_TAILS + k] += one

@@ -94,7 +94,7 @@ def benign(a: st.Arrays, j: Judged) -> None:
     if ag < 0:
         return
     a.agents_dirty[ag] = 1
-    a.agents[ag].pool = 0.0  # what had been gathered against it
+    a.agents[ag].pool = a.agents[ag].breach = 0.0  # what had been gathered against it
     for t in range(len(j.tail)):
         if j.tail[t] == OFF_HOURS:
             a.agents[ag].night = 0.0

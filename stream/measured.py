@@ -11,7 +11,7 @@ from models.batch import (
     BITS,
     FORECAST,
     HOURS,
-    REPEATED,
+    SAME,
 )
 from models.loop import RATE_OFFSET
 from models.signals import (
@@ -107,9 +107,9 @@ def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
 
 def _repeats(kept: Kept, d: list[float], bits: float) -> Evidence:
     """The same again and again: one recipient, or one resource by one tool."""
-    event, times = kept.event, round(d[REPEATED]) + 1
+    event, times = kept.event, round(d[SAME]) + 1
     if event.recipients:
-        place = min(int(d[REPEATED + 1]), len(event.recipients) - 1)
+        place = min(int(d[SAME + 1]), len(event.recipients) - 1)
         same = f"sent to {event.recipients[place].id}"
     else:
         same = f"touched {event.resource or 'the same'} with {event.tool or event.action}"

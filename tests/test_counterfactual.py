@@ -142,7 +142,9 @@ def test_a_claim_that_one_signal_raised_it_holds_by_the_numbers(bits, events, le
         named = [i for i in items if counterfactual._had(i, Did("e", "read")) in said]
         silent = {counterfactual.CONDITION.get(i.name, i.name) for i in named}
         assert 1 <= len(silent) <= 2
-        winners = {SIGNALS[INDEX[i.name]].group: i for i in sorted(items, key=counterfactual.pays)}  # of equals the last
+        winners = {
+            SIGNALS[INDEX[i.name]].group: i for i in sorted(items, key=counterfactual.pays)
+        }  # of equals the last
         assert (
             sum(
                 counterfactual.pays(i)

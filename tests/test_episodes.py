@@ -10,13 +10,12 @@ import msgspec
 import pytest
 
 from models.batch import NOTABLE
-from models.loop import EPISODE_LONGEST
+from models.loop import EPISODE_LONGEST, LOUD_GAP
 from stream import episodes
 from stream.alert import SEVERITIES, Alert
 from stream.codec import encode, encode_lines
 from stream.engine import Engine
 from stream.episode import Episode
-from models.loop import LOUD_GAP
 from stream.settings import load
 from stream.severity import ENOUGH, LONE
 from stream.simulate import lines
