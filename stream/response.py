@@ -39,7 +39,7 @@ def next_step(
     released = next((e for e in evidence if e.name == "new_version"), None)
     if released is not None and not serious:
         version = plain(str(released.baseline["version"]), MOST)
-        return f"Ask {owner} whether the change came with version {version}; if it did and was not meant to, go back to the version before; if it did not, find out what else drove the agent."
+        return f"Ask {owner} whether the change came with version {version}; if it did and nobody meant it, go back to the version before; if it did not, find out what else drove the agent."
     if about.kind == "recipient":
         return f"Ask {who} whether {to} should have {what}; if not, stop the agent's sending and recall what was sent."
     if event.denied:
