@@ -32,6 +32,7 @@ class Batch(NamedTuple):
     event: Array
     agent: Text
     cohort: Array
+    version: Array  # of the agent's code
     principal: Text
     home: Array  # the principal's domain
     session: Array
@@ -73,7 +74,8 @@ SESSION = (
 HOURS = SESSION + 3  # bits of the start of this session, the agent's starts near it and in all
 FORECAST = HOURS + 3  # a series: amount or mean of amounts, forecast, lowest and highest so far, whether a mean
 SAME = FORECAST + 5  # times that the agent lately reached the same, which of the event's recipients that is
-DETAIL = SAME + 2
+VERSION_AGE = SAME + 2  # seconds since the agent began the version that the event names, -1 where that is not known
+DETAIL = VERSION_AGE + 1
 
 
 class Scores(NamedTuple):

@@ -223,7 +223,9 @@ def _events(
         out.marks[e] = mark
         if not learned:
             continue
+        _learn_version(a, b, e, h)
         if s >= KEEP or mark & col.NOTABLE:
+            w.detail[col.VERSION_AGE] = _version_age(a, b, e, h)
             _keep(a, e, w, tool_before, out)
         a.recent[at_recent].key = ticket
         a.recent_dirty[at_recent] = 1
@@ -287,6 +289,7 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
         a.agents[ag].pool = a.agents[ag].breach = a.agents[ag].calls = a.agents[ag].night = 0
         a.agents[ag].peak = -1
         a.agents[ag].kept = a.agents[ag].begin = a.agents[ag].night_at = -1e18
+        a.agents[ag].version = a.agents[ag].left = 0
         a.cohorts[co].agents += 1
         a.fleet[0].warming += 1
     gap = clock_s - a.agents[ag].w
@@ -494,6 +497,26 @@ def _add_breach(a: st.Arrays, w: Room, h: Here) -> float:
     paid = float(w.group[BREACH])
     w.group[BREACH] += min(left, paid)
     return float(left + paid)
+
+
+@inline
+def _learn_version(a: st.Arrays, b: Batch, e: int, h: Here) -> None:
+    """Remember a version that is neither the agent's present one nor the one before: where two run side by side, or one is taken
+    back, neither begins anew with each event."""
+    agent, version = a.agents[h.ag], b.version[e]
+    if version == agent.version or version == np.uint64(0):
+        return
+    if version != agent.left:
+        a.agents[h.ag].left = agent.version
+        a.agents[h.ag].version = version
+        a.agents[h.ag].since = h.clock
+
+
+@inline
+def _version_age(a: st.Arrays, b: Batch, e: int, h: Here) -> float:
+    """Seconds since the agent began the version that the event names; -1 where it began it unseen, or has left it, or none is named."""
+    agent = a.agents[h.ag]
+    return float(h.clock - agent.since) if agent.left != 0 and b.version[e] == agent.version else -1.0
 
 
 @inline

@@ -119,6 +119,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
     "approval": lambda e: f"{e.observed}",
     "read_before": lambda e: f"{e.observed}",
+    "new_version": lambda e: f"{e.observed}",
     "cohort_shift": lambda e: f"{e.observed}",
     "rollout": lambda e: f"{e.observed}",
 }  # fmt: skip

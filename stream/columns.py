@@ -36,6 +36,7 @@ class Gathered(NamedTuple):
     event: Names
     agent: Names
     cohort: Names
+    version: Names
     principal: Names
     session: Names
     tool: Names
@@ -58,7 +59,7 @@ class Gathered(NamedTuple):
 def gather(events: Sequence[AccessEvent]) -> Gathered:
     """Take events, at least one, apart."""
     (
-        event_id, time, agent_id, action, agent_type, _, principal, session_id, tool, resource, classification,
+        event_id, time, agent_id, action, agent_type, agent_version, principal, session_id, tool, resource, classification,
         scopes_of, moved, records, recipients_of, _, outcome, _,
     ) = zip(*map(astuple, events), strict=True)  # fmt: skip  # in the order of the struct's fields
     scope_at, scopes = _flat(scopes_of)
@@ -68,6 +69,7 @@ def gather(events: Sequence[AccessEvent]) -> Gathered:
         _names(event_id),
         _names(agent_id),
         _names(agent_type),
+        _names(agent_version),
         _names(principal),
         _names(session_id),
         _names(tool if all(tool) else [t or a for t, a in zip(tool, action, strict=True)]),
@@ -121,6 +123,7 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         _text(g.event).hash,
         _text(g.agent),
         _text(g.cohort).hash,
+        _text(g.version).hash,
         principal,
         _domains(principal, Text(principal.hash, principal.low, principal.low, principal.buffer)).hash,
         _text(g.session).hash,

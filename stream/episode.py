@@ -142,7 +142,8 @@ def over_threshold(x: Episode) -> float:
 
 
 def _certainty(x: Episode) -> int:
-    return certainty(over_threshold(x), x.strong, excused=x.warming or (x.harm < SERIOUS and (x.shift or x.rollout)))
+    changed = x.shift or x.rollout or any(e.name == "new_version" for e in x.lead)
+    return certainty(over_threshold(x), x.strong, excused=x.warming or (x.harm < SERIOUS and changed))
 
 
 def level(x: Episode) -> int:
@@ -205,5 +206,5 @@ def alert(x: Episode, time: float) -> Alert:
         HARMS[x.harm],
         x.strong,
         x.version and x.version[:MOST_TEXT],
-        next_step(x.agent_type, about, x.did, evidence, exposure),
+        next_step(x.agent_type, about, x.did, evidence, exposure, serious=x.harm >= SERIOUS),
     )

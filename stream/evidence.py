@@ -10,6 +10,7 @@ from models.batch import (
     FACT_WIDTH,
     PAID,
     SESSION,
+    VERSION_AGE,
 )
 from models.memory import NAMED_FACTS, TEXTS, TOP
 from models.signals import (
@@ -38,8 +39,9 @@ from stream.alert import Evidence
 from stream.counterfactual import next_bits
 from stream.kept import MOST_TEXT, Kept, below
 from stream.measured import measured
-from stream.words import expected_values, number
+from stream.words import expected_values, lasting, number, plain
 
+NEW_VERSION = 2 * 86400.0  # seconds: so long an agent may behave differently because its release is new
 _USUAL_OF = {
     RESOURCE: BRANCH,
     FLOW: RECIPIENT,
@@ -191,4 +193,8 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
                 1,
             )
         )
+    if event.agent_version and 0 <= d[VERSION_AGE] < NEW_VERSION:
+        said = f"it has run version {plain(event.agent_version, 32)} for {lasting(d[VERSION_AGE])}"
+        numbers = {"version": event.agent_version[:MOST_TEXT], "seconds": round(d[VERSION_AGE])}
+        out.append(Evidence("new_version", "scope", said, "-", 0.0, [event.event_id], 1, numbers))
     return out

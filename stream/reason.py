@@ -65,9 +65,9 @@ def did(event: Did) -> str:
     return out + (", and was denied" if event.denied else "")
 
 
-OF_THE_EVENT = ("approval", "read_before")  # of the strangest event alone
+OF_THE_EVENT = ("approval", "read_before", "new_version")  # of the strangest event alone
 OF_THE_COHORT = ("cohort_shift", "rollout")
-CONTEXT = ("clearance", "approval", "read_before", *OF_THE_COHORT)  # said whatever else is
+CONTEXT = ("clearance", *OF_THE_EVENT, *OF_THE_COHORT)  # said whatever else is
 # Said less well by the one than by the others.
 COVERED = {
     "bytes": ("bytes_sum",),

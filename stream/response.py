@@ -16,7 +16,13 @@ MOST = 48  # characters of a name
 
 
 def next_step(
-    agent_type: str | None, about: Evidence, event: Did, evidence: Sequence[Evidence], exposure: Exposure
+    agent_type: str | None,
+    about: Evidence,
+    event: Did,
+    evidence: Sequence[Evidence],
+    exposure: Exposure,
+    *,
+    serious: bool,
 ) -> str:
     """What to do first."""
     rolled = rolled_out(about, evidence)
@@ -30,6 +36,10 @@ def next_step(
     if exposure.people_below_clearance:
         n = exposure.people_below_clearance
         return f"Withdraw it from {'the one' if n == 1 else f'the {n:,}'} without the clearance and find out who has opened it; ask {who} whether it was meant for them."
+    released = next((e for e in evidence if e.name == "new_version"), None)
+    if released is not None and not serious:
+        version = plain(str(released.baseline["version"]), MOST)
+        return f"Ask {owner} whether the change came with version {version}; if it did and nobody meant it, go back to the version before; if it did not, find out what else drove the agent."
     if about.kind == "recipient":
         return f"Ask {who} whether {to} should have {what}; if not, stop the agent's sending and recall what was sent."
     if event.denied:

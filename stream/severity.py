@@ -3,7 +3,7 @@
 *Harm* is about data, not about bits: whose eyes it reached (outside, or without the clearance), how sensitive it is, how much, and
 how many people stand behind the recipients. Only what was itself unusual counts: an agent that mails confidential quotes to customers
 all day does no harm by one more. *Certainty* is about bits: how far over the threshold, how many strange events; less
-for an agent that is new, or where its whole cohort does the same.
+for an agent that is new, or runs a new version, or where its whole cohort does the same.
 
 A severity says what an analyst does: critical: is woken; high: within the hour; medium: the same day; low: when there is time.
 The two scales in one table follow NIST SP 800-30 r1 (impact × likelihood, table I-2).
@@ -53,7 +53,7 @@ def harm(kept: Kept, found: Sequence[Evidence], rungs: int) -> int:
 
 
 def certainty(over: float, events: int, *, excused: bool) -> int:
-    """How sure it is: `over` times the threshold, so many strange events; `excused` if the agent is new or its peers do the same."""
+    """How sure it is: `over` times the threshold, so many strange events; `excused` if the agent or its version is new, or its peers do the same."""
     level = (
         STRONG if over >= 2 or (over >= 1.5 and events >= ENOUGH) else FAIR if over >= 1.5 or events >= ENOUGH else WEAK
     )

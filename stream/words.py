@@ -37,6 +37,19 @@ def size(x: float) -> str:
     return f"{x:.0f} bytes"
 
 
+def lasting(seconds: float) -> str:
+    """How long, for reading, in whole units of which there are at least two.
+
+    >>> lasting(20.0), lasting(60.0), lasting(7000.0), lasting(11_000.0), lasting(172_800.0)
+    ('less than a minute', '1 minute', '116 minutes', '3 hours', '2 days')
+    """
+    if seconds < 60:
+        return "less than a minute"
+    unit, length = next((u for u in (("day", 86400), ("hour", 3600)) if seconds >= 2 * u[1]), ("minute", 60))
+    n = int(seconds // length)
+    return f"{n:,} {unit}{'' if n == 1 else 's'}"
+
+
 def plain(text: str, most: int = 80) -> str:
     """A name from outside made safe to print: no control characters, no line breaks, bounded length."""
     out = text if text.isprintable() else "".join(c if c.isprintable() else "\ufffd" for c in text)

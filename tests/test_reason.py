@@ -214,7 +214,7 @@ def test_no_name_at_all_breaks_the_words(name, denied):
         )
         for about in evidence:
             line = title(name, about, event, evidence, Exposure(events=events))
-            step = next_step(name, about, event, evidence, Exposure(events=events))
+            step = next_step(name, about, event, evidence, Exposure(events=events), serious=False)
             assert (text + line + step).isprintable()
             assert len(line) <= MOST_TITLE
         assert len(text) <= MOST_REASON

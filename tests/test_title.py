@@ -24,7 +24,7 @@ def test_every_signal_has_a_title_and_a_next_step_of_its_own(signal):
     line = title("bot", about, EVENT, [about], Exposure())
     assert line.startswith("bot ")
     assert "strays" not in line
-    assert next_step("copilot", about, EVENT, [about], Exposure()).endswith(".")
+    assert next_step("copilot", about, EVENT, [about], Exposure(), serious=False).endswith(".")
 
 
 def test_the_title_is_about_the_strongest_evidence_of_the_foremost_kind():
@@ -46,7 +46,7 @@ def test_broken_clearance_is_counted_in_people():
     assert (
         title("bot", about, event, [about], shown) == "bot shows restricted data to 2,000 people without the clearance"
     )
-    assert next_step("copilot", about, event, [about], shown).startswith(
+    assert next_step("copilot", about, event, [about], shown, serious=False).startswith(
         "Withdraw it from the 2,000 without the clearance"
     )
 
