@@ -263,9 +263,14 @@ def _full(tally: Array, limits: Array, n_facts: int) -> int:
 def _ticket(b: Batch, e: int) -> Key:
     """Number of an event by its id and content: by the id alone, an agent could hide behind one of its own."""
     ticket = mix(mix(b.agent.hash[e], b.event[e]), mix(b.resource.hash[e], b.tool.hash[e]))
-    ticket = mix(ticket, np.uint64(np.int64(b.time[e] * 1000.0)))
+    ticket = mix(mix(ticket, b.action[e]), mix(b.outcome[e], b.classification.hash[e]))
+    ticket = mix(mix(ticket, b.principal.hash[e]), np.uint64(np.int64(b.time[e] * 1000.0)))
+    for x in (b.bytes[e], b.records[e]):
+        ticket = mix(ticket, np.uint64(0 if math.isnan(x) else 1 + np.int64(min(x, 1e18))))
+    for j in range(b.scope_at[e], b.scope_at[e + 1]):
+        ticket = mix(ticket, b.scope.hash[j])
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
-        ticket = mix(ticket, b.recipient.hash[j])
+        ticket = mix(mix(ticket, b.recipient.hash[j]), mix(b.domain.hash[j], np.uint64(b.clearance[j] + 1)))
     return ticket
 
 
@@ -414,6 +419,8 @@ def _score_repeats(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     """How often the agent has lately reached the same: a recipient, or without one a resource by a tool; count it."""
     most = 0.0
     low, high = b.recipient_at[e], b.recipient_at[e + 1]
+    if low == high and b.resource.hash[e] == 0:
+        return  # it does not say what it reached
     for j in range(low, max(high, low + 1)):
         same = b.recipient.hash[j] if low < high else mix(b.tool.hash[e], b.resource.hash[e])
         edge = mix(mix(np.uint64(733), w.entity[2]), same)

@@ -127,5 +127,5 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
 
 def clause(e: Evidence) -> str:
     """One item of evidence in words."""
-    again = ", and this adds up with the days before" if e.baseline.get("again_bits", 0.0) >= 1 else ""
+    again = ", which adds up with what it sent before" if e.baseline.get("again_bits", 0.0) >= 1 else ""
     return _CLAUSES[e.name](e) + again

@@ -118,6 +118,7 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
     classification = _text(g.classification)
     outcome = _text(g.outcome).hash
     recipient = _text(g.recipient)
+    kind = _text(g.kind).hash
     return Batch(
         g.time,
         _text(g.event).hash,
@@ -125,7 +126,7 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         _text(g.cohort).hash,
         _text(g.version).hash,
         principal,
-        _domains(principal, Text(principal.hash, principal.low, principal.low, principal.buffer)).hash,
+        _domains(principal, Text(principal.hash, principal.low, principal.low, principal.buffer), principal.hash).hash,
         _text(g.session).hash,
         _text(g.tool),
         _text(g.action).hash,
@@ -145,8 +146,8 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         _text(g.scope),
         g.recipient_at,
         recipient,
-        _domains(recipient, _text(g.domain)),
-        _text(g.kind).hash,
+        _domains(recipient, _text(g.domain), kind),
+        kind,
         _rungs(_text(g.clearance).hash, ladder),
         g.size,
     )
@@ -311,9 +312,29 @@ def _host(buffer: Array, low: int, high: int) -> tuple[int, int]:
     return begin, stop
 
 
+@inline
+def _domain(buffer: Array, low: int, high: int, address: bool) -> tuple[int, int]:
+    """First and last byte of an id's domain. Of several addresses in one id none is believed, and of a path nothing."""
+    at = 0
+    for j in range(low, high):
+        c = buffer[j]
+        if c == 44 or c == 59 or c <= 32:  # , ;
+            return (low, high) if address else (0, 0)
+        if c == 47:  # /
+            if j > low and buffer[j - 1] == 58 and j + 1 < high and buffer[j + 1] == 47:
+                return _host(buffer, j + 2, high)
+            return (at, j) if at > 0 else (low, high) if address else (0, 0)
+        if c == 64:  # @
+            at = j + 1
+    return (at, high) if at > 0 else (low, high) if address else (0, 0)
+
+
 @njit
-def _domains(parties: Text, given_domains: Text) -> Text:
-    """The domain of each party: as given, else what follows the last @ of its id, else the host of its URL; in lower case."""
+def _domains(parties: Text, given_domains: Text, kind: Array) -> Text:
+    """The domain of each party: as given, else what follows the last @ of its id, else the host of its URL; in lower case.
+
+    An email or URL that has none is its own domain: what cannot be read is nowhere inside.
+    """
     low, high, buffer = parties.low, parties.high, parties.buffer
     given_low, given_high, given = given_domains.low, given_domains.high, given_domains.buffer
     n = len(low)
@@ -329,12 +350,7 @@ def _domains(parties: Text, given_domains: Text) -> Text:
             source = given
             a, b = given_low[i], given_high[i]
         else:
-            for j in range(low[i], high[i]):
-                if buffer[j] == 64:
-                    a, b = j + 1, high[i]
-                elif buffer[j] == 58 and j + 2 < high[i] and buffer[j + 1] == 47 and buffer[j + 2] == 47:
-                    a, b = _host(buffer, j + 3, high[i])
-                    break
+            a, b = _domain(buffer, low[i], high[i], kind[i] == _EMAIL or kind[i] == _URL)
         begin[i] = at
         for j in range(a, b):
             c = source[j]
@@ -346,4 +362,4 @@ def _domains(parties: Text, given_domains: Text) -> Text:
     return Text(out, begin, end, folded)
 
 
-_DENIED = np.uint64(name_hash("denied"))
+_DENIED, _EMAIL, _URL = (np.uint64(name_hash(name)) for name in ("denied", "email", "url"))

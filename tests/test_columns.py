@@ -333,6 +333,22 @@ def test_the_domain_of_a_party_is_where_its_data_goes(party, domain):
     assert b.domain.hash[0] == (name_hash(domain) if domain else NONE)
 
 
+@pytest.mark.parametrize(
+    ("party", "domain"),
+    {
+        "eve@evil.example,ana@corp.example": "eve@evil.example,ana@corp.example",
+        "evil.example/drop?to=@corp.example": "evil.example/drop?to=@corp.example",
+        "https:/evil.example/@corp.example": "https:/evil.example/@corp.example",
+        "eve.evil.example": "eve.evil.example",
+        "ana@corp.example": "corp.example",
+    }.items(),
+)
+def test_an_address_without_a_readable_domain_is_its_own(party, domain):
+    """Nowhere inside, whatever stands in it."""
+    for kind in ("email", "url"):
+        assert words(to(party, type=kind).domain) == [domain]
+
+
 @pytest.mark.parametrize("party", DOMAINS)
 def test_a_domain_that_is_given_wins(party):
     """In lower case; an empty one is none."""
