@@ -63,6 +63,16 @@ def learn(rows: Array, i: int, x: float, first_variance: float) -> None:
 
 
 @inline
+def pool(rows: Array, c: int, a: int) -> None:
+    """Add to row c what row a has seen: one mean and variance of both."""
+    n = rows[c].n + rows[a].n
+    share, d = rows[a].n / n, rows[a].m - rows[c].m
+    rows[c].v = rows[c].v * (1.0 - share) + rows[a].v * share + d * d * share * (1.0 - share)
+    rows[c].m += d * share
+    rows[c].n = min(n, MEMORY)
+
+
+@inline
 def row(rows: Array, dirty: Array, tally: Array, key: Key, clock: float) -> tuple[int, bool]:
     """Slot of a row, made empty if it is new. An empty row says the same as none."""
     i, fresh = claim(rows, dirty, tally, key)

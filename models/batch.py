@@ -87,6 +87,7 @@ class Scores(NamedTuple):
     threshold: Array  # (n,) from which an alert opens
     marks: Array  # (n,)
     clock: Array  # (n,) the stream's
+    cohort: Array  # (n,) key of the cohort it was scored in; 0 for that of all agents without a type
     row: Array  # (n,) row of this event in the next three, or -1 where it is not evidence
     rows: Array  # (1,) how many
     detail: Array  # (n, DETAIL)
@@ -111,6 +112,7 @@ def blank(n: int, *, window: bool) -> Scores:
         np.zeros(n),
         np.zeros(n, np.uint8),
         np.zeros(n),
+        np.zeros(n, np.uint64),
         np.full(n, -1),
         np.zeros(1, np.int64),
         np.empty((n, DETAIL), np.float32),

@@ -80,7 +80,16 @@ def owner_of(a: st.Arrays, b: Batch, e: int) -> int:
 
 @inline
 def facts_of_recipients(
-    a: st.Arrays, b: Batch, e: int, f: Facts, q: int, entity: Array, own: Array, fade: float, detail: Array
+    a: st.Arrays,
+    b: Batch,
+    e: int,
+    f: Facts,
+    q: int,
+    entity: Array,
+    peered: bool,
+    own: Array,
+    fade: float,
+    detail: Array,
 ) -> tuple[int, float]:
     """Put down who receives; the number of facts, and the policy value: 2 + 2·rungs + 2·log2(recipients below clearance), or 0."""
     below = short = 0
@@ -91,7 +100,7 @@ def facts_of_recipients(
         if b.domain.hash[j] != 0:
             q = say(f, q, signals.DOMAIN, 0, b.domain.hash[j], j, 0.0)
         detail[SESSION + 2] += 1 - inside
-        close = parties.closeness(a, entity, b.agent.hash[e], b.cohort[e] != 0, b.recipient.hash[j], b.domain.hash[j])
+        close = parties.closeness(a, entity, b.agent.hash[e], peered, b.recipient.hash[j], b.domain.hash[j])
         q = say(f, q, signals.CLOSENESS, inside, close, j, close)
         q = say(f, q, signals.FLOW, 0, flow(rung, inside, b.kind[j]), j, inside)
         if 0 <= b.clearance[j] < rung:

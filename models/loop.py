@@ -27,6 +27,7 @@ from models import (
     amounts,
     budget,
     clock,
+    cohort,
     event,
     facts,
     hours,
@@ -66,14 +67,15 @@ HOUR_SECONDS, DAY = 3600.0, 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
 NAMED = np.isin(np.arange(signals.N_FACTS), memory.NAMED_FACTS)
 TABLE = {name: i for i, name in enumerate(st.TABLES)}
-FACTS, AMOUNTS, TAILS, AGENTS, COHORTS, SESSIONS, CALLS, OWNERS, CONTACTS, PROFILES, NAMES, LEVELS, RHYTHMS = (
-    TABLE[name] for name in ("facts", "amounts", "tails", "agents", "cohorts", "sessions", "calls", "owners", "contacts", "profiles", "names", "levels", "rhythms")
+FACTS, AMOUNTS, TAILS, AGENTS, SESSIONS, CALLS, OWNERS, CONTACTS, PROFILES, NAMES, LEVELS, RHYTHMS = (
+    TABLE[name] for name in ("facts", "amounts", "tails", "agents", "sessions", "calls", "owners", "contacts", "profiles", "names", "levels", "rhythms")
 )  # fmt: skip
 GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
 _ROOM = {"facts": (2, 6), "amounts": (8, 0), "tails": (18, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "calls": (2, 1)}  # fmt: skip
 ROOM = np.array([_ROOM.get(st.TABLES[i], (1, 0))[0] for i in st.GROWING])
 ROOM_FACT = np.array([_ROOM.get(st.TABLES[i], (1, 0))[1] for i in st.GROWING])
+ROOM_COHORT = np.array([cohort.ROOM.get(st.TABLES[i], 0) for i in st.GROWING])  # where its agent may change its cohort
 RATE = signals.N_AMOUNTS - 1  # the amount that is of all tools: calls within ten minutes
 
 
@@ -99,6 +101,7 @@ class Here(NamedTuple):
 
     agent: Key
     cohort: Key  # the key of the cohort
+    peered: bool  # it is one of agents that do the same, by their type or by what they do
     session: Key
     ag: int  # slots of the three
     co: int
@@ -157,13 +160,14 @@ def _events(
     n = len(b.time)
     w.entity[0] = parties.fleet_entity()
     for e in range(start, n):
-        full = _full(a.tally, a.limits, event.most(b, e))
+        met = find(a.agents, b.agent.hash[e])
+        seeks = b.cohort[e] == 0 and met >= 0 and cohort.due(a.agents[met].seen + 1)
+        full = _full(a.tally, a.limits, event.most(b, e), seeks)
         if full >= 0:
             return e, full
         f = a.fleet[0]
         before = f.clock if f.events > 0 else b.time[e]
         w.saved[0] = f
-        met = find(a.agents, b.agent.hash[e])
         known = met >= 0 and a.agents[met].seen >= clock.KNOWN
         mark = clock.advance(a.fleet, b.time[e], b.agent.hash[e], a.tally[AGENTS, 0], known)
         age_of_state = (f.clock - f.begin) / st.HALF_LIFE
@@ -182,6 +186,7 @@ def _events(
         h, warming = _who(a, b, e, w, f.clock, 2.0**age_of_state, learned)
         mark |= warming
         out.clock[e] = h.clock
+        out.cohort[e] = h.cohort if h.peered else np.uint64(0)
         w.judged[0] = False
         w.detail[:] = 0
         w.detail[col.SESSION] = a.sessions[h.se].top
@@ -192,7 +197,7 @@ def _events(
         tool_before = _step_before(a, b, e, w, h)
         owner = event.owner_of(a, b, e)
         q = event.facts_of(b, e, w.facts, tool_before, owner)
-        q, policy = event.facts_of_recipients(a, b, e, w.facts, q, w.entity, own, h.fade, w.detail)
+        q, policy = event.facts_of_recipients(a, b, e, w.facts, q, w.entity, h.peered, own, h.fade, w.detail)
         _score_facts(a, b, e, w, q, h)
         w.tail[:] = -1.0
         w.tail[signals.CLEARANCE] = policy
@@ -246,15 +251,17 @@ def _events(
             if first and a.fleet[0].days >= h.now:  # else the first day's threshold stays until there is an episode
                 budget.count(a.fleet, a.fleet_body[0], 0.0, 0.0, h.now, alerts_per_day)
         a.fleet[0].events += 1
+        if seeks:
+            cohort.seek(a, h.agent, h.clock, h.fade)
     return n, FINISHED
 
 
 @inline
-def _full(tally: Array, limits: Array, n_facts: int) -> int:
+def _full(tally: Array, limits: Array, n_facts: int, seeks: bool) -> int:
     """The first table that has no room for one more event, or -1."""
     for i in range(len(GROWING_TABLES)):
         k = GROWING_TABLES[i]
-        if tally[k, 0] + ROOM[i] + ROOM_FACT[i] * n_facts > limits[k]:
+        if tally[k, 0] + ROOM[i] + ROOM_FACT[i] * n_facts + (ROOM_COHORT[i] if seeks else 0) > limits[k]:
             return int(k)
     return -1
 
@@ -278,14 +285,6 @@ def _ticket(b: Batch, e: int) -> Key:
 def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, learned: bool) -> tuple[Here, int]:
     """Find, or begin, the rows of the event's cohort, agent and session; and whether the agent is warming."""
     agent = b.agent.hash[e]
-    cohort_key = parties.cohort_entity(b.cohort[e])
-    w.entity[1] = cohort_key
-    w.entity[2] = parties.agent_entity(agent)
-    co, fresh = claim(a.cohorts, a.cohorts_dirty, a.tally[COHORTS], cohort_key)
-    if fresh:
-        a.cohorts_body[co, :] = 0
-        a.cohorts[co].agents = 0
-    a.cohorts[co].w = clock_s
     ag, fresh = claim(a.agents, a.agents_dirty, a.tally[AGENTS], agent)
     if fresh:
         a.agents_body[ag, :] = 0
@@ -295,8 +294,15 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
         a.agents[ag].peak = -1
         a.agents[ag].kept = a.agents[ag].begin = a.agents[ag].night_at = -1e18
         a.agents[ag].version = a.agents[ag].left = 0
-        a.cohorts[co].agents += 1
+        a.agents[ag].leader = 0
         a.fleet[0].warming += 1
+    cohort_key = parties.cohort_of(a, b.cohort[e], ag)
+    peered = b.cohort[e] != 0 or a.agents[ag].leader != 0
+    co = parties.cohort_row(a, cohort_key, clock_s)
+    if fresh:
+        a.cohorts[co].agents += 1
+    w.entity[1] = cohort_key
+    w.entity[2] = parties.agent_entity(agent)
     gap = clock_s - a.agents[ag].w
     if learned:
         a.agents[ag].w = clock_s
@@ -317,7 +323,9 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
     a.sessions[se].w = clock_s
     begins = begins and learned and clock_s - a.agents[ag].night_at >= hours.APART
     age = min(st.AGES - 1, int(math.log2(seen)))
-    return Here(agent, cohort_key, session, ag, co, se, clock_s, now, 1.0 / now, gap, age, begins, learned), warming
+    return Here(
+        agent, cohort_key, peered, session, ag, co, se, clock_s, now, 1.0 / now, gap, age, begins, learned
+    ), warming
 
 
 @inline

@@ -13,11 +13,12 @@ import numpy as np
 from models.compiled import inline
 from models.facts import count, place
 from models.signals import DOMAIN, RECIPIENT
-from models.state import RING, Arrays
+from models.state import RING, TABLES, Arrays
 from models.table import Array, Key, claim, find, mix
 
 HOME = 40  # attribute under which the fleet counts the domains of its principals
 HOME_SHARE = 0.2
+COHORTS = TABLES.index("cohorts")
 
 
 @inline
@@ -99,8 +100,26 @@ def fleet_entity() -> Key:
 
 @inline
 def cohort_entity(cohort: Key) -> Key:
-    """Key of a cohort; agents without a type share one."""
+    """Key of a cohort; agents without a type share one, unless a better one is found (`cohort_of`)."""
     return np.uint64(cohort) * np.uint64(2) + np.uint64(2)
+
+
+@inline
+def cohort_of(a: Arrays, cohort: Key, ag: int) -> Key:
+    """Key of the cohort of the agent in slot `ag`: its type's, else that of the agents that do the same, if it has been found (`models.cohort`)."""
+    leader = a.agents[ag].leader if cohort == np.uint64(0) and ag >= 0 else np.uint64(0)
+    return mix(np.uint64(4), leader) if leader != np.uint64(0) else cohort_entity(cohort)
+
+
+@inline
+def cohort_row(a: Arrays, key: Key, clock: float) -> int:
+    """Slot of a cohort's row, begun if it is new."""
+    co, fresh = claim(a.cohorts, a.cohorts_dirty, a.tally[COHORTS], key)
+    if fresh:
+        a.cohorts_body[co, :] = 0
+        a.cohorts[co].agents = 0
+    a.cohorts[co].w = clock
+    return co
 
 
 @inline

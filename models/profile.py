@@ -138,6 +138,6 @@ def _round(x: float) -> float:
     return float(f"{max(0.0, x):.2g}")
 
 
-def cohort_key(cohort: Key) -> int:
-    """Key of a cohort in the tables."""
-    return int(parties.cohort_entity(np.uint64(cohort)))
+def agent_key(agent: Key) -> int:
+    """Key of an agent in the tables that cohorts are in as well."""
+    return int(_entity(agent))

@@ -167,7 +167,7 @@ def _room(a: st.Arrays, j: Judged) -> Any:
     age = (a.fleet[0].clock - a.fleet[0].begin) / st.HALF_LIFE
     entity = np.zeros(facts.LEVELS, np.uint64)
     entity[0] = parties.fleet_entity()
-    entity[1] = parties.cohort_entity(j.cohort)
+    entity[1] = parties.cohort_of(a, j.cohort, find(a.agents, j.agent))
     entity[2] = parties.agent_entity(j.agent)
     keys = np.zeros((1, facts.LEVELS, 2), np.uint64)
     slots = np.zeros((1, facts.LEVELS, 2), np.int64)

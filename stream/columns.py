@@ -318,7 +318,7 @@ def _domain(buffer: Array, low: int, high: int, address: bool) -> tuple[int, int
     at = 0
     for j in range(low, high):
         c = buffer[j]
-        if c == 44 or c == 59 or c <= 32:  # , ;
+        if c in (44, 59) or c <= 32:  # , ;
             return (low, high) if address else (0, 0)
         if c == 47:  # /
             if j > low and buffer[j - 1] == 58 and j + 1 < high and buffer[j + 1] == 47:

@@ -172,7 +172,7 @@ class Engine:
                 float(out.threshold[e]),
                 notable=bool(out.marks[e] & NOTABLE),
                 warming=bool(out.marks[e] & WARMING),
-                shift=self._shift(int(b.cohort[e]), clock),
+                shift=self._shift(int(out.cohort[e]), clock),
             )
             scored.alerts += alerts
             scored.alert_positions += [scored.positions[e]] * len(alerts)
@@ -257,7 +257,7 @@ class Engine:
                 clock = float(out.clock[at])
                 levels.head[i]["shifted"] = clock
                 levels.dirty[i] = 1
-                whose = "cohort" if entity == profile.cohort_key(int(b.cohort[at])) else "agent"
+                whose = "agent" if entity == profile.agent_key(b.agent.hash[at]) else "cohort"
                 turns.append(Turn(at, entity, clock, whose))
         return turns
 
@@ -265,7 +265,7 @@ class Engine:
         """The whole cohort's level changed in these days: then one agent's change is a rollout's."""
         if cohort == 0 or not self._shifts:
             return None
-        at = self._shifts.get(profile.cohort_key(cohort), -np.inf)
+        at = self._shifts.get(cohort, -np.inf)
         if clock - at > SHIFT_DAYS * 86400:
             return None
         said = f"the daily amounts of its whole cohort changed by {rfc3339(at)[:10]}"

@@ -127,7 +127,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     observed = observed[:MOST_TEXT]
     expected = _EXPECTED.get(k) or expected_values(_usual(kept, _USUAL_OF.get(k, k)))
     numbers: dict[str, float] = {"own": round(row[0], 2), "of": round(row[1]), "distinct": round(row[4], 1)}
-    if event.agent_type is not None:
+    # A cohort that was found does not know all that its agents did before: what they have not done is not said.
+    if event.agent_type is not None or (kept.peered and row[2] - min(1.0, row[0]) >= 1):
         numbers["peers"] = round(row[2], 2)
     if k == PERMISSION and len(event.scopes or ()) > 1:
         numbers["values"] = len(event.scopes or ())

@@ -35,6 +35,7 @@ class Kept(msgspec.Struct):
     root: str
     branch: str
     denied: bool
+    peered: bool  # it was scored in a cohort: of its type, or of agents found to do the same
     window: list[float]  # sums of the last hour, where a River detector paid for them
     window_bits: float
     detail: bytes  # a row of `models.batch`: float32
@@ -81,6 +82,7 @@ def keep(event: AccessEvent, e: int, b: Batch, s: Scores, window_bits: float) ->
         _slice(b.resource, e, int(b.root_high[e])),
         _slice(b.resource, e, int(b.branch_high[e])),
         bool(b.denied[e]),
+        bool(s.cohort[e] != 0),
         s.window[e].tolist() if window_bits > 0 else [],
         window_bits,
         s.detail[row].tobytes() if row >= 0 else bytes(4 * DETAIL),

@@ -74,7 +74,7 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
     observed = round(max(0.0, back(x)), 1)
     tool = (event.tool or event.action)[:MOST_TEXT]
     numbers: dict[str, Any] = {"tool": tool, "typical": typical, "high": high} | next_bits(k, d)
-    if event.agent_type is not None:
+    if kept.peered:
         numbers["peers"] = peers_typical
     return Evidence(
         signal.name,

@@ -180,8 +180,12 @@ def test_an_event_counts_once_however_many_recipients_it_has():
 
 
 def test_nothing_is_said_of_peers_where_an_agent_has_none(alerts):
-    """An agent without a type is compared with the fleet, and a sentence about peers would be made up."""
-    alone = [encode({k: v for k, v in json.loads(line).items() if k != "agent_type"}) for line in HISTORY]
+    """An agent without a type that does what no other does is compared with the fleet, and a sentence about peers would be made up."""
+    alone = []
+    for line in HISTORY:
+        e = json.loads(line)
+        del e["agent_type"]
+        alone.append(encode(e | {"tool": e["agent_id"], "resource": f"{e['agent_id']}/x"}))
     event = hostile(0, "x", agent_type=None)
     found = [a for a in scored([*alone, encode(event)]).alerts if a.agent_id == "bot-1"]
     assert "peers" not in found[-1].reason
