@@ -67,6 +67,9 @@ class Episode(msgspec.Struct):
     said: int = 0  # events when it was last said
     said_severity: int = -1
     said_kinds: list[str] = []
+    said_at: float = 0.0  # stream's clock
+    said_recipients: int = 0  # that it had reached when it was last said
+    said_reached: int = 0  # recipients and resources
     settled: int = -1  # recipients when a person called it benign
 
 
@@ -163,6 +166,8 @@ def alert(x: Episode, time: float) -> Alert:
     kinds = kinds_of(x)
     x.revision += 1
     x.settled = -1
+    x.said_recipients = len(x.counted_recipients)
+    x.said_reached = len(x.counted_recipients) + len(x.counted_resources)
     x.said, x.said_severity, x.said_kinds = x.events, rung, kinds
     evidence = _told(x)
     about = subject(x.did, evidence, ["policy", "recipient", *kinds] if x.harm >= SERIOUS else kinds)

@@ -4,8 +4,8 @@ Every event with evidence of its own worth keeping (5 bits) belongs to its agent
 one, or after a day; once it has reached the alert threshold it goes on until half a day's quiet, since what an agent does later on
 the same day is the same story. At the threshold an episode is an alert if it has three strange events, did serious harm, or is half as
 strange again (`stream.severity`); a rollout that is known already is not said again (`stream.rollout`). The alert tells of everything
-in the episode. It is said again when its severity rises, a new kind of evidence appears, its events reach 2, 5, 10, 20, 50, …, and when it
-ends with something unsaid. Nothing is dropped: an event over the threshold that opens no alert of its own is counted as merged.
+in the episode. It is said again when its severity rises, a new kind of evidence appears, its events reach 2, 5, 10, 20, 50, …, when in an episode of
+serious harm a strange event reaches somebody new, a quarter of an hour after the last word, and when it ends with something unsaid. Nothing is dropped: an event over the threshold that opens no alert of its own is counted as merged.
 
 All of it is decided by the events themselves, at event time, so the same events give the same alerts wherever batches are cut.
 """
@@ -25,6 +25,7 @@ from stream.rollout import evidence as rolled_out
 from stream.severity import SERIOUS, opens
 
 MOST_WAITING = 32
+NEWS_GAP = 900.0  # seconds: a fan-out is not said recipient by recipient
 MOST_WAITING_IN_ALL = 20_000  # events over all agents; each may be as large as `Kept.large` allows
 
 
@@ -80,7 +81,8 @@ class Episodes:
             if episode.agent_type is not None:
                 self.rollouts.note(episode.agent_type, agent_id, episode.begun, clock, episode.version)
             opened = episode.revision == 0 and self._opens(episode, clock)
-            if opened or (episode.revision and _worth_saying(episode)):
+            strange = kept.own >= threshold / 2
+            if opened or (episode.revision and _worth_saying(episode, strange=strange, clock=clock)):
                 out.append(self._say(episode, kept.time, clock))
         self.merged += notable and not opened
         return out
@@ -141,6 +143,7 @@ class Episodes:
             x.rollout = not whole(rollout).keys().isdisjoint(begun([strongest]))
             x.evidence["rollout"] = rolled_out(rollout, x.version)
             self.rollouts.tell(rollout)
+        x.said_at = clock
         return alert(x, time)
 
     def settle(self, agent_id: str, alert: str, *, benign: bool) -> None:
@@ -176,9 +179,22 @@ def _explained(x: Episode, rollout: dict[str, list[Began]]) -> bool:
     return sum(groups.values()) < x.threshold
 
 
-def _worth_saying(x: Episode) -> bool:
+def _worth_saying(x: Episode, *, strange: bool, clock: float) -> bool:
+    """Whether there is news; whom or what a strange event reached for the first time is."""
+    reached = len(x.counted_recipients) + len(x.counted_resources)
     if x.settled >= 0:
-        return level(x) > x.said_severity or len(x.counted_recipients) > x.settled
+        return (
+            level(x) > x.said_severity
+            or len(x.counted_recipients) > x.settled
+            or (strange and reached > x.said_reached)
+        )
+    if (
+        strange
+        and x.harm >= SERIOUS
+        and len(x.counted_recipients) > x.said_recipients
+        and clock - x.said_at >= NEWS_GAP
+    ):
+        return True
     n = x.events
     round_number = n in {2, 5} or (n >= 10 and str(n).rstrip("0") in {"1", "2", "5"})
     return round_number or level(x) > x.said_severity or not set(kinds_of(x)) <= set(x.said_kinds)

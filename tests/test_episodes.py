@@ -19,7 +19,7 @@ from stream.episode import Episode
 from stream.settings import load
 from stream.severity import ENOUGH, LONE
 from stream.simulate import lines
-from tests.telling import HISTORY, HOME, hostile, rendered, scored, seconds
+from tests.telling import HISTORY, HOME, episode, hostile, rendered, scored, seconds
 
 # One alert, several revisions
 
@@ -41,6 +41,16 @@ def test_a_revision_adds_to_the_one_before(alerts):
             assert (alert.exposure.people or 0) >= (old.exposure.people or 0)
         before[alert.alert_id] = alert
     assert len(before) < len(alerts)
+
+
+def test_a_second_leak_of_the_same_day_is_said_at_once():
+    """Though its agent's alert is critical already, and its events are between two round numbers."""
+    first = [hostile(0, "x") | {"event_id": f"e{i}", "time": hostile(i, "x")["time"]} for i in range(6)]
+    second = hostile(12, "y") | {"time": first[-1]["time"] + 5 * 3600}
+    twin = second | {"recipients": first[0]["recipients"]}
+    told, quiet = (episode([*first, e]) for e in (second, twin))
+    assert told[-1].last_event_time > quiet[-1].last_event_time
+    assert told[-1].severity == "critical"
 
 
 def test_ids_follow_from_the_events(fleet, alerts):
