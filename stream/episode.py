@@ -9,8 +9,9 @@ import msgspec
 
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
+from stream.codec import Recipient
 from stream.evidence import evidence
-from stream.kept import MOST_TEXT, Kept, below, did, outside
+from stream.kept import MOST_TEXT, Kept, below, did, outside, uncleared
 from stream.reason import OF_THE_EVENT, reason
 from stream.response import next_step
 from stream.rollout import begun
@@ -50,7 +51,8 @@ class Episode(msgspec.Struct):
     resources: list[str] = []
     recipients: list[str] = []
     counted_resources: list[int] = []
-    counted_recipients: list[int] = []
+    reached: dict[int, int] = {}  # digest of a recipient → people behind it
+    reached_below: dict[int, int] = {}  # of these, who once got what they are not cleared for
     records: float | None = None
     bytes: float | None = None
     people: int = 0
@@ -88,13 +90,13 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     _list(x.sessions, [event.session_id])
     _list(x.classifications, [event.classification])
     _list(x.resources, [event.resource], x.counted_resources)
-    _list(x.recipients, recipients, x.counted_recipients)
+    _list(x.recipients, recipients)
     if event.records is not None:
         x.records = (x.records or 0.0) + event.records
     if event.bytes is not None:
         x.bytes = (x.bytes or 0.0) + event.bytes
-    x.people = min(MOST_PEOPLE, x.people + (done.people or 0))
-    x.people_below = min(MOST_PEOPLE, x.people_below + below(kept))
+    x.people = max(x.people, done.people or 0, _reach(x.reached, event.recipients or ()))
+    x.people_below = max(x.people_below, below(kept), _reach(x.reached_below, uncleared(kept)))
     x.outside |= outside(kept)
     x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
     x.denied |= kept.denied
@@ -129,11 +131,25 @@ def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None
         if len(names) < MOST_NAMES and name[:MOST_TEXT] not in names:
             names.append(name[:MOST_TEXT])
         if counted is not None and len(counted) < MOST_COUNTED:
-            digest = int.from_bytes(
-                hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big"
-            )
+            digest = _digest(name)
             if digest not in counted:
                 counted.append(digest)
+
+
+def _reach(reached: dict[int, int], recipients: Sequence[Recipient]) -> int:
+    """Add recipients to those already reached; how many people stand behind them, each counted once, however often it was reached.
+
+    Beyond so many recipients nobody is added, and the sum is a lower bound.
+    """
+    for r in recipients:
+        digest = _digest(r.id)
+        if digest in reached or len(reached) < MOST_COUNTED:
+            reached[digest] = max(reached.get(digest, 0), r.size or 1)
+    return min(MOST_PEOPLE, sum(reached.values()))
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")
 
 
 def over_threshold(x: Episode) -> float:
@@ -166,7 +182,7 @@ def alert(x: Episode, time: float) -> Alert:
     evidence = _told(x)
     about = subject(x.did, evidence, ["policy", "recipient", *kinds] if x.harm >= SERIOUS else kinds)
     exposure = Exposure(
-        x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.counted_recipients),
+        x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.reached),
         x.people if x.recipients else None, x.people_below if x.recipients else None,
     )  # fmt: skip
     return Alert(

@@ -147,7 +147,7 @@ class Episodes:
         """Heed a verdict on an open alert: one that is benign is not said again unless it gets worse, or reaches somebody new."""
         episode = self.open.get(agent_id)
         if episode is not None and episode.revision and alert_id(agent_id, episode.first_event_id) == alert:
-            episode.settled = len(episode.counted_recipients) if benign else -1
+            episode.settled = len(episode.reached) if benign else -1
             self.changed.add(agent_id)
 
     def restore(self, agent_id: str, episode: Episode | None) -> None:
@@ -178,7 +178,7 @@ def _explained(x: Episode, rollout: dict[str, list[Began]]) -> bool:
 
 def _worth_saying(x: Episode) -> bool:
     if x.settled >= 0:
-        return level(x) > x.said_severity or len(x.counted_recipients) > x.settled
+        return level(x) > x.said_severity or len(x.reached) > x.settled
     n = x.events
     round_number = n in {2, 5} or (n >= 10 and str(n).rstrip("0") in {"1", "2", "5"})
     return round_number or level(x) > x.said_severity or not set(kinds_of(x)) <= set(x.said_kinds)

@@ -44,7 +44,9 @@ def test_another_observation_is_another_reason(alerts):
 def test_the_strongest_evidence_is_told(alerts):
     """The sentence explains the score: the signal with most bits stands in it, or a better name for the same."""
     for alert in alerts:
-        names = {e.name for e in alert.evidence if e.bits >= alert.evidence[0].bits}  # many claim the most that may be claimed
+        names = {
+            e.name for e in alert.evidence if e.bits >= alert.evidence[0].bits
+        }  # many claim the most that may be claimed
         while not names.issuperset(better := {n for name in names for n in reason.COVERED.get(name, ())}):
             names |= better
         # Of one tool any amount says it; in a bare list of names the same observation of the lead does.
