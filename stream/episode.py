@@ -38,12 +38,12 @@ class Episode(msgspec.Struct):
     strong: int = 0  # of these, with at least half the threshold's bits of their own
     score: float = 0.0
     threshold: float = 0.0
-    best: float = -1.0
+    best: tuple[int, float] = (-1, 0.0)  # harm, as far as it is serious, and bits of the event that it is about
     warming: bool = False
     parts: list[float] = []
     waiting: list[Kept] = []  # not yet turned into evidence
-    evidence: dict[str, Evidence] = {}  # of all events but the strangest
-    lead: list[Evidence] = []  # of the strangest
+    evidence: dict[str, Evidence] = {}  # of all events but the one that it is about
+    lead: list[Evidence] = []  # of that one: the most harmful where harm is serious, else the strangest
     did: Did = Did("", "")
     principals: list[str] = []
     sessions: list[str] = []
@@ -64,7 +64,7 @@ class Episode(msgspec.Struct):
     shift: bool = False
     rollout: bool = False
     begun: list[str] = []  # what it began to do, see `stream.rollout`
-    version: str | None = None  # of the agent's code, as its strangest event says
+    version: str | None = None  # of the agent's code, as the event that it is about says
     revision: int = 0
     said: int = 0  # events when it was last said
     said_severity: int = -1
@@ -78,10 +78,12 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.last_event_time = max(x.last_event_time, kept.time)
     x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
     found, done, event = evidence(ladder, kept), did(kept), kept.event
-    x.harm = max(x.harm, harm(kept, found, len(ladder)))
+    did_harm = harm(kept, found, len(ladder))
+    x.harm = max(x.harm, did_harm)
     x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
-    if kept.own > x.best:
-        x.best = kept.own
+    rank = (did_harm if did_harm >= SERIOUS else 0, kept.own)
+    if rank > x.best:
+        x.best = rank
         found, x.lead, x.did = x.lead, found, done
         x.version = event.agent_version
     _merge(x.evidence, found)
@@ -105,7 +107,7 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
 def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
     """Add an event's evidence to that of others: of each signal the strongest observation, and the event that showed it first."""
     for item in found:
-        if item.name in OF_THE_EVENT:  # what is said beside the strangest event is about that event
+        if item.name in OF_THE_EVENT:  # what is said beside the event that it is about is of that event
             continue
         have = into.get(item.name, item)
         if have is not item:
@@ -116,7 +118,7 @@ def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
 
 
 def _told(x: Episode) -> list[Evidence]:
-    """The strangest event's evidence and the strongest of the others', strongest first. Only the former names that event."""
+    """The evidence of the event that it is about and the strongest of the others', strongest first. Only the former names that event."""
     lead = {x.did.event_id}
     others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[: MOST_EVIDENCE - len(x.lead)]
     others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
@@ -180,7 +182,7 @@ def alert(x: Episode, time: float) -> Alert:
     x.settled = -1
     x.said, x.said_severity, x.said_kinds = x.events, rung, kinds
     evidence = _told(x)
-    about = subject(x.did, evidence, ["policy", "recipient", *kinds] if x.harm >= SERIOUS else kinds)
+    about = subject(x.did, evidence, kinds, serious=x.harm >= SERIOUS)
     exposure = Exposure(
         x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.reached),
         x.people if x.recipients else None, x.people_below if x.recipients else None,

@@ -1,4 +1,4 @@
-"""The words: what the agent did in its strangest event and why that is strange, then what else its episode shows.
+"""The words: what the agent did in the event that its alert is about and why that is strange, then what else its episode shows.
 
 Each sentence is said from the alert's evidence and nothing else; what is said of an event is said from evidence of that event.
 """
@@ -33,7 +33,7 @@ STRONG = 6.0  # bits from which another event's evidence is said
 
 
 def did(event: Did) -> str:
-    """What the strangest event did, for whom and when, as a clause without its subject."""
+    """What an event did, for whom and when, as a clause without its subject."""
     base, past = _VERBS.get(event.action, (f"do “{plain(event.action, 24)}” on", f"did “{plain(event.action, 24)}” on"))
     verb = f"tried to {base}" if event.denied else past
     data = f"{plain(event.classification, 32)} data" if event.classification else ""
@@ -65,7 +65,7 @@ def did(event: Did) -> str:
     return out + (", and was denied" if event.denied else "")
 
 
-OF_THE_EVENT = ("approval", "read_before")  # of the strangest event alone
+OF_THE_EVENT = ("approval", "read_before")  # of the event that the alert is about alone
 OF_THE_COHORT = ("cohort_shift", "rollout")
 CONTEXT = ("clearance", "approval", "read_before", *OF_THE_COHORT)  # said whatever else is
 # Said less well by the one than by the others.

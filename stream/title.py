@@ -74,15 +74,18 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
 }
 
 
-def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str]) -> Evidence:
-    """What the alert is about: the strongest evidence of the first of these kinds that has any, rather of the strangest event."""
+def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, serious: bool = False) -> Evidence:
+    """What the alert is about: the strongest evidence of the first of these kinds that has any, rather of `event`.
+
+    Where harm is serious, it is `event` that did it, by whom it reached: nothing of another event comes before its own.
+    """
     known = [e for e in evidence if e.name in _TITLES] or list(evidence)
     own = [e for e in known if event.event_id in e.event_ids]
-    for kind in kinds:
-        for some in (own, known):
-            for e in some:
-                if e.kind == kind and e.name not in {"resource", "closeness"}:
-                    return e
+    ways = ([(k, own) for k in ("policy", "recipient", *kinds)] if serious else []) + [(k, some) for k in kinds for some in (own, known)]
+    for kind, some in ways:
+        for e in some:
+            if e.kind == kind and e.name not in {"resource", "closeness"}:
+                return e
     return (own or known)[0]
 
 
