@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stream.alert import Evidence
-from stream.words import number, plain, size
+from stream.words import number, people, plain, size
 
 
 def _seen(e: Evidence, done: str, does: str, what: str, counted: str) -> str:
@@ -75,6 +75,27 @@ def _amount(e: Evidence) -> str:
     return f"{say(x)}{word} in one call of {tool} {_usual(e, say)}"
 
 
+def uncleared(e: Evidence) -> str:
+    """Who lacks the clearance: the largest audience by its name, and how many more."""
+    b = e.baseline
+    if not b.get("recipient"):
+        return "those without the clearance"
+    more = f" and {int(b['more']):,} more" if b.get("more") else ""
+    return (
+        plain(str(b["recipient"]), 48)
+        + more
+        + (f" ({people(int(b['people']))})" if b.get("people", 1) > b.get("more", 0) + 1 else "")
+    )
+
+
+def _clearance(e: Evidence) -> str:
+    """What was shown to whom, by names where the evidence has them."""
+    if not e.baseline.get("recipient"):
+        return str(e.observed)
+    what = f"{plain(str(e.baseline['resource']))} to " if e.baseline.get("resource") else ""
+    return f"{e.observed} ({what}{uncleared(e)})"
+
+
 def in_unit(e: Evidence) -> Callable[[float], str]:
     return size if e.baseline.get("unit") == "bytes" else number
 
@@ -109,7 +130,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "closeness": _SENT,
     "flow": _fact("sent", "sends", "deliveries"),
     "owner": _fact("touched", "touches", "accesses", "a resource that {}"),
-    "clearance": lambda e: f"{e.observed}",
+    "clearance": _clearance,
     "bytes": _amount, "records": _amount, "bytes_sum": _amount, "records_sum": _amount,
     "session_calls": _calls, "session_calls_sum": _calls,
     "off_hours": lambda e: f"it began {e.observed}, when it hardly works ({e.expected})" + (f"; the {e.count} sessions of this night add up" if e.count > 1 else ""),

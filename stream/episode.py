@@ -223,5 +223,5 @@ def alert(x: Episode, time: float) -> Alert:
         HARMS[x.harm],
         x.strong,
         x.version and x.version[:MOST_TEXT],
-        next_step(x.agent_type, about, x.did, evidence, exposure),
+        next_step(x.agent_type, about, x.did, evidence, serious=x.harm >= SERIOUS),
     )

@@ -53,7 +53,7 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
             bits,
             [event.event_id],
             1,
-            next_bits(k, d),
+            _whom(kept) | next_bits(k, d),
         )
     if k - N_FACTS == OFF_HOURS:
         return _off_hours(kept, d, bits)
@@ -144,6 +144,14 @@ def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:
     expected = f"{what}hardly ever below {number(low)} or above {number(high)}"
     signal = SIGNALS[RHYTHM]
     return Evidence(signal.name, signal.kind, observed, expected, bits, [event.event_id], 1, numbers)
+
+
+def _whom(kept: Kept) -> dict[str, Any]:
+    """Who lacks the clearance, the largest audience by its name, and for what."""
+    low = {r.id: r for r in uncleared(kept)}
+    first = max(low.values(), key=lambda r: r.size or 1)  # of equals the first
+    numbers: dict[str, Any] = {"recipient": first.id[:MOST_TEXT], "more": len(low) - 1, "people": below(kept)}
+    return numbers | ({"resource": kept.event.resource[:MOST_TEXT]} if kept.event.resource else {})
 
 
 def _below(kept: Kept) -> str:

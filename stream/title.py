@@ -81,7 +81,9 @@ def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, s
     """
     known = [e for e in evidence if e.name in _TITLES] or list(evidence)
     own = [e for e in known if event.event_id in e.event_ids]
-    ways = ([(k, own) for k in ("policy", "recipient", *kinds)] if serious else []) + [(k, some) for k in kinds for some in (own, known)]
+    ways = ([(k, own) for k in ("policy", "recipient", *kinds)] if serious else []) + [
+        (k, some) for k in kinds for some in (own, known)
+    ]
     for kind, some in ways:
         for e in some:
             if e.kind == kind and e.name not in {"resource", "closeness"}:

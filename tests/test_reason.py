@@ -216,7 +216,7 @@ def test_no_name_at_all_breaks_the_words(name, denied):
         )
         for about in evidence:
             line = title(name, about, event, evidence, Exposure(events=events))
-            step = next_step(name, about, event, evidence, Exposure(events=events))
+            step = next_step(name, about, event, evidence)
             assert (text + line + step).isprintable()
             assert len(line) <= MOST_TITLE
         assert len(text) <= MOST_REASON
@@ -258,3 +258,13 @@ def test_what_no_event_told_is_null_and_not_zero():
     nothing = {"records": None, "bytes": None, "recipients": None}
     x = episode([hostile(n, "x", **nothing) for n in range(3)])[-1].exposure
     assert (x.records, x.bytes, x.people, x.people_below_clearance) == (None, None, None, None)
+
+
+def test_broken_clearance_names_who_lacks_it_and_for_what():
+    """The largest audience by its name, and how many more; in the reason, and in what to do."""
+    parties = [{"id": f"p{i}@x.example", "clearance": "public"} for i in range(3)]
+    parties.append({"id": "#forum", "clearance": "public", "size": 2000})
+    alert = episode([hostile(0, "x", recipients=parties)])[0]
+    said = "#forum and 3 more (2,003 people)"
+    assert f"(root/branch/0x to {said})" in alert.reason
+    assert alert.next_step.startswith(f"Withdraw root/branch/0x from {said}, who were not cleared for it")

@@ -114,6 +114,6 @@ def test_an_alert_with_serious_harm_is_about_the_event_that_did_it():
     last = scored(records, STRAYLINE_ALERTS_PER_DAY="1000", STRAYLINE_DOMAINS="corp.example").alerts[-1]
     assert last.impact == "severe"
     assert last.event.event_id == "leak"
-    assert "drop.example" in last.title or "outside" in last.title
+    assert "clearance" not in last.title
     assert "eve@drop.example" in last.next_step
     assert "None of its events" not in last.reason

@@ -24,7 +24,7 @@ def test_every_signal_has_a_title_and_a_next_step_of_its_own(signal):
     line = title("bot", about, EVENT, [about], Exposure())
     assert line.startswith("bot ")
     assert "strays" not in line
-    assert next_step("copilot", about, EVENT, [about], Exposure()).endswith(".")
+    assert next_step("copilot", about, EVENT, [about]).endswith(".")
 
 
 def test_the_title_is_about_the_strongest_evidence_of_the_foremost_kind():
@@ -46,9 +46,38 @@ def test_broken_clearance_is_counted_in_people():
     assert (
         title("bot", about, event, [about], shown) == "bot shows restricted data to 2,000 people without the clearance"
     )
-    assert next_step("copilot", about, event, [about], shown).startswith(
-        "Withdraw it from the 2,000 without the clearance"
+    about.baseline = {"recipient": "#forum", "more": 0, "people": 2000, "resource": "crm/1"}
+    assert next_step("copilot", about, event, [about]).startswith(
+        "Withdraw crm/1 from #forum (2,000 people), who were not cleared for it"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "observed", "baseline", "asked"),
+    [
+        ("recipient", "leif", {}, "leif"),
+        ("domain", "drop.example", {"recipient": "leif"}, "leif"),
+        ("flow", "restricted data to a user", {"recipient": "leif"}, "leif"),
+        ("domain", "drop.example", {}, "someone at drop.example"),
+    ],
+)
+@pytest.mark.parametrize("event_id", ["e", "other"])
+def test_the_next_step_asks_about_whom_the_evidence_blames(name, observed, baseline, asked, event_id):
+    """And not about the first of the list, who may be a usual one."""
+    event = Did("e", "send", resource="crm/1", recipients=["hana", "leif"], principal="ada@corp.example")
+    about = Evidence(name, "recipient", observed, "-", 12.0, [event_id], 1, baseline | {"resource": "crm/2"})
+    if asked != "leif" and event_id == "e":
+        asked = "hana and 1 more"
+    assert next_step("copilot", about, event, [about]).startswith(
+        f"Ask ada@corp.example whether {asked} should have crm/2;"
+    )
+
+
+def test_the_next_step_asks_about_no_recipient_where_there_is_none():
+    about = item("classification", "scope", "restricted")
+    for event in (Did("e", "read", resource="crm/1"), Did("other", "send", recipients=["hana"])):
+        assert "recipient" not in next_step("copilot", about, event, [about], serious=True)
+        assert "hana" not in next_step("copilot", about, event, [about], serious=True)
 
 
 def test_what_was_denied_is_said_to_be():

@@ -149,7 +149,7 @@ RECIPIENT = 9
 
 def test_what_was_judged_benign_is_ordinary_when_it_comes_again():
     """For this agent, the next day, whatever the doubt had held back."""
-    engine, first, alert = past(leak(20))
+    engine, _, alert = past(leak(20))
     say(engine, "benign", alert)
     again = score(engine, [*day(21), leak(21)])
     twin, _, _ = past(leak(20))
