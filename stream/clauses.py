@@ -21,9 +21,9 @@ def _seen(e: Evidence, done: str, does: str, what: str, counted: str) -> str:
         return said
     peers = b["peers"] - min(1.0, own)  # the agent's own use is among its cohort's
     if peers >= 1:
-        n = round(peers)
-        many = "one of its peers" if n == 1 else f"about {number(n)} of its peers"
-        verb = ("does" if n == 1 else "do") if own >= 0.5 else ("has" if n == 1 else "have")
+        one = round(peers) == 1  # a peer that uses it much may count for more than one: no number of peers is known
+        many = "at least one of its peers" if one else "some of its peers"
+        verb = ("does" if one else "do") if own >= 0.5 else ("has" if one else "have")
         return f"{said}, {'as' if own >= 0.5 else 'but'} {f'{verb} {many}' if own >= 0.5 else f'{many} {verb}'}"
     if own >= 0.5:
         return f"{said}, its peers hardly ever"
