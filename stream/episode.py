@@ -212,6 +212,7 @@ def alert(x: Episode, time: float) -> Alert:
             threshold=round(x.threshold, 2),
             strong=x.strong,
             serious=x.harm >= SERIOUS,
+            about=about,
         ),
         evidence,
         exposure,

@@ -95,14 +95,20 @@ def reason(
     threshold: float,
     strong: int,
     serious: bool,
+    about: Evidence | None = None,
 ) -> str:
-    """The sentences that a person reads: what it did, what is usual, what else the episode shows, and what would have been usual."""
+    """The sentences that a person reads: what it did, what is usual, what else the episode shows, and what would have been usual.
+
+    What the title is about (`about`) is told in any case.
+    """
     who = plain(agent_id) + (f" ({plain(agent_type, 48)})" if agent_type else "")
     lead = [e for e in evidence if event.event_id in e.event_ids]
     signals = _signals(lead)[:MOST_CLAUSES]
+    if about in lead and about not in signals and about.name not in CONTEXT:
+        signals = [*signals[: MOST_CLAUSES - 1], about]
     said = [clause(e) for e in signals] + [clause(e) for e in lead if e.name in CONTEXT]
     out = f"{who} {did(event)}" + (f": {'; '.join(said)}." if said else ".")
-    others = _others(evidence, lead, signals)
+    others = _others(evidence, lead, signals, about)
     if others:
         out += f" In the same episode: {'; '.join(clause(e) + _how_often(e) for e in others)}."
     if exposure.events > 1:
@@ -121,7 +127,9 @@ def _signals(items: Sequence[Evidence]) -> list[Evidence]:
     return [e for e in items if e.name not in CONTEXT and not names.intersection(COVERED.get(e.name, ()))]
 
 
-def _others(evidence: Sequence[Evidence], lead: Sequence[Evidence], said: Sequence[Evidence]) -> list[Evidence]:
+def _others(
+    evidence: Sequence[Evidence], lead: Sequence[Evidence], said: Sequence[Evidence], about: Evidence | None
+) -> list[Evidence]:
     """What other events of the episode show: the strongest, as far as it is not said yet, and broken clearance in any case."""
     rest = [e for e in evidence if e not in lead and e.name not in OF_THE_COHORT]
     told = {_told_as(e) for e in said}
@@ -133,6 +141,8 @@ def _others(evidence: Sequence[Evidence], lead: Sequence[Evidence], said: Sequen
         if _told_as(e) not in told and (e.bits >= STRONG or e is evidence[0]):
             told.add(_told_as(e))
             new.append(e)
+    if about in rest and about.name not in CONTEXT:
+        new = [about, *(e for e in new if _told_as(e) != _told_as(about))]
     return new[:MOST_OTHERS] + [e for e in rest if e.name == "clearance"]
 
 
