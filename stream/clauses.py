@@ -7,6 +7,8 @@ from collections.abc import Callable
 from stream.alert import Evidence
 from stream.words import number, people, plain, size
 
+_MEASURED = {"bytes", "records", "session_calls", "call_rate"}
+
 
 def _seen(e: Evidence, done: str, does: str, what: str, counted: str) -> str:
     """Never, hardly ever or seldom, against how many chances, and what its peers do. Counts fade, so they are about right."""
@@ -55,11 +57,15 @@ def _step(e: Evidence) -> str:
     return _seen(e, "gone", "goes", plain(str(e.observed), 160), counted)
 
 
+def ordinary(e: Evidence) -> bool:
+    """Whether an amount is no more than it often is: it pays something, but is nothing to point at."""
+    return e.name in _MEASURED and "high" in e.baseline and float(e.observed) <= e.baseline["high"]
+
+
 def _usual(e: Evidence, say: Callable[[float], str]) -> str:
     b = e.baseline
-    high = (
-        "" if e.name.endswith("_sum") else f", rarely above {say(b['high'])}"
-    )  # of a sum, no single call need be rare
+    bound = not e.name.endswith("_sum") and not ordinary(e)  # of a sum, no single call need be rare
+    high = f", rarely above {say(b['high'])}" if bound else ""
     peers = f", its peers {say(b['peers'])}" if "peers" in b else ""
     return f"(usually {say(b['typical'])}{high}{peers})"
 

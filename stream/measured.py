@@ -80,7 +80,7 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
         signal.name,
         signal.kind,
         observed,
-        f"typically {number(typical)}, rarely above {number(high)}",
+        f"typically {number(typical)}" + (f", rarely above {number(high)}" if observed > high else ""),
         bits,
         [event.event_id],
         1,

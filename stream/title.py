@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream.alert import Did, Evidence, Exposure
-from stream.clauses import in_unit
+from stream.clauses import in_unit, ordinary
 from stream.rollout import begun
 from stream.words import number, people, plain, size
 
@@ -78,8 +78,10 @@ def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, s
     """What the alert is about: the strongest evidence of the first of these kinds that has any, rather of `event`.
 
     Where harm is serious, it is `event` that did it, by whom it reached: nothing of another event comes before its own.
+    An amount below what it is often is chosen last.
     """
     known = [e for e in evidence if e.name in _TITLES] or list(evidence)
+    known = [e for e in known if not ordinary(e)] or known
     own = [e for e in known if event.event_id in e.event_ids]
     ways = ([(k, own) for k in ("policy", "recipient", *kinds)] if serious else []) + [
         (k, some) for k in kinds for some in (own, known)

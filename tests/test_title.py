@@ -6,6 +6,7 @@ import pytest
 
 from models.signals import SIGNALS
 from stream.alert import Did, Evidence, Exposure
+from stream.clauses import clause
 from stream.response import next_step
 from stream.title import subject, title
 
@@ -37,6 +38,18 @@ def test_the_strangest_event_comes_first():
     other = item("branch", "scope", "vault/secrets", 30.0, "other")
     own = item("branch", "scope", "hris/payroll", 12.0)
     assert subject(EVENT, [other, own], ["scope"]) is own
+
+
+def test_an_amount_that_is_often_reached_is_no_headline_and_is_not_set_against_a_bound_above_it():
+    """17 calls where 19 are not rare: it adds to the score, and that is all."""
+    usual = {"tool": "crm.read", "typical": 5.6, "high": 19.0}
+    calls = Evidence("call_rate", "rate", 17.0, "-", 9.0, ["e"], 1, usual)
+    assert clause(calls) == "17 calls within ten minutes (usually 5.6)"
+    assert subject(EVENT, [calls, item("tool", "scope", "drop", 7.0)], ["rate", "scope"]).name == "tool"
+    assert subject(EVENT, [calls], ["rate"]) is calls
+    calls.observed = 20.0
+    assert clause(calls) == "20 calls within ten minutes (usually 5.6, rarely above 19)"
+    assert subject(EVENT, [calls, item("tool", "scope", "drop", 7.0)], ["rate", "scope"]) is calls
 
 
 def test_broken_clearance_is_counted_in_people():
