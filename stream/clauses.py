@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from stream.alert import Evidence
 from stream.words import number, people, plain, size
@@ -92,6 +92,15 @@ def uncleared(e: Evidence) -> str:
         + more
         + (f" ({people(int(b['people']))})" if b.get("people", 1) > b.get("more", 0) + 1 else "")
     )
+
+
+def shown_to(n: int, evidence: Sequence[Evidence]) -> str:
+    """How many lack the clearance, in a word that fits them: an agent is no person."""
+    found = [e.baseline for e in evidence if e.name == "clearance" and e.baseline.get("agents")]
+    if not found:
+        return people(n)
+    word = "agent" if any(b["agents"] == n for b in found) else "recipient"
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
 
 
 def _clearance(e: Evidence) -> str:

@@ -151,6 +151,8 @@ def _whom(kept: Kept) -> dict[str, Any]:
     low = {r.id: r for r in uncleared(kept)}
     first = max(low.values(), key=lambda r: r.size or 1)  # of equals the first
     numbers: dict[str, Any] = {"recipient": first.id[:MOST_TEXT], "more": len(low) - 1, "people": below(kept)}
+    agents = sum(r.type in {"agent", "service"} for r in low.values())
+    numbers |= {"agents": agents} if agents else {}
     return numbers | ({"resource": kept.event.resource[:MOST_TEXT]} if kept.event.resource else {})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stream.alert import Did, Evidence, Exposure
-from stream.clauses import clause
+from stream.clauses import clause, shown_to
 from stream.counterfactual import otherwise
 from stream.kept import MOST_RECIPIENTS
 from stream.words import number, people, plain, size
@@ -112,7 +112,7 @@ def reason(
     if others:
         out += f" In the same episode: {'; '.join(clause(e) + _how_often(e) for e in others)}."
     if exposure.events > 1:
-        out += f" The episode has {exposure.events:,} such events{_moved(exposure)}."
+        out += f" The episode has {exposure.events:,} such events{_moved(exposure, evidence)}."
     usual = next((e for e in signals if e.expected.startswith("usually ") and e.name in _USUALLY), None)
     if usual:
         out += f" It usually {_USUALLY[usual.name]} {usual.expected.removeprefix('usually ')}."
@@ -155,10 +155,12 @@ def _how_often(e: Evidence) -> str:
     return f" [in {e.count:,} events]" if e.count > 1 else ""
 
 
-def _moved(x: Exposure) -> str:
+def _moved(x: Exposure, evidence: Sequence[Evidence]) -> str:
     moved = [f"{number(x.records)} record{'' if x.records == 1 else 's'}"] if x.records is not None else []
     moved += [size(x.bytes)] if x.bytes is not None else []
     out = f" with {' and '.join(moved)} in all" if moved else ""
     return out + (
-        f", shown to {people(x.people_below_clearance)} without the clearance" if x.people_below_clearance else ""
+        f", shown to {shown_to(x.people_below_clearance, evidence)} without the clearance"
+        if x.people_below_clearance
+        else ""
     )

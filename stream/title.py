@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream.alert import Did, Evidence, Exposure
-from stream.clauses import in_unit, ordinary
+from stream.clauses import in_unit, ordinary, shown_to
 from stream.rollout import begun
-from stream.words import number, people, plain, size
+from stream.words import number, plain, size
 
 MOST = 44  # characters of a name
 
@@ -97,8 +97,12 @@ def title(agent_id: str, about: Evidence, event: Did, evidence: Sequence[Evidenc
     """Who, and what is wrong; a rollout is named."""
     own = event.event_id in about.event_ids
     if about.kind == "policy" and exposure.people_below_clearance:
-        data = f"{plain(event.classification, 24)} data" if event.classification and own else "data"
-        said = f"shows {data} to {people(exposure.people_below_clearance)} without the clearance"
+        n = exposure.people_below_clearance
+        alone = (
+            own and about.baseline.get("people", n) == n
+        )  # what others were shown in other events may be of another class
+        data = f"{plain(event.classification, 24)} data" if event.classification and alone else "data"
+        said = f"shows {data} to {shown_to(n, evidence)} without the clearance"
     else:
         said = _TITLES[about.name](about) if about.name in _TITLES else "strays from what is usual for it"
     denied = ", and is denied" if event.denied and own else ""

@@ -93,6 +93,23 @@ def test_the_next_step_asks_about_no_recipient_where_there_is_none():
         assert "hana" not in next_step("copilot", about, event, [about], serious=True)
 
 
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [
+        ({"people": 2, "more": 1}, "restricted data to 2 people"),
+        ({"people": 2, "more": 1, "agents": 2}, "restricted data to 2 agents"),
+        ({"people": 2, "more": 1, "agents": 1}, "restricted data to 2 recipients"),
+        ({"people": 1, "more": 0, "agents": 1}, "data to 2 recipients"),
+    ],
+)
+def test_an_agent_that_lacks_the_clearance_is_no_person(baseline, said):
+    """And what another event showed to others need not be of the same class."""
+    about = Evidence("clearance", "policy", "x", "-", 12.0, ["e"], 1, {"recipient": "r"} | baseline)
+    event = Did("e", "share", classification="restricted", recipients=["r"])
+    shown = Exposure(people_below_clearance=2)
+    assert title("bot", about, event, [about], shown) == f"bot shows {said} without the clearance"
+
+
 def test_what_was_denied_is_said_to_be():
     event = Did("e", "read", resource="vault/secrets/1", denied=True)
     about = item("branch", "scope", "vault/secrets")
