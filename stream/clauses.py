@@ -86,12 +86,8 @@ def uncleared(e: Evidence) -> str:
     b = e.baseline
     if not b.get("recipient"):
         return "those without the clearance"
-    more = f" and {int(b['more']):,} more" if b.get("more") else ""
-    return (
-        plain(str(b["recipient"]), 48)
-        + more
-        + (f" ({people(int(b['people']))})" if b.get("people", 1) > b.get("more", 0) + 1 else "")
-    )
+    more = b.get("more", 0)
+    return plain(str(b["recipient"]), 48) + (f" and {int(more):,} more" if more else "")
 
 
 def shown_to(n: int, evidence: Sequence[Evidence]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from stream.alert import Did, Evidence
 from stream.clauses import uncleared
 from stream.title import rolled_out
-from stream.words import plain
+from stream.words import people, plain
 
 MOST = 48  # characters of a name
 
@@ -39,8 +39,10 @@ def next_step(
     if rolled is not None:
         return f"Ask {owner} whether a change was rolled out in these days; if none was, treat the {int(rolled.baseline['peers']) + 1} agents as one incident."
     if about.name == "clearance":
-        given = "was" if about.baseline.get("people") == 1 else "were"
-        return f"Withdraw {what} from {uncleared(about)}, who {given} not cleared for it, and find out who has opened it; ask {who} whether it was meant for them."
+        n = int(about.baseline.get("people", 0))
+        many = f" ({people(n)})" if n > about.baseline.get("more", 0) + 1 else ""
+        given = "was" if n == 1 else "were"
+        return f"Withdraw {what} from {uncleared(about)}{many}, who {given} not cleared for it, and find out who has opened it; ask {who} whether it was meant for them."
     if to and not (own and event.denied):
         return f"Ask {who} whether {to} should have {what}; if not, stop the agent's sending and recall what was sent."
     if own and event.denied:

@@ -273,6 +273,8 @@ def test_broken_clearance_names_who_lacks_it_and_for_what():
     parties = [{"id": f"p{i}@x.example", "clearance": "public"} for i in range(3)]
     parties.append({"id": "#forum", "clearance": "public", "size": 2000})
     alert = episode([hostile(0, "x", recipients=parties)])[0]
-    said = "#forum and 3 more (2,003 people)"
+    said = "#forum and 3 more"
     assert f"(root/branch/0x to {said})" in alert.reason
-    assert alert.next_step.startswith(f"Withdraw root/branch/0x from {said}, who were not cleared for it")
+    assert alert.next_step.startswith(
+        f"Withdraw root/branch/0x from {said} (2,003 people), who were not cleared for it"
+    )
