@@ -38,7 +38,7 @@ class Episode(msgspec.Struct):
     strong: int = 0  # of these, with at least half the threshold's bits of their own
     score: float = 0.0
     threshold: float = 0.0
-    best: tuple[int, float] = (-1, 0.0)  # harm, as far as it is serious, and bits of the event that it is about
+    rank: tuple[int, float] = (-1, 0.0)  # harm, as far as it is serious, and bits of the event that it is about
     warming: bool = False
     parts: list[float] = []
     waiting: list[Kept] = []  # not yet turned into evidence
@@ -82,8 +82,8 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.harm = max(x.harm, did_harm)
     x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
     rank = (did_harm if did_harm >= SERIOUS else 0, kept.own)
-    if rank > x.best:
-        x.best = rank
+    if rank > x.rank:
+        x.rank = rank
         found, x.lead, x.did = x.lead, found, done
         x.version = event.agent_version
     _merge(x.evidence, found)
