@@ -20,7 +20,7 @@ SEVERITIES = ("low", "medium", "high", "critical")
 class Evidence(msgspec.Struct):
     """One signal: what was seen, what is usual, how strange that is, and in which events.
 
-    The strangest event's evidence (`event` of the alert) stands apart, and names that event alone. The rest is of the others: the
+    The evidence of the event that the alert is about (`event`) stands apart, and names that event alone. The rest is of the others: the
     strongest observation of each signal, the event that showed it first, then others up to twenty; `count` counts events.
     """
 
@@ -35,7 +35,7 @@ class Evidence(msgspec.Struct):
 
 
 class Did(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The strangest event of the episode, as far as a sentence needs it."""
+    """The event that an alert is about, as far as a sentence needs it: the most harmful of its episode where harm is serious, else the strangest."""
 
     event_id: str
     action: str
@@ -102,7 +102,7 @@ class Alert(msgspec.Struct):
     confidence: str  # low, medium or high: with `impact` it makes the severity, see `stream.severity`
     impact: str  # none, limited, serious or severe
     strange_events: int  # with at least half the threshold of their own
-    agent_version: str | None  # of the strangest event
+    agent_version: str | None  # of `event`
     next_step: str
     version: int = 1
 

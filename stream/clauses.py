@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from stream.alert import Evidence
-from stream.words import number, plain, size
+from stream.words import number, people, plain, size
+
+_MEASURED = {"bytes", "records", "session_calls", "call_rate"}
 
 
 def _seen(e: Evidence, done: str, does: str, what: str, counted: str) -> str:
@@ -21,9 +23,9 @@ def _seen(e: Evidence, done: str, does: str, what: str, counted: str) -> str:
         return said
     peers = b["peers"] - min(1.0, own)  # the agent's own use is among its cohort's
     if peers >= 1:
-        n = round(peers)
-        many = "one of its peers" if n == 1 else f"about {number(n)} of its peers"
-        verb = ("does" if n == 1 else "do") if own >= 0.5 else ("has" if n == 1 else "have")
+        one = round(peers) == 1  # a peer that uses it much may count for more than one: no number of peers is known
+        many = "at least one of its peers" if one else "some of its peers"
+        verb = ("does" if one else "do") if own >= 0.5 else ("has" if one else "have")
         return f"{said}, {'as' if own >= 0.5 else 'but'} {f'{verb} {many}' if own >= 0.5 else f'{many} {verb}'}"
     if own >= 0.5:
         return f"{said}, its peers hardly ever"
@@ -55,11 +57,15 @@ def _step(e: Evidence) -> str:
     return _seen(e, "gone", "goes", plain(str(e.observed), 160), counted)
 
 
+def ordinary(e: Evidence) -> bool:
+    """Whether an amount is no more than it often is: it pays something, but is nothing to point at."""
+    return e.name in _MEASURED and "high" in e.baseline and float(e.observed) <= e.baseline["high"]
+
+
 def _usual(e: Evidence, say: Callable[[float], str]) -> str:
     b = e.baseline
-    high = (
-        "" if e.name.endswith("_sum") else f", rarely above {say(b['high'])}"
-    )  # of a sum, no single call need be rare
+    bound = not e.name.endswith("_sum") and not ordinary(e)  # of a sum, no single call need be rare
+    high = f", rarely above {say(b['high'])}" if bound else ""
     peers = f", its peers {say(b['peers'])}" if "peers" in b else ""
     return f"(usually {say(b['typical'])}{high}{peers})"
 
@@ -73,6 +79,32 @@ def _amount(e: Evidence) -> str:
             return f"its calls of {tool} have been moving more than usual for a while, though this one {say(x)}{word} {_usual(e, say)}"
         return f"its calls of {tool} have been moving more than usual, now {say(x)}{word} {_usual(e, say)}"
     return f"{say(x)}{word} in one call of {tool} {_usual(e, say)}"
+
+
+def uncleared(e: Evidence) -> str:
+    """Who lacks the clearance: the largest audience by its name, and how many more."""
+    b = e.baseline
+    if not b.get("recipient"):
+        return "those without the clearance"
+    more = b.get("more", 0)
+    return plain(str(b["recipient"]), 48) + (f" and {int(more):,} more" if more else "")
+
+
+def shown_to(n: int, evidence: Sequence[Evidence]) -> str:
+    """How many lack the clearance, in a word that fits them: an agent is no person."""
+    found = [e.baseline for e in evidence if e.name == "clearance" and e.baseline.get("agents")]
+    if not found:
+        return people(n)
+    word = "agent" if any(b["agents"] == n for b in found) else "recipient"
+    return f"{n:,} {word}{'' if n == 1 else 's'}"
+
+
+def _clearance(e: Evidence) -> str:
+    """What was shown to whom, by names where the evidence has them."""
+    if not e.baseline.get("recipient"):
+        return str(e.observed)
+    what = f"{plain(str(e.baseline['resource']))} to " if e.baseline.get("resource") else ""
+    return f"{e.observed} ({what}{uncleared(e)})"
 
 
 def in_unit(e: Evidence) -> Callable[[float], str]:
@@ -109,7 +141,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "closeness": _SENT,
     "flow": _fact("sent", "sends", "deliveries"),
     "owner": _fact("touched", "touches", "accesses", "a resource that {}"),
-    "clearance": lambda e: f"{e.observed}",
+    "clearance": _clearance,
     "bytes": _amount, "records": _amount, "bytes_sum": _amount, "records_sum": _amount,
     "session_calls": _calls, "session_calls_sum": _calls,
     "off_hours": lambda e: f"it began {e.observed}, when it hardly works ({e.expected})" + (f"; the {e.count} sessions of this night add up" if e.count > 1 else ""),

@@ -97,7 +97,7 @@ def pays(e: Evidence) -> float:
 def otherwise(
     event: Did, lead: Sequence[Evidence], events: int, score: float, threshold: float, *, strong: int, serious: bool
 ) -> str:
-    """What would have kept the alert from being raised, as far as the evidence of its strangest event tells.
+    """What would have kept the alert from being raised, as far as the evidence of the event that it is about tells.
 
     Of a group of signals only the strongest pays; without it the next would, whose share the evidence names. An episode of one
     event reaches at most what its own evidence and what is left of the events before it allow (`models.loop`); of an episode of
@@ -111,6 +111,8 @@ def otherwise(
         groups[SIGNALS[INDEX[e.name]].group if e.name in INDEX else e.name] = e
     paying = sorted((e for e in groups.values() if pays(e) > 0), key=lambda e: (-pays(e), e.name))
     paid = sum(map(pays, paying))
+    if events > 1 and serious and paid < threshold - MARGIN:  # the most harmful event need not be the strangest
+        return " This event did not reach the alert threshold alone, but did serious harm."
     if events > 1 and paid < threshold - MARGIN:
         return " None of its events reached the alert threshold alone: it would not have been raised had they come further apart."
     window = sum(e.bits for e in lead if e.name == "windows")

@@ -97,7 +97,7 @@ def alert_text(alert: Alert) -> str:
     body = [
         textwrap.fill(text, 110, initial_indent=" " * 4, subsequent_indent=" " * 4) for text in (alert.reason, sure)
     ]
-    return "\n".join([head, *body])
+    return "\n".join([head, *body, f"    Alert {alert.alert_id}"])
 
 
 def account_text(simulation: Simulation, alerts: Sequence[Alert]) -> str:
@@ -106,11 +106,12 @@ def account_text(simulation: Simulation, alerts: Sequence[Alert]) -> str:
     days = (simulation.events[-1]["time"], simulation.events[0]["time"])
     span = (_seconds(str(days[0])) - _seconds(str(days[1]))) / 86400
     rows = [f"\nPlanted {len(simulation.incidents)} incidents, found {len(a.found)}, missed {len(a.missed)}.\n"]
+    last = {x.alert_id: x for x in a.true}
     for i in simulation.incidents:
         hit = a.found.get(i.incident_id)
         mark = click.style("found ", fg="green") if hit else click.style("missed", fg="red")
-        how = f"{hit.severity} after {_span(_seconds(hit.time) - i.start)}" if hit else "-"
-        rows.append(f"  {mark}  {i.kind:24} {how:26} {textwrap.shorten(i.story, 110)}")
+        how = f"{_severities(hit, last[hit.alert_id])} after {_span(_seconds(hit.time) - i.start)}" if hit else "-"
+        rows.append(f"  {mark}  {i.kind:24} {how:34} {textwrap.shorten(i.story, 110)}")
     total = len(a.true) + len(a.false)
     rows.append(
         f"\n{total} alerts in {span:.0f} days ({total / span:.1f} a day): {len(a.true)} on what was planted, {len(a.false)} on nothing that was planted;"
@@ -120,9 +121,14 @@ def account_text(simulation: Simulation, alerts: Sequence[Alert]) -> str:
         for s in ("critical", "high", "medium", "low")
     )
     rows.append(
-        f"of the false ones {a.in_changes} fell into a harmless change (a rollout, new hires, a role change). True by severity: {by}."
+        f"of the false ones {a.in_changes} fell into a harmless change (a rollout, new hires, a role change). True by severity in the end: {by}."
     )
     return "\n".join(rows)
+
+
+def _severities(opened: Alert, last: Alert) -> str:
+    """Its severity when it opened, and in the end."""
+    return opened.severity if opened.severity == last.severity else f"{opened.severity}, later {last.severity},"
 
 
 def _span(seconds: float) -> str:

@@ -9,8 +9,9 @@ import msgspec
 
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
+from stream.codec import Recipient
 from stream.evidence import evidence
-from stream.kept import MOST_TEXT, Kept, below, did, outside
+from stream.kept import MOST_TEXT, Kept, below, did, outside, uncleared
 from stream.reason import OF_THE_EVENT, reason
 from stream.response import next_step
 from stream.rollout import begun
@@ -37,12 +38,12 @@ class Episode(msgspec.Struct):
     strong: int = 0  # of these, with at least half the threshold's bits of their own
     score: float = 0.0
     threshold: float = 0.0
-    best: float = -1.0
+    rank: tuple[int, float] = (-1, 0.0)  # harm, as far as it is serious, and bits of the event that it is about
     warming: bool = False
     parts: list[float] = []
     waiting: list[Kept] = []  # not yet turned into evidence
-    evidence: dict[str, Evidence] = {}  # of all events but the strangest
-    lead: list[Evidence] = []  # of the strangest
+    evidence: dict[str, Evidence] = {}  # of all events but the one that it is about
+    lead: list[Evidence] = []  # of that one: the most harmful where harm is serious, else the strangest
     did: Did = Did("", "")
     principals: list[str] = []
     sessions: list[str] = []
@@ -50,7 +51,8 @@ class Episode(msgspec.Struct):
     resources: list[str] = []
     recipients: list[str] = []
     counted_resources: list[int] = []
-    counted_recipients: list[int] = []
+    reached: dict[int, int] = {}  # digest of a recipient → people behind it
+    reached_below: dict[int, int] = {}  # of these, who once got what they are not cleared for
     records: float | None = None
     bytes: float | None = None
     people: int = 0
@@ -62,7 +64,7 @@ class Episode(msgspec.Struct):
     shift: bool = False
     rollout: bool = False
     begun: list[str] = []  # what it began to do, see `stream.rollout`
-    version: str | None = None  # of the agent's code, as its strangest event says
+    version: str | None = None  # of the agent's code, as the event that it is about says
     revision: int = 0
     said: int = 0  # events when it was last said
     said_severity: int = -1
@@ -79,10 +81,12 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.last_event_time = max(x.last_event_time, kept.time)
     x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
     found, done, event = evidence(ladder, kept), did(kept), kept.event
-    x.harm = max(x.harm, harm(kept, found, len(ladder)))
+    did_harm = harm(kept, found, len(ladder))
+    x.harm = max(x.harm, did_harm)
     x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
-    if kept.own > x.best:
-        x.best = kept.own
+    rank = (did_harm if did_harm >= SERIOUS else 0, kept.own)
+    if rank > x.rank:
+        x.rank = rank
         found, x.lead, x.did = x.lead, found, done
         x.version = event.agent_version
     _merge(x.evidence, found)
@@ -91,13 +95,14 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     _list(x.sessions, [event.session_id])
     _list(x.classifications, [event.classification])
     _list(x.resources, [event.resource], x.counted_resources)
-    _list(x.recipients, recipients, x.counted_recipients)
-    if event.records is not None:
-        x.records = (x.records or 0.0) + event.records
-    if event.bytes is not None:
-        x.bytes = (x.bytes or 0.0) + event.bytes
-    x.people = min(MOST_PEOPLE, x.people + (done.people or 0))
-    x.people_below = min(MOST_PEOPLE, x.people_below + below(kept))
+    _list(x.recipients, recipients)
+    if not kept.denied:  # what was denied exposed nothing
+        if event.records is not None:
+            x.records = (x.records or 0.0) + event.records
+        if event.bytes is not None:
+            x.bytes = (x.bytes or 0.0) + event.bytes
+        x.people = max(x.people, done.people or 0, _reach(x.reached, event.recipients or ()))
+        x.people_below = max(x.people_below, below(kept), _reach(x.reached_below, uncleared(kept)))
     x.outside |= outside(kept)
     x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
     x.denied |= kept.denied
@@ -106,7 +111,7 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
 def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
     """Add an event's evidence to that of others: of each signal the strongest observation, and the event that showed it first."""
     for item in found:
-        if item.name in OF_THE_EVENT:  # what is said beside the strangest event is about that event
+        if item.name in OF_THE_EVENT:  # what is said beside the event that it is about is of that event
             continue
         have = into.get(item.name, item)
         if have is not item:
@@ -117,7 +122,7 @@ def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
 
 
 def _told(x: Episode) -> list[Evidence]:
-    """The strangest event's evidence and the strongest of the others', strongest first. Only the former names that event."""
+    """The evidence of the event that it is about and the strongest of the others', strongest first. Only the former names that event."""
     lead = {x.did.event_id}
     others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[: MOST_EVIDENCE - len(x.lead)]
     others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
@@ -132,11 +137,25 @@ def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None
         if len(names) < MOST_NAMES and name[:MOST_TEXT] not in names:
             names.append(name[:MOST_TEXT])
         if counted is not None and len(counted) < MOST_COUNTED:
-            digest = int.from_bytes(
-                hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big"
-            )
+            digest = _digest(name)
             if digest not in counted:
                 counted.append(digest)
+
+
+def _reach(reached: dict[int, int], recipients: Sequence[Recipient]) -> int:
+    """Add recipients to those already reached; how many people stand behind them, each counted once, however often it was reached.
+
+    Beyond so many recipients nobody is added, and the sum is a lower bound.
+    """
+    for r in recipients:
+        digest = _digest(r.id)
+        if digest in reached or len(reached) < MOST_COUNTED:
+            reached[digest] = max(reached.get(digest, 0), r.size or 1)
+    return min(MOST_PEOPLE, sum(reached.values()))
+
+
+def _digest(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")
 
 
 def over_threshold(x: Episode) -> float:
@@ -166,13 +185,13 @@ def alert(x: Episode, time: float) -> Alert:
     kinds = kinds_of(x)
     x.revision += 1
     x.settled = -1
-    x.said_recipients = len(x.counted_recipients)
-    x.said_reached = len(x.counted_recipients) + len(x.counted_resources)
+    x.said_recipients = len(x.reached)
+    x.said_reached = len(x.reached) + len(x.counted_resources)
     x.said, x.said_severity, x.said_kinds = x.events, rung, kinds
     evidence = _told(x)
-    about = subject(x.did, evidence, ["policy", "recipient", *kinds] if x.harm >= SERIOUS else kinds)
+    about = subject(x.did, evidence, kinds, serious=x.harm >= SERIOUS)
     exposure = Exposure(
-        x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.counted_recipients),
+        x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.reached),
         x.people if x.recipients else None, x.people_below if x.recipients else None,
     )  # fmt: skip
     return Alert(
@@ -200,6 +219,7 @@ def alert(x: Episode, time: float) -> Alert:
             threshold=round(x.threshold, 2),
             strong=x.strong,
             serious=x.harm >= SERIOUS,
+            about=about,
         ),
         evidence,
         exposure,
@@ -211,5 +231,5 @@ def alert(x: Episode, time: float) -> Alert:
         HARMS[x.harm],
         x.strong,
         x.version and x.version[:MOST_TEXT],
-        next_step(x.agent_type, about, x.did, evidence, exposure, serious=x.harm >= SERIOUS),
+        next_step(x.agent_type, about, x.did, evidence, serious=x.harm >= SERIOUS),
     )

@@ -150,7 +150,7 @@ class Episodes:
         """Heed a verdict on an open alert: one that is benign is not said again unless it gets worse, or reaches somebody new."""
         episode = self.open.get(agent_id)
         if episode is not None and episode.revision and alert_id(agent_id, episode.first_event_id) == alert:
-            episode.settled = len(episode.counted_recipients) if benign else -1
+            episode.settled = len(episode.reached) if benign else -1
             self.changed.add(agent_id)
 
     def restore(self, agent_id: str, episode: Episode | None) -> None:
@@ -181,19 +181,10 @@ def _explained(x: Episode, rollout: dict[str, list[Began]]) -> bool:
 
 def _worth_saying(x: Episode, *, strange: bool, clock: float) -> bool:
     """Whether there is news; whom or what a strange event reached for the first time is."""
-    reached = len(x.counted_recipients) + len(x.counted_resources)
+    reached = len(x.reached) + len(x.counted_resources)
     if x.settled >= 0:
-        return (
-            level(x) > x.said_severity
-            or len(x.counted_recipients) > x.settled
-            or (strange and reached > x.said_reached)
-        )
-    if (
-        strange
-        and x.harm >= SERIOUS
-        and len(x.counted_recipients) > x.said_recipients
-        and clock - x.said_at >= NEWS_GAP
-    ):
+        return level(x) > x.said_severity or len(x.reached) > x.settled or (strange and reached > x.said_reached)
+    if strange and x.harm >= SERIOUS and len(x.reached) > x.said_recipients and clock - x.said_at >= NEWS_GAP:
         return True
     n = x.events
     round_number = n in {2, 5} or (n >= 10 and str(n).rstrip("0") in {"1", "2", "5"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from models.batch import (
@@ -126,10 +128,14 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         observed = event.tool or event.action
     observed = observed[:MOST_TEXT]
     expected = _EXPECTED.get(k) or expected_values(_usual(kept, _USUAL_OF.get(k, k)))
-    numbers: dict[str, float] = {"own": round(row[0], 2), "of": round(row[1]), "distinct": round(row[4], 1)}
+    numbers: dict[str, Any] = {"own": round(row[0], 2), "of": round(row[1]), "distinct": round(row[4], 1)}
     # A cohort that was found does not know all that its agents did before: what they have not done is not said.
     if event.agent_type is not None or (kept.peered and row[2] - min(1.0, row[0]) >= 1):
         numbers["peers"] = round(row[2], 2)
+    if k in {DOMAIN, CLOSENESS, FLOW}:  # whom it blames
+        numbers["recipient"] = (event.recipients or ())[at].id[:MOST_TEXT]
+    if k in {RECIPIENT, DOMAIN, CLOSENESS, FLOW} and event.resource:
+        numbers["resource"] = event.resource[:MOST_TEXT]
     if k == PERMISSION and len(event.scopes or ()) > 1:
         numbers["values"] = len(event.scopes or ())
     numbers |= next_bits(k, d)

@@ -138,8 +138,11 @@ def below(kept: Kept) -> int:
 
 
 def _people(recipients: Iterable[Recipient]) -> int:
-    """How many people stand behind recipients."""
-    return min(MOST_PEOPLE, sum(r.size or 1 for r in recipients))
+    """How many people stand behind recipients; one that is named twice counts once."""
+    by_id: dict[str, int] = {}
+    for r in recipients:
+        by_id[r.id] = max(by_id.get(r.id, 0), r.size or 1)
+    return min(MOST_PEOPLE, sum(by_id.values()))
 
 
 def uncleared(kept: Kept) -> list[Recipient]:

@@ -53,7 +53,7 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
             bits,
             [event.event_id],
             1,
-            next_bits(k, d),
+            _whom(kept) | next_bits(k, d),
         )
     if k - N_FACTS == OFF_HOURS:
         return _off_hours(kept, d, bits)
@@ -80,7 +80,7 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
         signal.name,
         signal.kind,
         observed,
-        f"typically {number(typical)}, rarely above {number(high)}",
+        f"typically {number(typical)}" + (f", rarely above {number(high)}" if observed > high else ""),
         bits,
         [event.event_id],
         1,
@@ -146,6 +146,16 @@ def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:
     return Evidence(signal.name, signal.kind, observed, expected, bits, [event.event_id], 1, numbers)
 
 
+def _whom(kept: Kept) -> dict[str, Any]:
+    """Who lacks the clearance, the largest audience by its name, and for what."""
+    low = {r.id: r for r in uncleared(kept)}
+    first = max(low.values(), key=lambda r: r.size or 1)  # of equals the first
+    numbers: dict[str, Any] = {"recipient": first.id[:MOST_TEXT], "more": len(low) - 1, "people": below(kept)}
+    agents = sum(r.type in {"agent", "service"} for r in low.values())
+    numbers |= {"agents": agents} if agents else {}
+    return numbers | ({"resource": kept.event.resource[:MOST_TEXT]} if kept.event.resource else {})
+
+
 def _below(kept: Kept) -> str:
     """Who lacks the clearance, and how many people that is."""
     low, n = uncleared(kept), below(kept)
@@ -153,4 +163,7 @@ def _below(kept: Kept) -> str:
     cleared = dict.fromkeys(str(r.clearance) for c, r in by_rung if 0 <= c < kept.rung)  # lowest first
     who = f"the {people(n)} behind " if n > len(low) else ""
     count = "1 recipient" if len(low) == 1 else f"{len(low):,} recipients"
-    return f"{who}{count} may see {' or '.join(cleared)} data at most, and {'was' if n == 1 else 'were'} given {kept.event.classification} data"
+    given = "would have been" if kept.denied else "was" if n == 1 else "were"
+    return (
+        f"{who}{count} may see {' or '.join(cleared)} data at most, and {given} given {kept.event.classification} data"
+    )

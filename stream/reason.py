@@ -1,4 +1,4 @@
-"""The words: what the agent did in its strangest event and why that is strange, then what else its episode shows.
+"""The words: what the agent did in the event that its alert is about and why that is strange, then what else its episode shows.
 
 Each sentence is said from the alert's evidence and nothing else; what is said of an event is said from evidence of that event.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stream.alert import Did, Evidence, Exposure
-from stream.clauses import clause
+from stream.clauses import clause, shown_to
 from stream.counterfactual import otherwise
 from stream.kept import MOST_RECIPIENTS
 from stream.words import number, people, plain, size
@@ -33,7 +33,7 @@ STRONG = 6.0  # bits from which another event's evidence is said
 
 
 def did(event: Did) -> str:
-    """What the strangest event did, for whom and when, as a clause without its subject."""
+    """What an event did, for whom and when, as a clause without its subject."""
     base, past = _VERBS.get(event.action, (f"do “{plain(event.action, 24)}” on", f"did “{plain(event.action, 24)}” on"))
     verb = f"tried to {base}" if event.denied else past
     data = f"{plain(event.classification, 32)} data" if event.classification else ""
@@ -65,7 +65,7 @@ def did(event: Did) -> str:
     return out + (", and was denied" if event.denied else "")
 
 
-OF_THE_EVENT = ("approval", "read_before", "new_version")  # of the strangest event alone
+OF_THE_EVENT = ("approval", "read_before", "new_version")  # of the event that the alert is about alone
 OF_THE_COHORT = ("cohort_shift", "rollout")
 CONTEXT = ("clearance", *OF_THE_EVENT, *OF_THE_COHORT)  # said whatever else is
 # Said less well by the one than by the others.
@@ -95,18 +95,24 @@ def reason(
     threshold: float,
     strong: int,
     serious: bool,
+    about: Evidence | None = None,
 ) -> str:
-    """The sentences that a person reads: what it did, what is usual, what else the episode shows, and what would have been usual."""
+    """The sentences that a person reads: what it did, what is usual, what else the episode shows, and what would have been usual.
+
+    What the title is about (`about`) is told in any case.
+    """
     who = plain(agent_id) + (f" ({plain(agent_type, 48)})" if agent_type else "")
     lead = [e for e in evidence if event.event_id in e.event_ids]
     signals = _signals(lead)[:MOST_CLAUSES]
+    if about in lead and about not in signals and about.name not in CONTEXT:
+        signals = [*signals[: MOST_CLAUSES - 1], about]
     said = [clause(e) for e in signals] + [clause(e) for e in lead if e.name in CONTEXT]
     out = f"{who} {did(event)}" + (f": {'; '.join(said)}." if said else ".")
-    others = _others(evidence, lead, signals)
+    others = _others(evidence, lead, signals, about)
     if others:
         out += f" In the same episode: {'; '.join(clause(e) + _how_often(e) for e in others)}."
     if exposure.events > 1:
-        out += f" The episode has {exposure.events:,} such events{_moved(exposure)}."
+        out += f" The episode has {exposure.events:,} such events{_moved(exposure, evidence)}."
     usual = next((e for e in signals if e.expected.startswith("usually ") and e.name in _USUALLY), None)
     if usual:
         out += f" It usually {_USUALLY[usual.name]} {usual.expected.removeprefix('usually ')}."
@@ -121,7 +127,9 @@ def _signals(items: Sequence[Evidence]) -> list[Evidence]:
     return [e for e in items if e.name not in CONTEXT and not names.intersection(COVERED.get(e.name, ()))]
 
 
-def _others(evidence: Sequence[Evidence], lead: Sequence[Evidence], said: Sequence[Evidence]) -> list[Evidence]:
+def _others(
+    evidence: Sequence[Evidence], lead: Sequence[Evidence], said: Sequence[Evidence], about: Evidence | None
+) -> list[Evidence]:
     """What other events of the episode show: the strongest, as far as it is not said yet, and broken clearance in any case."""
     rest = [e for e in evidence if e not in lead and e.name not in OF_THE_COHORT]
     told = {_told_as(e) for e in said}
@@ -133,6 +141,8 @@ def _others(evidence: Sequence[Evidence], lead: Sequence[Evidence], said: Sequen
         if _told_as(e) not in told and (e.bits >= STRONG or e is evidence[0]):
             told.add(_told_as(e))
             new.append(e)
+    if about in rest and about.name not in CONTEXT:
+        new = [about, *(e for e in new if _told_as(e) != _told_as(about))]
     return new[:MOST_OTHERS] + [e for e in rest if e.name == "clearance"]
 
 
@@ -145,10 +155,12 @@ def _how_often(e: Evidence) -> str:
     return f" [in {e.count:,} events]" if e.count > 1 else ""
 
 
-def _moved(x: Exposure) -> str:
+def _moved(x: Exposure, evidence: Sequence[Evidence]) -> str:
     moved = [f"{number(x.records)} record{'' if x.records == 1 else 's'}"] if x.records is not None else []
     moved += [size(x.bytes)] if x.bytes is not None else []
     out = f" with {' and '.join(moved)} in all" if moved else ""
     return out + (
-        f", shown to {people(x.people_below_clearance)} without the clearance" if x.people_below_clearance else ""
+        f", shown to {shown_to(x.people_below_clearance, evidence)} without the clearance"
+        if x.people_below_clearance
+        else ""
     )

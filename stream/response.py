@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stream.alert import Did, Evidence, Exposure
+from stream.alert import Did, Evidence
+from stream.clauses import uncleared
 from stream.title import rolled_out
-from stream.words import plain
+from stream.words import people, plain
 
 MOST = 48  # characters of a name
 
@@ -20,30 +21,36 @@ def next_step(
     about: Evidence,
     event: Did,
     evidence: Sequence[Evidence],
-    exposure: Exposure,
     *,
-    serious: bool,
+    serious: bool = False,
 ) -> str:
-    """What to do first."""
+    """What to do first. It asks about who and what the evidence `about` names, and about `event` only where that is evidence of it."""
+    own = event.event_id in about.event_ids
     rolled = rolled_out(about, evidence)
     who = plain(event.principal, MOST) if event.principal else "the owner of the agent"
     owner = f"the owner of {plain(agent_type, MOST)}" if agent_type else "the owner of the agent"
-    where = str(about.observed) if about.name in {"root", "branch", "resource"} else event.resource
-    what = plain(where) if where else "it"
-    to = plain(event.recipients[0], MOST) if event.recipients else "the recipient"
+    where = (
+        str(about.observed)
+        if about.name in {"root", "branch", "resource"}
+        else str(about.baseline.get("resource") or (event.resource if own else None) or "")
+    )
+    what, within = (plain(where), f" in {plain(where)}") if where else ("the data", "")
+    to = _recipient(about, event) if about.kind == "recipient" or (serious and own) else ""
     if rolled is not None:
         return f"Ask {owner} whether a change was rolled out in these days; if none was, treat the {int(rolled.baseline['peers']) + 1} agents as one incident."
-    if exposure.people_below_clearance:
-        n = exposure.people_below_clearance
-        return f"Withdraw it from {'the one' if n == 1 else f'the {n:,}'} without the clearance and find out who has opened it; ask {who} whether it was meant for them."
+    if about.name == "clearance" and not (own and event.denied):
+        n = int(about.baseline.get("people", 0))
+        many = f" ({people(n)})" if n > about.baseline.get("more", 0) + 1 else ""
+        given = "was" if n == 1 else "were"
+        return f"Withdraw {what} from {uncleared(about)}{many}, who {given} not cleared for it, and find out who has opened it; ask {who} whether it was meant for them."
     released = next((e for e in evidence if e.name == "new_version"), None)
     if released is not None and not serious:
         version = plain(str(released.baseline["version"]), MOST)
         return f"Ask {owner} whether the change came with version {version}; if it did and nobody meant it, go back to the version before; if it did not, find out what else drove the agent."
-    if about.kind == "recipient":
+    if to and not (own and event.denied):
         return f"Ask {who} whether {to} should have {what}; if not, stop the agent's sending and recall what was sent."
-    if event.denied:
-        return f"Ask {who} what the agent was after in {what}; if nobody knows, suspend it: it tries what it may not."
+    if own and event.denied:
+        return f"Ask {who} what the agent was after{within}; if nobody knows, suspend it: it tries what it may not."
     return {
         "tool": f"Ask {owner} whether it was meant to have this tool; if not, take it away.",
         "permission": f"Ask {owner} whether it was meant to have this permission; if not, revoke it.",
@@ -58,5 +65,18 @@ def next_step(
     }.get(about.name) or (
         f"Ask {who} what the data was needed for, and look where it went afterwards; if nobody knows, suspend the agent."
         if about.kind == "volume"
-        else f"Ask {who} what the agent was to do in {what}; if nobody knows, revoke its access and look what it did next."
+        else f"Ask {who} what the agent was to do{within}; if nobody knows, revoke its access and look what it did next."
     )
+
+
+def _recipient(about: Evidence, event: Did) -> str:
+    """Whom the evidence blames, else the first of those whom its event reached; nobody where it names none."""
+    if about.name == "recipient":
+        return plain(str(about.observed), MOST)
+    named = about.baseline.get("recipient")
+    if named:
+        return plain(str(named), MOST)
+    if event.event_id not in about.event_ids or not event.recipients:
+        return f"someone at {plain(str(about.observed), MOST)}" if about.name == "domain" else ""
+    more = len(event.recipients) - 1
+    return plain(event.recipients[0], MOST) + (f" and {more} more" if more else "")

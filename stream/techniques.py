@@ -27,7 +27,7 @@ ROGUE = Technique(_OWASP, "ASI10", "Rogue Agents")
 
 
 def techniques(kinds: Sequence[str], action: str, *, outside: bool, denied: bool, to_agent: bool) -> list[Technique]:
-    """Techniques that an alert's kinds and its strangest event point to."""
+    """Techniques that an alert's kinds and the event that it is about point to."""
     out: list[Technique] = []
     if "volume" in kinds:
         out += [COLLECT, COLLECT_TOOLS, MISUSE]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream.alert import Did, Evidence, Exposure
-from stream.clauses import in_unit
+from stream.clauses import in_unit, ordinary, shown_to
 from stream.rollout import begun
-from stream.words import number, people, plain, size
+from stream.words import number, plain, size
 
 MOST = 44  # characters of a name
 
@@ -74,15 +74,22 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
 }
 
 
-def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str]) -> Evidence:
-    """What the alert is about: the strongest evidence of the first of these kinds that has any, rather of the strangest event."""
+def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, serious: bool = False) -> Evidence:
+    """What the alert is about: the strongest evidence of the first of these kinds that has any, rather of `event`.
+
+    Where harm is serious, it is `event` that did it, by whom it reached: nothing of another event comes before its own.
+    An amount below what it is often is chosen last.
+    """
     known = [e for e in evidence if e.name in _TITLES] or list(evidence)
+    known = [e for e in known if not ordinary(e)] or known
     own = [e for e in known if event.event_id in e.event_ids]
-    for kind in kinds:
-        for some in (own, known):
-            for e in some:
-                if e.kind == kind and e.name not in {"resource", "closeness"}:
-                    return e
+    ways = ([(k, own) for k in ("policy", "recipient", *kinds)] if serious else []) + [
+        (k, some) for k in kinds for some in (own, known)
+    ]
+    for kind, some in ways:
+        for e in some:
+            if e.kind == kind and e.name not in {"resource", "closeness"}:
+                return e
     return (own or known)[0]
 
 
@@ -90,11 +97,17 @@ def title(agent_id: str, about: Evidence, event: Did, evidence: Sequence[Evidenc
     """Who, and what is wrong; a rollout is named."""
     own = event.event_id in about.event_ids
     if about.kind == "policy" and exposure.people_below_clearance:
-        data = f"{plain(event.classification, 24)} data" if event.classification and own else "data"
-        said = f"shows {data} to {people(exposure.people_below_clearance)} without the clearance"
+        n = exposure.people_below_clearance
+        alone = (
+            own and about.baseline.get("people", n) == n
+        )  # what others were shown in other events may be of another class
+        data = f"{plain(event.classification, 24)} data" if event.classification and alone else "data"
+        said = f"shows {data} to {shown_to(n, evidence)} without the clearance"
     else:
         said = _TITLES[about.name](about) if about.name in _TITLES else "strays from what is usual for it"
     denied = ", and is denied" if event.denied and own else ""
+    if denied and said.startswith("shows "):
+        said = f"tries to show {said.removeprefix('shows ')}"
     rollout = ", as its peers do" if rolled_out(about, evidence) else ""
     return f"{plain(agent_id)} {said}{denied}{rollout}"
 

@@ -123,8 +123,8 @@ class _Fact(NamedTuple):
 def judged(v: Verdict, ladder: Sequence[str]) -> Judged:
     """The facts, amounts and tails that a verdict is on.
 
-    A malicious one is on what the evidence names, and on the recipients of the strangest event that were new with it: where the domain
-    is the stranger of the two, the evidence names only that. A benign one is on all that the strangest event is known to have
+    A malicious one is on what the evidence names, and on the recipients of the event that the alert is about that were new with it: where the domain
+    is the stranger of the two, the evidence names only that. A benign one is on all that this event is known to have
     said: of a group of signals the evidence has only the strongest, and the next would be an alert again.
     """
     found = [fact for item in v.evidence for fact in _named(item, v, ladder)]

@@ -12,6 +12,7 @@ from stream.codec import encode
 from stream.engine import Engine, Scored
 from stream.settings import load
 from stream.severity import HARMS, SERIOUS
+from stream.title import subject
 
 HOME = {"STRAYLINE_DOMAINS": "northwind.example"}
 MIB = 1 << 20
@@ -26,10 +27,19 @@ def seconds(time: str) -> float:
     return datetime.fromisoformat(time).timestamp()
 
 
+def about(alert: Alert) -> Evidence:
+    """What its title is about."""
+    return subject(alert.event, alert.evidence, alert.kinds, serious=HARMS.index(alert.impact) >= SERIOUS)
+
+
 def rendered(alert: Alert, evidence: Sequence[Evidence] | None = None, **other: Any) -> str:
     """The reason as `stream.reason` makes it of an alert's own fields."""
     given = {k: getattr(alert, k) for k in ("exposure", "warming", "score", "threshold")}
-    given |= {"strong": alert.strange_events, "serious": HARMS.index(alert.impact) >= SERIOUS} | other
+    given |= {
+        "strong": alert.strange_events,
+        "serious": HARMS.index(alert.impact) >= SERIOUS,
+        "about": about(alert),
+    } | other
     return reason.reason(
         alert.agent_id, alert.agent_type, alert.event, alert.evidence if evidence is None else evidence, **given
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,6 +161,9 @@ def test_the_demo_is_honest_and_the_same_twice():
     once, twice = (strayline("demo", "--agents", "12", "--days", "10", "--seed", "4") for _ in range(2))
     assert once.returncode == 0
     assert "Planted 14 incidents, found " in once.stdout
+    assert " by severity in the end: " in once.stdout
+    opened = re.findall(r"^    Alert ([0-9a-f]{24})$", once.stdout, re.MULTILINE)
+    assert len(opened) >= len(re.findall(r"^    .*Next: ", once.stdout, re.MULTILINE)) > 0
     body = [line for line in once.stdout.splitlines() if not line.startswith("Scored ")]
     assert body == [line for line in twice.stdout.splitlines() if not line.startswith("Scored ")]
 

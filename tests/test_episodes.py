@@ -53,6 +53,17 @@ def test_a_second_leak_of_the_same_day_is_said_at_once():
     assert told[-1].severity == "critical"
 
 
+def test_what_was_denied_exposed_nothing():
+    """Nobody was shown it, nothing was moved, and nothing has to be withdrawn."""
+    (alert,) = episode([hostile(0, "x", outcome="denied")])
+    moved = alert.exposure
+    assert (moved.records, moved.bytes, moved.people_below_clearance) == (None, None, 0)
+    assert "is denied" in alert.title
+    assert " shows " not in alert.title
+    assert "were given" not in alert.reason
+    assert not alert.next_step.startswith("Withdraw")
+
+
 def test_ids_follow_from_the_events(fleet, alerts):
     """The same input gives the same ids; another agent's, and another episode's, are others."""
     again = scored([line.rstrip(b"\n") for line in lines(fleet)])

@@ -155,7 +155,7 @@ def test_exposure_adds_up(alerts, by_id):
         parties = [r for e in events for r in e.get("recipients", ())]
         assert x.recipients_total == len({r["id"] for r in parties})
         assert x.resources_total == len({e["resource"] for e in events})
-        assert x.people == (sum(r.get("size", 1) for r in parties) if parties else None)
+        assert x.people == (sum({r["id"]: r.get("size", 1) for r in parties}.values()) if parties else None)
         assert set(x.classifications) == {e["classification"] for e in events}
         assert set(alert.principals) == {e["principal"] for e in events}
         assert set(alert.session_ids) == {e["session_id"] for e in events}
@@ -197,10 +197,10 @@ def test_nothing_is_said_of_peers_where_an_agent_has_none(alerts):
     [
         (0.0, 0.0, "it has never used x in 100 calls, nor have its peers"),
         (0.0, 0.4, "it has never used x in 100 calls, its peers hardly ever"),
-        (0.0, 1.2, "it has never used x in 100 calls, but one of its peers has"),
-        (0.3, 3.3, "it has hardly ever used x in 100 calls, but about 3 of its peers have"),
+        (0.0, 1.2, "it has never used x in 100 calls, but at least one of its peers has"),
+        (0.3, 3.3, "it has hardly ever used x in 100 calls, but some of its peers have"),
         (7.2, 1.0, "it seldom uses x (about 7 of 100 calls), its peers hardly ever"),
-        (7.2, 4.1, "it seldom uses x (about 7 of 100 calls), as do about 3 of its peers"),
+        (7.2, 4.1, "it seldom uses x (about 7 of 100 calls), as do some of its peers"),
         (1.0, None, "it seldom uses x (about 1 of 100 calls)"),
     ],
 )
@@ -226,6 +226,24 @@ def test_people_stop_at_the_largest_whole_number_that_json_readers_keep():
         assert alert.event.people == x.people == x.people_below_clearance == 1 << 53
         assert isinstance(json.loads(encode(alert))["exposure"]["people"], int)
         assert "at least 9,007,199,254,740,992 people" in alert.reason
+
+
+def test_people_reached_again_are_not_more_people():
+    """One group of 340 that got three files is 340 people; another one comes on top, as do those whom a later event shows to lack the clearance."""
+    group = {"id": "all@x.example", "clearance": "public", "size": 340}
+    events = [hostile(n, "x", recipients=[group, group, {"id": "eve@x.example"}]) for n in range(3)]
+    x = episode(events)[-1].exposure
+    assert (x.recipients_total, x.people, x.people_below_clearance) == (2, 341, 340)
+    events.append(
+        hostile(
+            3,
+            "x",
+            recipients=[group | {"id": "some@x.example", "size": 2}, {"id": "eve@x.example", "clearance": "public"}],
+        )
+    )
+    events.append(events[-1] | {"event_id": "last"})  # its fifth event is said
+    x = episode(events)[-1].exposure
+    assert (x.recipients_total, x.people, x.people_below_clearance) == (3, 343, 343)
 
 
 def test_severity_never_falls_within_an_alert():

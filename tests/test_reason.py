@@ -16,7 +16,7 @@ from stream.codec import encode
 from stream.response import next_step
 from stream.title import title
 from tests.shared import few
-from tests.telling import MIB, episode, hostile, rendered
+from tests.telling import MIB, about, episode, hostile, rendered
 
 MOST_TITLE, MOST_REASON = 260, 4000  # characters; a name takes 80 at most
 
@@ -53,6 +53,14 @@ def test_the_strongest_evidence_is_told(alerts):
         tool = alert.evidence[0].baseline.get("tool")
         told = [e for e in alert.evidence if e.name in names or (tool and e.baseline.get("tool") == tool)]
         assert any(clauses.clause(item) in alert.reason for item in told)
+
+
+def test_what_the_title_says_is_told_in_the_reason(alerts):
+    """Who reads on finds what the headline promised, with its numbers."""
+    for alert in alerts:
+        item = about(alert)
+        assert title(alert.agent_id, item, alert.event, alert.evidence, alert.exposure) == alert.title
+        assert clauses.clause(item) in alert.reason, alert.title
 
 
 def test_numbers_about_the_whole_episode_are_those_of_the_exposure(alerts):
@@ -214,9 +222,9 @@ def test_no_name_at_all_breaks_the_words(name, denied):
             strong=events,
             serious=False,
         )
-        for about in evidence:
-            line = title(name, about, event, evidence, Exposure(events=events))
-            step = next_step(name, about, event, evidence, Exposure(events=events), serious=False)
+        for item in evidence:
+            line = title(name, item, event, evidence, Exposure(events=events))
+            step = next_step(name, item, event, evidence)
             assert (text + line + step).isprintable()
             assert len(line) <= MOST_TITLE
         assert len(text) <= MOST_REASON
@@ -258,3 +266,15 @@ def test_what_no_event_told_is_null_and_not_zero():
     nothing = {"records": None, "bytes": None, "recipients": None}
     x = episode([hostile(n, "x", **nothing) for n in range(3)])[-1].exposure
     assert (x.records, x.bytes, x.people, x.people_below_clearance) == (None, None, None, None)
+
+
+def test_broken_clearance_names_who_lacks_it_and_for_what():
+    """The largest audience by its name, and how many more; in the reason, and in what to do."""
+    parties = [{"id": f"p{i}@x.example", "clearance": "public"} for i in range(3)]
+    parties.append({"id": "#forum", "clearance": "public", "size": 2000})
+    alert = episode([hostile(0, "x", recipients=parties)])[0]
+    said = "#forum and 3 more"
+    assert f"(root/branch/0x to {said})" in alert.reason
+    assert alert.next_step.startswith(
+        f"Withdraw root/branch/0x from {said} (2,003 people), who were not cleared for it"
+    )

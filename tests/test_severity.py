@@ -10,7 +10,7 @@ import pytest
 from stream.alert import SEVERITIES, Alert
 from stream.codec import encode
 from stream.severity import CONFIDENCES, ENOUGH, HARMS, LONE, NONE, SERIOUS, SEVERE, certainty, opens, severity
-from tests.telling import BASE, HISTORY, scored
+from tests.telling import BASE, HISTORY, hostile, scored
 
 INSIDE = {"type": "user", "domain": "corp.example"}
 
@@ -99,3 +99,21 @@ def test_each_alert_s_severity_follows_from_its_impact_and_confidence(alerts):
         now = severity(HARMS.index(a.impact), CONFIDENCES.index(a.confidence))
         assert SEVERITIES.index(a.severity) == max(now, before.get(a.alert_id, 0))
         before[a.alert_id] = SEVERITIES.index(a.severity)
+
+
+def test_an_alert_with_serious_harm_is_about_the_event_that_did_it():
+    """A stranger event that harmed nobody, and a person who may not see what is internal, come after it."""
+    odd = hostile(0, "x", classification="internal", records=3, bytes=1000, approved=None)
+    odd["recipients"] = [{"id": "small", "type": "user", "domain": "corp.example", "clearance": "public"}]
+    leak = {
+        "event_id": "leak", "time": BASE + 50 * 1800, "agent_id": "bot-1", "agent_type": "copilot", "action": "read", "tool": "crm.read",
+        "resource": "crm/customers/1", "classification": "restricted", "scopes": ["crm:read"], "records": 3, "bytes": 1000,
+        "principal": "ada@corp.example", "session_id": "leak", "recipients": [{"id": "eve@drop.example", "type": "email", "domain": "drop.example"}],
+    }  # fmt: skip
+    records = [*HISTORY, *map(encode, (odd, leak))]
+    last = scored(records, STRAYLINE_ALERTS_PER_DAY="1000", STRAYLINE_DOMAINS="corp.example").alerts[-1]
+    assert last.impact == "severe"
+    assert last.event.event_id == "leak"
+    assert "clearance" not in last.title
+    assert "eve@drop.example" in last.next_step
+    assert "None of its events" not in last.reason

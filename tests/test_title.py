@@ -6,6 +6,7 @@ import pytest
 
 from models.signals import SIGNALS
 from stream.alert import Did, Evidence, Exposure
+from stream.clauses import clause
 from stream.response import next_step
 from stream.title import subject, title
 
@@ -24,7 +25,7 @@ def test_every_signal_has_a_title_and_a_next_step_of_its_own(signal):
     line = title("bot", about, EVENT, [about], Exposure())
     assert line.startswith("bot ")
     assert "strays" not in line
-    assert next_step("copilot", about, EVENT, [about], Exposure(), serious=False).endswith(".")
+    assert next_step("copilot", about, EVENT, [about]).endswith(".")
 
 
 def test_the_title_is_about_the_strongest_evidence_of_the_foremost_kind():
@@ -39,6 +40,18 @@ def test_the_strangest_event_comes_first():
     assert subject(EVENT, [other, own], ["scope"]) is own
 
 
+def test_an_amount_that_is_often_reached_is_no_headline_and_is_not_set_against_a_bound_above_it():
+    """17 calls where 19 are not rare: it adds to the score, and that is all."""
+    usual = {"tool": "crm.read", "typical": 5.6, "high": 19.0}
+    calls = Evidence("call_rate", "rate", 17.0, "-", 9.0, ["e"], 1, usual)
+    assert clause(calls) == "17 calls within ten minutes (usually 5.6)"
+    assert subject(EVENT, [calls, item("tool", "scope", "drop", 7.0)], ["rate", "scope"]).name == "tool"
+    assert subject(EVENT, [calls], ["rate"]) is calls
+    calls.observed = 20.0
+    assert clause(calls) == "20 calls within ten minutes (usually 5.6, rarely above 19)"
+    assert subject(EVENT, [calls, item("tool", "scope", "drop", 7.0)], ["rate", "scope"]) is calls
+
+
 def test_broken_clearance_is_counted_in_people():
     about = item("clearance", "policy")
     event = Did("e", "share", classification="restricted", principal="ada@corp.example")
@@ -46,9 +59,55 @@ def test_broken_clearance_is_counted_in_people():
     assert (
         title("bot", about, event, [about], shown) == "bot shows restricted data to 2,000 people without the clearance"
     )
-    assert next_step("copilot", about, event, [about], shown, serious=False).startswith(
-        "Withdraw it from the 2,000 without the clearance"
+    about.baseline = {"recipient": "#forum", "more": 0, "people": 2000, "resource": "crm/1"}
+    assert next_step("copilot", about, event, [about]).startswith(
+        "Withdraw crm/1 from #forum (2,000 people), who were not cleared for it"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "observed", "baseline", "asked"),
+    [
+        ("recipient", "leif", {}, "leif"),
+        ("domain", "drop.example", {"recipient": "leif"}, "leif"),
+        ("flow", "restricted data to a user", {"recipient": "leif"}, "leif"),
+        ("domain", "drop.example", {}, "someone at drop.example"),
+    ],
+)
+@pytest.mark.parametrize("event_id", ["e", "other"])
+def test_the_next_step_asks_about_whom_the_evidence_blames(name, observed, baseline, asked, event_id):
+    """And not about the first of the list, who may be a usual one."""
+    event = Did("e", "send", resource="crm/1", recipients=["hana", "leif"], principal="ada@corp.example")
+    about = Evidence(name, "recipient", observed, "-", 12.0, [event_id], 1, baseline | {"resource": "crm/2"})
+    if asked != "leif" and event_id == "e":
+        asked = "hana and 1 more"
+    assert next_step("copilot", about, event, [about]).startswith(
+        f"Ask ada@corp.example whether {asked} should have crm/2;"
+    )
+
+
+def test_the_next_step_asks_about_no_recipient_where_there_is_none():
+    about = item("classification", "scope", "restricted")
+    for event in (Did("e", "read", resource="crm/1"), Did("other", "send", recipients=["hana"])):
+        assert "recipient" not in next_step("copilot", about, event, [about], serious=True)
+        assert "hana" not in next_step("copilot", about, event, [about], serious=True)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "said"),
+    [
+        ({"people": 2, "more": 1}, "restricted data to 2 people"),
+        ({"people": 2, "more": 1, "agents": 2}, "restricted data to 2 agents"),
+        ({"people": 2, "more": 1, "agents": 1}, "restricted data to 2 recipients"),
+        ({"people": 1, "more": 0, "agents": 1}, "data to 2 recipients"),
+    ],
+)
+def test_an_agent_that_lacks_the_clearance_is_no_person(baseline, said):
+    """And what another event showed to others need not be of the same class."""
+    about = Evidence("clearance", "policy", "x", "-", 12.0, ["e"], 1, {"recipient": "r"} | baseline)
+    event = Did("e", "share", classification="restricted", recipients=["r"])
+    shown = Exposure(people_below_clearance=2)
+    assert title("bot", about, event, [about], shown) == f"bot shows {said} without the clearance"
 
 
 def test_what_was_denied_is_said_to_be():
