@@ -136,6 +136,25 @@ def test_lag_is_what_is_not_committed_and_how_much_time_that_is(settings):
 
 
 @pytest.mark.kafka
+def test_the_end_of_a_transaction_is_no_event(settings):
+    """Who has finished the last event is not behind, though the broker's end is one further."""
+
+    async def deliver() -> None:
+        gateway = aiokafka.AIOKafkaProducer(bootstrap_servers=settings.broker, transactional_id="gateway")
+        async with gateway, gateway.transaction():
+            for number in range(3):
+                await gateway.send_and_wait(EVENTS, encode(GOOD | {"event_id": str(number)}), partition=0)
+
+    asyncio.run(deliver())
+    for done, behind in ((2, 1), (3, 0)):
+        with KafkaAdminClient(bootstrap_servers=settings.broker) as client:
+            client.alter_group_offsets(settings.group, {TopicPartition(EVENTS, 0): OffsetAndMetadata(done, "", -1)})
+        first = json.loads(run(settings, "lag", "--json")[1])["partitions"][0]
+        assert (first["committed"], first["end"], first["behind"]) == (done, 4, behind)
+        assert first["seconds"] == (0.0 if behind else None)
+
+
+@pytest.mark.kafka
 def test_rejects_are_listed_with_reason_place_and_first_bytes(settings):
     """Nothing in them can write on the terminal."""
     reject(
