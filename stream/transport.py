@@ -152,11 +152,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         position was none.
         """
         state = self._state(tp)
-        if state is None or state.highwater is None or tp not in self._position:
+        end: int | None = None if state is None else state.highwater
+        if end is None or tp not in self._position:
             return None
         if self._polled.get(tp, -1) < done:
             done = max(done, self._position[tp])
-        return max(0, state.highwater - done)
+        return max(0, end - done)
 
     def _state(self, tp: TP) -> Any:
         # What aiokafka's `highwater` and `position` read, without waiting for a position, and without failing where there is none.
