@@ -263,6 +263,12 @@ def verdict(
         f"{alert.agent_id}, revision {alert.revision}: {alert.title}; {verdict} by {by.strip()}, written to {where}",
         err=True,
     )
+    if to and moment is None and judge.is_past(alert):
+        click.echo(
+            f"it is said now, and the alert is of {alert.time}: a replay of events of that time does not come to it; "
+            f"say it as of then with --time {alert.time}",
+            err=True,
+        )
 
 
 for _command in COMMANDS:
