@@ -92,6 +92,7 @@ def replay(
     del format_  # one format so far
     _refuse_shared((*files, *([verdicts] if verdicts else [])), [path for path in (scores, alerts, rejects) if path])
     settings = load()
+    from stream.fields import meant  # noqa: PLC0415
     from stream.replay import replay as run  # noqa: PLC0415
 
     begin = time.perf_counter()
@@ -118,6 +119,11 @@ def replay(
         click.echo(
             f"{summary.verdicts:,} verdict{'s' * (summary.verdicts != 1)} heeded"
             + (f"; {summary.later:,} not, being later than the last event (their `time`)" if summary.later else ""),
+            err=True,
+        )
+    for name, n in summary.unknown:
+        click.echo(
+            f"unknown field `{name}` in {n:,} of {summary.looked:,} events looked at; {meant(name)}",
             err=True,
         )
     for path, jq in summary.folded:
@@ -257,6 +263,12 @@ def verdict(
         f"{alert.agent_id}, revision {alert.revision}: {alert.title}; {verdict} by {by.strip()}, written to {where}",
         err=True,
     )
+    if to and moment is None and judge.is_past(alert):
+        click.echo(
+            f"it is said now, and the alert is of {alert.time}: a replay of events of that time does not come to it; "
+            f"say it as of then with --time {alert.time}",
+            err=True,
+        )
 
 
 for _command in COMMANDS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -26,12 +26,15 @@ Label = Annotated[str, msgspec.Meta(max_length=8192)]
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e18)]
 When = Annotated[datetime, msgspec.Meta(tz=True)] | Annotated[float, msgspec.Meta(ge=0, le=LAST)]
 
+Kind = Literal["user", "group", "channel", "agent", "service", "email", "url"]
+Outcome = Literal["success", "denied", "error"]
+
 
 class Recipient(msgspec.Struct, gc=False):
     """Who or what received the data."""
 
     id: Text
-    type: Literal["user", "group", "channel", "agent", "service", "email", "url"] | None = None
+    type: Kind | None = None
     domain: Label | None = None
     clearance: Label | None = None
     size: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)] | None = None
@@ -56,7 +59,7 @@ class AccessEvent(msgspec.Struct, gc=False):
     records: Amount | None = None
     recipients: Annotated[tuple[Recipient, ...], msgspec.Meta(max_length=65536)] | None = None
     approved: bool | None = None
-    outcome: Literal["success", "denied", "error"] | None = None
+    outcome: Outcome | None = None
     attributes: dict[str, msgspec.Raw] | None = None
 
 
@@ -72,7 +75,12 @@ class Reject(NamedTuple):
 REASONS = ("empty", "too_large", "too_deep", "not_json", "missing_field", "bad_value")
 
 _MISSING = "Object missing required field"
+_ALLOWED = {"type": Kind, "outcome": Outcome}  # by the last name of the path
 _decode = msgspec.json.Decoder(AccessEvent).decode
+_decode_names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_recipients = msgspec.json.Decoder(tuple[dict[str, msgspec.Raw], ...] | None).decode
+_FIELDS, _RECIPIENT_FIELDS = frozenset(AccessEvent.__struct_fields__), frozenset(Recipient.__struct_fields__)
+FIELDS = (*AccessEvent.__struct_fields__, *(f"recipients[].{name}" for name in Recipient.__struct_fields__))
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 
@@ -131,6 +139,17 @@ def decode_one(decode: Callable[[bytes], Any], raw: bytes | None, position: int,
     return value
 
 
+def unknown_fields(raw: bytes) -> set[str]:
+    """Names that a record, which is an event, has beside `FIELDS`. Slow: `decode` skips them without looking."""
+    try:
+        names = _decode_names(raw)
+        recipients = _decode_recipients(names.get("recipients", b"null")) or ()
+    except (msgspec.DecodeError, RecursionError):  # of names, which `decode` skips, one that is no text
+        return set()
+    found = names.keys() - _FIELDS
+    return found.union(*({f"recipients[].{n}" for n in r.keys() - _RECIPIENT_FIELDS} for r in recipients))
+
+
 class _UnfitError(ValueError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -163,6 +182,9 @@ def _reject(raw: bytes | None, error: Exception, position: int) -> Reject:
     text = str(error)
     if len(text) > DETAIL:
         text = f"{text[: DETAIL // 2]} … {text[-DETAIL // 2 :]}"
+    if text.startswith("Invalid enum value"):
+        allowed = get_args(_ALLOWED.get(text.rstrip("`").rpartition(".")[2]))
+        text += f"; it may be {', '.join(allowed)}" if allowed else ""
     if isinstance(error, msgspec.ValidationError):
         return Reject("missing_field" if text.startswith(_MISSING) else "bad_value", text, position, raw)
     return Reject("not_json", text, position, raw)

@@ -25,6 +25,7 @@ from stream.codec import AccessEvent, Parts, Reject, ScoreLine, decode
 from stream.columns import Gathered, gather, hashed, name_hash
 from stream.episodes import Episodes
 from stream.errors import SettingsError
+from stream.fields import Fields
 from stream.kept import keep
 from stream.settings import Settings
 from stream.verdict import Verdict, judged
@@ -40,6 +41,8 @@ class Decoded:
     positions: list[int]  # index in the batch's records
     fields: Gathered | None  # where there is an event
     rejects: list[Reject]
+    unknown: int = 0  # fields that the contract does not have, in the sample that was looked at
+    new: list[str] = field(default_factory=list)  # of those the names that never came before
 
 
 class Turn(NamedTuple):
@@ -87,6 +90,7 @@ class Scored:
     merged: int = 0  # events over the threshold that opened no alert of their own
     evicted: dict[str, int] = field(default_factory=dict)  # table → rows that gave way
     unknown: list[str] = field(default_factory=list)  # classifications outside the ladder, each the first time
+    unknown_clearances: list[str] = field(default_factory=list)  # of recipients
     shifts: dict[str, int] = field(default_factory=lambda: {"agent": 0, "cohort": 0})
 
     def lines(self) -> list[ScoreLine]:
@@ -112,6 +116,8 @@ class Engine:
         self._restored = False
         self.verdicts: deque[Verdict] = deque()  # to be heeded at their time, in its order
         self.unknown: set[str] = set()  # classifications outside the ladder, each reported once
+        self.unknown_clearances: set[str] = set()  # of recipients
+        self.fields = Fields()
         try:
             self.windows = WindowDetector(settings.river_detector) if settings.river_detector else None
         except ValueError as reason:
@@ -125,7 +131,8 @@ class Engine:
     def decode(self, records: Sequence[bytes | None], positions: Sequence[int]) -> Decoded:
         """Raw records → events and their fields; `positions` (line numbers, offsets) go into rejects."""
         events, kept, rejects = decode(records, positions, self.settings.max_event_bytes)
-        return Decoded(events, kept, gather(events) if events else None, rejects)
+        unknown, new = self.fields.look(records, kept)
+        return Decoded(events, kept, gather(events) if events else None, rejects, unknown, new)
 
     def score(self, decoded: Decoded) -> Scored:
         """Score each event by what came before it, learn it, and say what alerts follow."""
@@ -155,6 +162,7 @@ class Engine:
             return Scored([], [], np.zeros(0), np.zeros((0, len(KINDS))), np.zeros(0, np.uint8), decoded.rejects)
         scored = Scored(decoded.events, decoded.positions, out.score, out.parts, out.marks, decoded.rejects)
         scored.unknown = self._unknown_classifications(decoded.events, b)
+        scored.unknown_clearances = self._unknown_clearances(decoded.events, b)
         merged = self.episodes.merged
         said = deque(ran.said)
         telling = np.flatnonzero((out.row >= 0) | (out.marks & NOTABLE > 0)).tolist()
@@ -195,6 +203,16 @@ class Engine:
             return []
         new = {str(events[i].classification) for i in odd.tolist()} - self.unknown
         self.unknown |= new
+        return sorted(new)
+
+    def _unknown_clearances(self, events: list[AccessEvent], b: Batch) -> list[str]:
+        """The same of what recipients may see: who is not on the ladder is taken for one of whom it is not known."""
+        if not (b.clearance < 0).any() or len(self.unknown_clearances) >= 100:
+            return []
+        said = {r.clearance for e in events if e.recipients for r in e.recipients}
+        ladder = {rung.lower() for rung in self.settings.classifications}
+        new = {c for c in said if c and c.lower() not in ladder} - self.unknown_clearances
+        self.unknown_clearances |= new
         return sorted(new)
 
     def judge(self, said: Verdict) -> None:

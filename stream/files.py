@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import sys
@@ -51,7 +52,7 @@ class Lines:
         rest: list[bytes] = []
         held = 0
         try:
-            for chunk in self._chunks():
+            for chunk in self._text():
                 *whole, last = chunk.split(b"\n")
                 if whole:
                     whole[0] = b"".join([*rest, whole[0]])
@@ -71,6 +72,17 @@ class Lines:
         tail = b"".join(rest)
         if tail:
             yield number, [tail]
+
+    def _text(self) -> Iterator[bytes]:
+        """UTF-8, without the mark that some editors put before it."""
+        first = True
+        for chunk in self._chunks():
+            if first and chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise InputError(
+                    f"{self.path} is UTF-16, and UTF-8 is read: write it so with `iconv -f UTF-16 -t UTF-8 FILE`, then use that"
+                )
+            yield chunk.removeprefix(codecs.BOM_UTF8) if first else chunk
+            first = False
 
     def _chunks(self) -> Iterator[bytes]:
         raw = _Counted(self._raw, self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from stream.settings import Settings
 from stream.topics import ALERTS, VERDICTS, partitions_of
 
 _ANSWER_MS = 10_000
+_DAY = 86400.0
 
 
 def verdict_on(alert: Alert, verdict: str, by: str, reason: str, at: float | None = None) -> bytes:
@@ -97,6 +99,11 @@ def _last(values: Iterator[bytes], alert_id: str) -> Alert | None:
         if alert.alert_id == alert_id and (found is None or alert.revision >= found.revision):
             found = alert
     return found
+
+
+def is_past(alert: Alert) -> bool:
+    """Whether more than a day has gone by since: whoever replays its events will hardly have any of now."""
+    return time.time() - datetime.fromisoformat(alert.last_event_time).timestamp() > _DAY
 
 
 def append(path: str, verdict: bytes) -> None:

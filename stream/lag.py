@@ -20,6 +20,7 @@ from stream.settings import Settings
 from stream.topics import EVENTS, partitions_of
 
 _READ_SECONDS = 5.0
+_FEW = 1000  # offsets behind: so few are read, and their records counted; of more the difference is near enough
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,14 @@ def lags(settings: Settings) -> list[Lag]:
         end = _offsets(client, partitions, OffsetSpec.LATEST)
         # What was deleted before anybody read it cannot be read any more.
         at = {tp: max(committed.get(tp, 0), begin[tp]) for tp in partitions}
-        behind = [tp for tp in partitions if at[tp] < end[tp]]
+        left = asyncio.run(_left(settings, {tp: (at[tp], end[tp]) for tp in partitions}))
+        behind = [tp for tp in partitions if left[tp]]
         newest = _offsets(client, behind, OffsetSpec.MAX_TIMESTAMP)
     first, last = asyncio.run(_ends(settings, {tp: (at[tp], max(at[tp], newest[tp])) for tp in behind}))
     told = []
     for tp in partitions:
         seconds = max(0.0, last[tp] - first[tp]) if tp in first and tp in last else None
-        told.append(Lag(tp.partition, committed.get(tp), end[tp], max(0, end[tp] - at[tp]), seconds))
+        told.append(Lag(tp.partition, committed.get(tp), end[tp], left[tp], seconds))
     return told
 
 
@@ -88,6 +90,33 @@ def _offsets(
     return {TopicPartition(*tp): found.offset for tp, found in told.items()}
 
 
+async def _left(settings: Settings, offsets: Mapping[TopicPartition, tuple[int, int]]) -> dict[TopicPartition, int]:
+    """How many records there are from each first offset to its second. Not every offset has one: the end of a gateway's
+    transaction takes one too, and compaction leaves gaps."""
+    left = {tp: max(0, end - at) for tp, (at, end) in offsets.items()}
+    few = [tp for tp, n in left.items() if 0 < n <= _FEW]
+    if not few:
+        return left
+    consumer = AIOKafkaConsumer(**arguments(settings), enable_auto_commit=False)  # sees what the worker will
+    await consumer.start()
+    try:
+        consumer.assign(few)
+        deadline = time.monotonic() + _READ_SECONDS
+        for tp in few:
+            at, end = offsets[tp]
+            consumer.seek(tp, at)
+            found = 0
+            while await consumer.position(tp) < end and time.monotonic() < deadline:
+                found += sum(r.offset < end for r in (await consumer.getmany(tp, timeout_ms=200)).get(tp, ()))
+            if await consumer.position(tp) >= end:
+                left[tp] = found
+    except KafkaError:  # to look at offsets is one right, to read events another
+        pass
+    finally:
+        await consumer.stop()
+    return left
+
+
 async def _ends(
     settings: Settings, offsets: Mapping[TopicPartition, tuple[int, int]]
 ) -> tuple[dict[TopicPartition, float], dict[TopicPartition, float]]:
@@ -96,7 +125,10 @@ async def _ends(
         return {}, {}
     try:
         first = await _event_times(settings, {tp: low for tp, (low, _) in offsets.items()})
-        return first, await _event_times(settings, {tp: high for tp, (_, high) in offsets.items()})
+        last = await _event_times(settings, {tp: high for tp, (_, high) in offsets.items()})
+        # The newest of all may be the end of a transaction: then the record before it.
+        ended = {tp: max(low, high - 1) for tp, (low, high) in offsets.items() if tp not in last}
+        return first, last | (await _event_times(settings, ended) if ended else {})
     except KafkaError:  # to look at offsets is one right, to read events another
         return {}, {}
 

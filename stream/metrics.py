@@ -55,6 +55,11 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 
 EVENTS = Counter("strayline_events", "Events scored.", registry=REGISTRY)
 REJECTS = Counter("strayline_rejects", "Records rejected, by reason.", ["reason"], registry=REGISTRY)
+UNKNOWN_FIELDS = Counter(
+    "strayline_unknown_fields",
+    "Fields that the contract does not have, in the sample of events whose names are looked at.",
+    registry=REGISTRY,
+)
 LATE = Counter(
     "strayline_late_events",
     "Events older than the stream's clock by more than ten minutes; scored and marked.",

@@ -24,6 +24,7 @@ from stream.baselines import Corrupt, Reader, Writer
 from stream.client import arguments
 from stream.codec import Reject, encode
 from stream.engine import Engine, Scored
+from stream.fields import meant
 from stream.replay import warn
 from stream.settings import Settings
 from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS
@@ -241,6 +242,9 @@ class Partition:
     def _score(self, records: Sequence[Any]) -> Scored:
         with metrics.STAGE.labels("decode").time():
             decoded = self.engine.decode([r.value for r in records], [r.offset for r in records])
+        metrics.UNKNOWN_FIELDS.inc(decoded.unknown)
+        for name in decoded.new:
+            log.warning("unknown field", field=name, do=meant(name), partition=self.number)
         with metrics.STAGE.labels("score").time():
             scored = self.engine.score(decoded)
         warn(scored)

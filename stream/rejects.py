@@ -198,7 +198,8 @@ async def _deliver(producer: AIOKafkaProducer, waiting: list[Waiting]) -> None:
             mark = {"resubmitted": event.event_id, "of": rejected.place}
             headers = [(name, text.encode("utf-8", "surrogatepass")) for name, text in mark.items()]
             partition = int(rejected.place.partition("/")[0])
-            sent.append(await producer.send(REJECTED, None, key=rejected.key, headers=headers, partition=partition))
+            # A record has a key or a value: that of a record which came without a key is its agent's.
+            sent.append(await producer.send(REJECTED, None, key=key, headers=headers, partition=partition))
         await asyncio.gather(*sent)
 
 

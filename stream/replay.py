@@ -39,6 +39,10 @@ class Summary(NamedTuple):
     warming: int  # of those, too young to be judged by their own past alone
     verdicts: int  # heeded
     later: int  # verdicts of after the last event
+    looked: int  # events whose fields' names were looked at, a sample
+    unknown: tuple[
+        tuple[str, int], ...
+    ]  # names that the contract does not have, with how many of those events have each
     folded: tuple[
         tuple[str, str], ...
     ]  # files that are JSON, but not one event a line, each with the jq filter that mends it
@@ -50,6 +54,12 @@ def warn(scored: Scored) -> None:
         log.warning(
             "a classification is not on the ladder and counts as unknown",
             classification=name,
+            setting="STRAYLINE_CLASSIFICATIONS",
+        )
+    for name in scored.unknown_clearances:
+        log.warning(
+            "a recipient's clearance is not on the ladder and counts as unknown",
+            clearance=name,
             setting="STRAYLINE_CLASSIFICATIONS",
         )
 
@@ -155,6 +165,8 @@ def replay(
         warming=max(0, int(fleet["warming"])),
         verdicts=given - len(engine.verdicts),
         later=len(engine.verdicts),
+        looked=engine.fields.looked,
+        unknown=tuple(engine.fields.unknown.most_common()),
         folded=tuple(folded),
     )
 

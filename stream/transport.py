@@ -126,6 +126,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         # The messages they came in. The group's generation cannot tell old ones from new: with static membership, a
         # worker that fell out and came back has the one that it had.
         self._current: WeakSet[ConsumerMessage] = WeakSet()
+        # After the last poll: where reading goes on, and the last record that there was before that.
+        self._position: dict[TP, int] = {}
+        self._polled: dict[TP, int] = {}
         super().__init__(*args, **kwargs)
 
     def _is_batched(self, topic: str) -> bool:
@@ -134,7 +137,33 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
         # A list in the place of a record passes through all of Faust's flow and generation checks as one.
         polled = await super()._getmany(active_partitions, timeout)
+        for tp in active_partitions or ():
+            state = self._state(tp)
+            if state is not None and state.has_valid_position:
+                self._position[tp] = state.position
+            if polled.get(tp):
+                self._polled[tp] = polled[tp][-1].offset
         return {tp: [records] if self._is_batched(tp.topic) else records for tp, records in polled.items()}
+
+    def behind(self, tp: TP, done: int) -> int | None:
+        """How many offsets of a partition are still to be worked on from `done` on; None while the broker has not said.
+
+        The end of a transaction takes an offset and is no record: where all that was polled is done, what lies before the
+        position was none.
+        """
+        state = self._state(tp)
+        end: int | None = None if state is None else state.highwater
+        if end is None or tp not in self._position:
+            return None
+        if self._polled.get(tp, -1) < done:
+            done = max(done, self._position[tp])
+        return max(0, end - done)
+
+    def _state(self, tp: TP) -> Any:
+        # What aiokafka's `highwater` and `position` read, without waiting for a position, and without failing where there is none.
+        subscription = self._thread._ensure_consumer()._subscription.subscription  # noqa: SLF001
+        assignment = None if subscription is None else subscription.assignment
+        return None if assignment is None else assignment.state_value(tp)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, list):
@@ -205,6 +234,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         # What was worked on has been waited for; everything else is read again from the committed offsets.
         self._current.clear()
         self._delivered.clear()
+        self._position.clear()
+        self._polled.clear()
         for tp in [tp for tp in self._acked if self._is_batched(tp.topic)]:
             del self._acked[tp]
             self._acked_index.pop(tp, None)

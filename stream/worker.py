@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 import faust
 import structlog
 from aiohttp import web
+from faust.types import TP
 from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -170,7 +171,7 @@ class Desk:
         try:
             partition = await asyncio.shield(self._opened(event.message.partition))  # others wait for it too
             await partition.take(event)
-            self._measure_lag(event.message)
+            self._measure_lag(partition)
         except Exception as error:  # noqa: BLE001  # the one guard: whatever it is, nothing was acknowledged
             fatal("a batch could not be scored; it will be read again", error)
 
@@ -208,6 +209,8 @@ class Desk:
                     "alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells",
                     error,
                 )
+            for partition in self.partitions.values():  # where no record comes too
+                self._measure_lag(partition)
 
     async def close(self) -> None:
         """Let every delivery under way end: Faust waits for those of events, and not for those of verdicts."""
@@ -235,10 +238,10 @@ class Desk:
         self.partitions[number] = partition
         return partition
 
-    def _measure_lag(self, message: Any) -> None:
-        end = self.app.consumer.highwater(message.tp)
-        if end is not None:
-            metrics.LAG.labels(str(message.partition)).set(max(0, end - message.offset - 1))
+    def _measure_lag(self, partition: Partition) -> None:
+        behind = self.app.consumer.behind(TP(EVENTS, partition.number), partition.next_offset)
+        if behind is not None and partition.number in self.partitions:  # not of one that went to another meanwhile
+            metrics.LAG.labels(str(partition.number)).set(behind)
 
 
 class Web(Service):  # type: ignore[misc]

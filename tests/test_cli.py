@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
 import json
 import os
 import re
@@ -173,3 +175,42 @@ def test_no_broker_says_where_it_looked_and_how_to_start_one():
     assert told.returncode == 1
     assert "localhost:1" in told.stderr
     assert "make kafka" in told.stderr
+
+
+def test_a_field_that_nothing_reads_is_said_once_with_the_one_that_was_meant():
+    """Among the names that were looked at, and of recipients too; and the events are scored all the same."""
+    event = json.loads(EVENT) | {"recipients": [{"id": "a@x.example", "clearence": "internal"}], "byte": 7, "\x1b": 1}
+    text = "".join(json.dumps(event | {"event_id": str(n)}) + "\n" for n in range(2500))
+    told = strayline("replay", "-", stdin=text)
+    assert told.stderr.startswith("2,500 events, 0 rejects")
+    unknown = [line for line in told.stderr.splitlines() if line.startswith("unknown field")]
+    of = "in 202 of 202 events looked at; "
+    assert sorted(unknown) == [
+        f"unknown field `byte` {of}did you mean `bytes`? Unknown fields belong in `attributes`.",
+        f"unknown field `recipients[].clearence` {of}did you mean `recipients[].clearance`? Unknown fields belong in `attributes`.",
+        f"unknown field `\ufffd` {of}Unknown fields belong in `attributes`.",
+    ]
+    assert "unknown field" not in strayline("replay", "-", stdin=EVENT).stderr
+
+
+def test_a_clearance_that_is_not_on_the_ladder_is_said_once():
+    event = json.loads(EVENT) | {
+        "recipients": [{"id": "a"}, {"id": "b", "clearance": "Internal"}, {"id": "c", "clearance": "secret"}]
+    }
+    told = strayline("replay", "-", stdin=(json.dumps(event) + "\n") * 3)
+    (said,) = [line for line in told.stderr.splitlines() if "clearance" in line]
+    assert "secret" in said
+    assert "STRAYLINE_CLASSIFICATIONS" in said
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_the_mark_of_an_editor_costs_no_event(tmp_path, pack):
+    """UTF-8's is left out; of UTF-16 it is said what to do."""
+    path = tmp_path / "events"
+    path.write_bytes(pack(EVENT.encode("utf-8-sig")))
+    assert strayline("replay", str(path)).stderr.startswith("1 events, 0 rejects")
+    for marked in (EVENT.encode("utf-16"), codecs.BOM_UTF16_BE + EVENT.encode("utf-16-be")):
+        path.write_bytes(pack(marked))
+        told = strayline("replay", str(path))
+        assert told.returncode == 1
+        assert "is UTF-16, and UTF-8 is read: write it so with `iconv -f UTF-16 -t UTF-8 FILE`" in told.stderr

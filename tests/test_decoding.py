@@ -29,6 +29,7 @@ from stream.codec import (
     encode_lines,
     reject_line,
 )
+from stream.fields import Fields
 from stream.simulate import lines, simulate
 from tests.shared import columns
 
@@ -324,11 +325,24 @@ def test_a_reason_cannot_be_chosen_by_the_sender():
     assert reason(FULL | {"outcome": "Object missing required field"}) == "bad_value"
 
 
+@pytest.mark.parametrize(
+    ("field", "allowed"),
+    [("outcome", "success, denied, error"), ("type", "user, group, channel, agent, service, email, url")],
+)
+def test_of_a_field_with_few_values_the_detail_has_them_all(field, allowed):
+    """And the one that came."""
+    bad = {"outcome": "ok"} if field == "outcome" else {"recipients": [{"id": "r", "type": "ok"}]}
+    found = one(msgspec.json.encode({"event_id": "e", "time": 1, "agent_id": "a", "action": "read"} | bad))
+    assert isinstance(found, Reject)
+    assert "'ok'" in found.detail
+    assert found.detail.endswith(f"it may be {allowed}")
+
+
 def test_a_detail_stays_short_and_keeps_the_field():
     """A value of a megabyte, quoted, would make the reject twice as long as the record."""
     out = one(dumped(FULL | {"outcome": "x" * 500_000}))
     assert isinstance(out, Reject)
-    assert len(out.detail) <= DETAIL + 10
+    assert len(out.detail) <= DETAIL + 100  # with the values allowed
     assert "`$.outcome`" in out.detail
 
 
@@ -494,3 +508,23 @@ def test_random_cuts_of_one_record_are_all_refused():
     assert reason(raw + b"}") == reason(raw + raw) == reason(raw[:-1] + b' "b"}') == "not_json"
     for cut in Random(1).sample(range(1, len(raw)), 100):
         assert isinstance(one(raw[:cut]), Reject)
+
+
+def test_which_events_names_are_looked_at_does_not_depend_on_where_batches_are_cut():
+    """The first two hundred, then every thousandth; a name that no reader could print is no harm."""
+    event = b'{"event_id":"e","time":1,"agent_id":"a","action":"read","n%d":1,"recipients":[{"id":"r","typ":"x"}]}'
+    records = [event % (n if n < 90 or n > 2000 else 0) for n in range(4500)]
+    records[9] = records[9].replace(b'"n9"', b'"\\ud800"')
+
+    def looked(cut: int) -> Fields:
+        fields = Fields()
+        for at in range(0, len(records), cut):
+            fields.look(records[at : at + cut], range(len(records[at : at + cut])))
+        return fields
+
+    whole = looked(len(records))
+    assert whole.looked == 200 + 4
+    assert set(whole.unknown) > {"n0", "n89", "n3000", "n4000", "recipients[].typ"}
+    assert "n2500" not in whole.unknown
+    for cut in (1, 7, 999, 1000, 4096):
+        assert (looked(cut).looked, looked(cut).unknown) == (whole.looked, whole.unknown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -115,6 +116,15 @@ def test_every_command_and_option_that_the_readme_shows_exists():
             continue  # prose
         known = {"--help", *(o for p in main_group.commands[command].params for o in p.opts)}
         assert set(re.findall(r"(?<!\w)--[a-z-]+", rest)) <= known, (command, rest)
+
+
+def test_the_readme_has_every_field_and_every_value_of_an_event():
+    """Whoever writes a gateway reads it there."""
+    from stream.codec import FIELDS, Kind, Outcome
+
+    text = (ROOT / "README.md").read_text()
+    table = text[text.index("| field | is |") : text.index("Files are UTF-8")]
+    assert [name for name in (*FIELDS, *get_args(Kind), *get_args(Outcome)) if f"`{name}`" not in table] == []
 
 
 def test_nothing_of_the_machine_where_it_was_written_is_in_the_repository():

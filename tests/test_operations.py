@@ -85,7 +85,7 @@ def read(settings: Settings, topic: str, partitions: int) -> list[Any]:
     return asyncio.run(consume())
 
 
-def reject(settings: Settings, *found: Reject, cut: int = 0) -> None:
+def reject(settings: Settings, *found: Reject, cut: int = 0, key: bytes | None = b"from-the-gateway") -> None:
     """As the worker delivers it."""
     send(
         settings,
@@ -93,7 +93,7 @@ def reject(settings: Settings, *found: Reject, cut: int = 0) -> None:
         [
             {
                 "value": r.raw,
-                "key": b"from-the-gateway",
+                "key": key,
                 "headers": [
                     ("reason", r.reason.encode()),
                     ("detail", r.detail.encode()),
@@ -136,6 +136,25 @@ def test_lag_is_what_is_not_committed_and_how_much_time_that_is(settings):
 
 
 @pytest.mark.kafka
+def test_the_end_of_a_transaction_is_no_event(settings):
+    """Who has finished the last event is not behind, though the broker's end is one further."""
+
+    async def deliver() -> None:
+        gateway = aiokafka.AIOKafkaProducer(bootstrap_servers=settings.broker, transactional_id="gateway")
+        async with gateway, gateway.transaction():
+            for number in range(3):
+                await gateway.send_and_wait(EVENTS, encode(GOOD | {"event_id": str(number)}), partition=0)
+
+    asyncio.run(deliver())
+    for done, behind in ((2, 1), (3, 0)):
+        with KafkaAdminClient(bootstrap_servers=settings.broker) as client:
+            client.alter_group_offsets(settings.group, {TopicPartition(EVENTS, 0): OffsetAndMetadata(done, "", -1)})
+        first = json.loads(run(settings, "lag", "--json")[1])["partitions"][0]
+        assert (first["committed"], first["end"], first["behind"]) == (done, 4, behind)
+        assert first["seconds"] == (0.0 if behind else None)
+
+
+@pytest.mark.kafka
 def test_rejects_are_listed_with_reason_place_and_first_bytes(settings):
     """Nothing in them can write on the terminal."""
     reject(
@@ -173,6 +192,19 @@ def test_what_decodes_now_is_sent_again_once(settings):
         (record,) = read(settings, EVENTS, 2)
         assert (record.key, record.value) == (b"from-the-gateway", long)
     assert run(settings, "rejects")[2] == "1 rejected and not sent again: not_json 1\n"
+
+
+@pytest.mark.kafka
+def test_a_record_that_came_without_a_key_goes_with_its_agent_s(settings):
+    """Beside one that came with a key, and neither is sent twice."""
+    reject(settings, Reject("too_large", "too long", 1, encode(GOOD)), key=None)
+    reject(settings, Reject("too_large", "too long", 2, encode(GOOD | {"event_id": "e2"})))
+    for expected in ("2 sent again, 0 still", "0 sent again, 0 still no event, 2 sent before"):
+        status, told, error = run(settings, "rejects", "--resubmit", "--yes")
+        assert (status, error) == (0, "")
+        assert told.startswith(expected)
+        keys = {json.loads(r.value)["event_id"]: r.key for r in read(settings, EVENTS, 2)}
+        assert keys == {"e1": b"bot", "e2": b"from-the-gateway"}
 
 
 @pytest.mark.kafka

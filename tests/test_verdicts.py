@@ -465,6 +465,7 @@ def test_the_command_finds_the_alert_and_a_replay_heeds_its_verdict(fleet, tmp_p
     )  # fmt: skip
     assert (told.returncode, told.stdout) == (0, "")
     assert f"{first.title}; benign by Ana" in told.stderr
+    assert "--time" not in told.stderr
     late = (
         "malicious",
         first.alert_id,
@@ -477,7 +478,10 @@ def test_the_command_finds_the_alert_and_a_replay_heeds_its_verdict(fleet, tmp_p
         "--to",
         files["said"],
     )
-    assert strayline("verdict", *late).returncode == 0
+    told = strayline("verdict", *late)
+    assert told.returncode == 0
+    judged = [a for a in alerts if a.alert_id == first.alert_id][-1]
+    assert f"say it as of then with --time {judged.time}" in told.stderr  # the fleet's weeks are long over
     with Path(files["said"]).open("a") as said:
         said.write('{"alert_id": "a"}\n')
     told = strayline(

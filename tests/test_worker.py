@@ -642,6 +642,38 @@ def test_a_verdict_without_events_is_heeded_at_once(site):
     assert marked["w"] == -marked["d"]
 
 
+@pytest.mark.kafka
+def test_who_has_scored_the_last_record_is_not_behind(site):
+    """Before the first there is, and after a transaction, whose end takes an offset of its own."""
+
+    async def produce() -> None:
+        gateway = aiokafka.AIOKafkaProducer(bootstrap_servers=site.bootstrap, transactional_id="gateway")
+        async with gateway, gateway.transaction():
+            for key, value in fleet(3, 12, 5, garbage=0.0)[:5]:
+                await gateway.send_and_wait(EVENTS, value, key=key)
+
+    with site.worker() as worker:
+        worker.until(lambda: 'strayline_consumer_lag_records{partition="0"} 0.0' in worker.get("/metrics")[1])
+        asyncio.run(produce())
+        assert site.end(EVENTS) == 6
+        worker.until_scored(5)
+        worker.until(lambda: worker.metric("strayline_consumer_lag_records", partition="0") == 0)
+
+
+@pytest.mark.kafka
+def test_a_field_that_nothing_reads_is_counted_and_logged_once(site):
+    """With the one that was meant."""
+    events = [(key, value[:-1] + b',"recipient":"x"}') for key, value in fleet(3, 12, 5, garbage=0.0)[:5] if value]
+    site.produce(events)
+    with site.worker() as worker:
+        worker.until_scored(5)
+        worker.until(lambda: worker.metric("strayline_unknown_fields_total") == 5)
+        told = [json.loads(line) for line in worker.log.read_text().splitlines() if "unknown field" in line]
+    assert [(t["field"], t["do"]) for t in told] == [
+        ("recipient", "did you mean `recipients`? Unknown fields belong in `attributes`.")
+    ]
+
+
 def test_without_a_broker_it_says_where_it_looked_and_how_to_start_one():
     """And ends, soon, for its supervisor to try again."""
     address = f"127.0.0.1:{free_port()}"
