@@ -55,7 +55,7 @@ def test_a_second_leak_of_the_same_day_is_said_at_once():
 
 def test_what_was_denied_exposed_nothing():
     """Nobody was shown it, nothing was moved, and nothing has to be withdrawn."""
-    (alert,) = episode([hostile(0, "x", outcome="denied")])
+    alert = episode([hostile(i, "x", outcome="denied") for i in range(3)])[-1]
     moved = alert.exposure
     assert (moved.records, moved.bytes, moved.people_below_clearance) == (None, None, 0)
     assert "is denied" in alert.title
