@@ -71,7 +71,6 @@ class Episode(msgspec.Struct):
     said_kinds: list[str] = []
     said_at: float = 0.0  # stream's clock
     said_recipients: int = 0  # that it had reached when it was last said
-    said_reached: int = 0  # recipients and resources
     settled: int = -1  # recipients when a person called it benign
 
 
@@ -186,7 +185,6 @@ def alert(x: Episode, time: float) -> Alert:
     x.revision += 1
     x.settled = -1
     x.said_recipients = len(x.reached)
-    x.said_reached = len(x.reached) + len(x.counted_resources)
     x.said, x.said_severity, x.said_kinds = x.events, rung, kinds
     evidence = _told(x)
     about = subject(x.did, evidence, kinds, serious=x.harm >= SERIOUS)

@@ -180,10 +180,9 @@ def _explained(x: Episode, rollout: dict[str, list[Began]]) -> bool:
 
 
 def _worth_saying(x: Episode, *, strange: bool, clock: float) -> bool:
-    """Whether there is news; whom or what a strange event reached for the first time is."""
-    reached = len(x.reached) + len(x.counted_resources)
+    """Whether there is news; somebody whom a strange event reached for the first time is."""
     if x.settled >= 0:
-        return level(x) > x.said_severity or len(x.reached) > x.settled or (strange and reached > x.said_reached)
+        return level(x) > x.said_severity or len(x.reached) > x.settled
     if strange and x.harm >= SERIOUS and len(x.reached) > x.said_recipients and clock - x.said_at >= NEWS_GAP:
         return True
     n = x.events
