@@ -29,7 +29,7 @@ from stream.kept import MOST_TEXT, Kept, below, uncleared
 from stream.words import number, people
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_AMOUNTS = {
+AMOUNTS = {  # of each signal that measures one, its number in the loop
     "bytes": 0,
     "records": 1,
     "session_calls": 2,
@@ -61,7 +61,7 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
         return _repeats(kept, d, bits)
     if k == RHYTHM:
         return _rhythm(kept, d, bits)
-    at = AMOUNT + _AMOUNTS[signal.name] * AMOUNT_WIDTH
+    at = AMOUNT + AMOUNTS[signal.name] * AMOUNT_WIDTH
     x, mean, spread, peers = d[at : at + AMOUNT_WIDTH]
     back = (
         _calls_back

@@ -44,6 +44,7 @@ from stream.columns import gather, hashed, name_hash
 from stream.evidence import OWNERS
 from stream.files import Lines
 from stream.kept import MOST_TEXT
+from stream.measured import AMOUNTS
 
 VERDICTS = ("benign", "malicious")
 MOST_BYTES = 4 << 20  # as large as an alert may be
@@ -237,16 +238,13 @@ def _splits(said: str, between: str) -> Iterator[tuple[str, str]]:
         at = said.find(between, at + 1)
 
 
-_AMOUNTS = {"bytes": 0, "records": 1, "session_calls": 2, "call_rate": 3, "bytes_sum": 0, "records_sum": 1, "session_calls_sum": 2}  # fmt: skip
-
-
 def _amount(item: Named) -> tuple[int, int, bool, float, float, float] | None:
     """Its number, tool, whether it is a sum; what was seen, typical and high on the amount's scale."""
     usual = item.baseline
     if item.name == "rhythm":
         number = 1 if usual.unit == "records" else 0
-    elif item.name in _AMOUNTS:
-        number = _AMOUNTS[item.name]
+    elif item.name in AMOUNTS:
+        number = AMOUNTS[item.name]
     else:
         return None
     if isinstance(item.observed, str) or usual.tool is None or usual.typical is None or len(usual.tool) >= MOST_TEXT:

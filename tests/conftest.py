@@ -16,14 +16,25 @@ from stream.simulate import Simulation, lines, simulate
 from tests.telling import scored
 
 
-@pytest.fixture(scope="session")
-def broker() -> Iterator[Broker]:
-    """A real Kafka, started at its first use and shared by the session; skips, with the reason, where it cannot run."""
+def _running() -> Iterator[Broker]:
+    """A real Kafka, started at its first use; skips, with the reason, where it cannot run."""
     lack = missing()
     if lack is not None:
         pytest.skip(lack)
     with Broker() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """Shared by the session."""
+    yield from _running()
+
+
+@pytest.fixture(scope="module")
+def own_broker() -> Iterator[Broker]:
+    """For tests that remove the product's own topics."""
+    yield from _running()
 
 
 @pytest.fixture

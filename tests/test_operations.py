@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 from kafka.structs import OffsetAndMetadata
 
-from benchmarks.kafka import Broker, missing
+from benchmarks.kafka import Broker
 from stream.client import retrying
 from stream.codec import Reject, encode
 from stream.settings import Settings, load
@@ -24,20 +24,11 @@ from tests.secured import strayline
 GOOD = {"event_id": "e1", "time": 1772445600, "agent_id": "bot", "action": "read"}
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    lack = missing()
-    if lack is not None:
-        pytest.skip(lack)
-    with Broker() as own:
-        yield own
-
-
 @pytest.fixture
-def settings(broker: Broker) -> Settings:
+def settings(own_broker: Broker) -> Settings:
     """With empty topics, two partitions of events, and nothing committed."""
-    found = load({"STRAYLINE_BROKER": broker.bootstrap})
-    with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as client:
+    found = load({"STRAYLINE_BROKER": own_broker.bootstrap})
+    with KafkaAdminClient(bootstrap_servers=own_broker.bootstrap) as client:
         names = {topic.name for topic in TOPICS}
         client.delete_topics(sorted(names & set(client.list_topics())))
         while names & set(client.list_topics()):

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from benchmarks.kafka import Broker, missing
+from benchmarks.kafka import Broker
 from stream.client import starting
 from stream.errors import BrokerError, SettingsError
 from stream.settings import Settings, load
@@ -30,21 +30,12 @@ def at(bootstrap: str) -> Settings:
     return load({"STRAYLINE_BROKER": bootstrap})
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[Broker]:
-    lack = missing()
-    if lack is not None:
-        pytest.skip(lack)
-    with Broker() as own:
-        yield own
-
-
 @pytest.fixture
-def settings(broker: Broker) -> Iterator[Settings]:
+def settings(own_broker: Broker) -> Iterator[Settings]:
     """On a broker without our topics, before and after."""
-    with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as admin:
+    with KafkaAdminClient(bootstrap_servers=own_broker.bootstrap) as admin:
         _remove(admin)
-        yield at(broker.bootstrap)
+        yield at(own_broker.bootstrap)
         _remove(admin)
 
 
@@ -187,17 +178,17 @@ def test_make_kafka_listens_on_the_port_that_is_asked_for(given, port):
 
 
 @pytest.mark.kafka
-def test_a_port_with_a_kafka_on_it_is_answered_with_the_command_for_another(broker):
+def test_a_port_with_a_kafka_on_it_is_answered_with_the_command_for_another(own_broker):
     """As it is typed."""
     told = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kafka", "--port", str(broker.port)],
+        [sys.executable, "-m", "benchmarks.kafka", "--port", str(own_broker.port)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert told.returncode == 1
-    assert f"choose another port, e.g. `make kafka PORT={broker.port + 1}`" in told.stderr
+    assert f"choose another port, e.g. `make kafka PORT={own_broker.port + 1}`" in told.stderr
 
 
 def test_an_address_without_a_port_is_refused_before_anything_is_asked():
