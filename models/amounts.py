@@ -20,7 +20,7 @@ import numpy as np
 from river.base import AnomalyDetector
 
 from models.compiled import inline
-from models.table import Array, Key, claim
+from models.table import Array, Key, claim, mix
 
 PRIOR, MEMORY, FLOOR, CLIP = 4.0, 400.0, 0.01, 3.0
 STEP_LOW, STEP_HIGH, PEERS, SLACK = -2.0, 3.0, 2.0, 0.5
@@ -70,6 +70,12 @@ def pool(rows: Array, c: int, a: int) -> None:
     rows[c].v = rows[c].v * (1.0 - share) + rows[a].v * share + d * d * share * (1.0 - share)
     rows[c].m += d * share
     rows[c].n = min(n, MEMORY)
+
+
+@inline
+def place(k: int, tool: Key) -> Key:
+    """Key of an amount of a tool, before the entity."""
+    return mix(np.uint64(701 + k), tool)
 
 
 @inline

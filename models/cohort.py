@@ -21,7 +21,7 @@ import math
 
 import numpy as np
 
-from models import amounts, facts, parties
+from models import amounts, facts, parties, tails
 from models import state as st
 from models.compiled import inline, njit
 from models.memory import NAMED_FACTS, PROFILE
@@ -103,7 +103,7 @@ def _overlap(a: st.Arrays, fact: int, one: Key, other: Key) -> float:
         value = a.profiles_body[p, k]
         if value == np.uint64(0):
             break
-        x, y = find(a.facts, mix(mine, value + np.uint64(7))), find(a.facts, mix(its, value + np.uint64(7)))
+        x, y = find(a.facts, facts.of_value(mine, value)), find(a.facts, facts.of_value(its, value))
         if x >= 0 and y >= 0:
             out += min(facts.count(a.facts, x) / a.facts[i].w, facts.count(a.facts, y) / a.facts[j].w)
     return float(min(1.0, out))
@@ -164,15 +164,14 @@ def _join(a: st.Arrays, ag: int, leader: Key, clock: float, fade: float) -> None
         for v in range(st.USUAL):
             tool = a.profiles_body[tools, v] if tools >= 0 else NOBODY
             if tool != NOBODY:
-                _bring_amount(a, mix(np.uint64(701 + k), tool), me, old, new, clock)
-    _bring_amount(a, mix(np.uint64(701 + N_AMOUNTS - 1), NOBODY), me, old, new, clock)
+                _bring_amount(a, amounts.place(k, tool), me, old, new, clock)
+    _bring_amount(a, amounts.place(N_AMOUNTS - 1, NOBODY), me, old, new, clock)
     for k in range(N_TAILS):
         a.cohorts_body[co, st.PEER_TAILS + k] += a.agents_body[ag, st.OWN_TAILS + k]
-        kind = np.uint64(1001 + k)
-        mine = find(a.tails, mix(kind, me))
+        mine = find(a.tails, tails.place(k, me))
         if mine < 0:
             continue
-        i, fresh = claim(a.tails, a.tails_dirty, a.tally[st.TABLES.index("tails")], mix(kind, new))
+        i, fresh = claim(a.tails, a.tails_dirty, a.tally[st.TABLES.index("tails")], tails.place(k, new))
         if fresh:
             a.tails_body[i, :] = 0.0
         a.tails[i].w = clock
@@ -206,12 +205,12 @@ def _bring_facts(a: st.Arrays, me: Key, new: Key, now: float) -> None:
 
 @njit
 def _bring(a: st.Arrays, base: Key, value: Key, me: Key, new: Key, now: float) -> None:
-    i = find(a.facts, mix(mix(base, me), value + np.uint64(7)))
+    i = find(a.facts, facts.of_value(mix(base, me), value))
     weight = min(now, facts.count(a.facts, i)) if i >= 0 else 0.0
     if weight <= 0:
         return
     context = mix(base, new)
-    for key in (context, mix(context, value + np.uint64(7))):
+    for key in (context, facts.of_value(context, value)):
         j, fresh = claim(a.facts, a.facts_dirty, a.tally[st.TABLES.index("facts")], key)
         if fresh:
             a.facts[j].w = a.facts[j].d = 0.0

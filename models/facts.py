@@ -36,6 +36,19 @@ def place(attribute: int, context: Key) -> Key:
 
 
 @inline
+def of_value(context: Key, value: Key) -> Key:
+    """Key of a value's row in a context of an entity."""
+    return mix(context, value + np.uint64(7))
+
+
+@inline
+def known(head: Array, base: Key, entity: Key, value: Key) -> bool:
+    """Whether an entity has shown a value, but for what a verdict took back."""
+    i = find(head, of_value(mix(base, entity), value))
+    return i >= 0 and count(head, i) > 0
+
+
+@inline
 def predict(
     facts: Array,
     base: Key,
@@ -51,15 +64,15 @@ def predict(
     p = 1.0
     for level in range(LEVELS):
         context = mix(base, entity[level])
-        known = mix(context, value + np.uint64(7))
+        row = of_value(context, value)
         keys[q, level, 0] = context
-        keys[q, level, 1] = known
+        keys[q, level, 1] = row
         c = total = distinct = 0.0
         i = find(facts, context)
         if i >= 0:
             total = facts[i].w * fade
             distinct = facts[i].d * fade
-        j = find(facts, known)
+        j = find(facts, row)
         if j >= 0:
             c = count(facts, j) * fade
         slots[q, level, 0] = i

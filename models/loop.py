@@ -334,7 +334,7 @@ def _step_before(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> Key:
     last, ordinary = a.sessions[h.se].tool, a.sessions[h.se].ordinary
     if last == ordinary:
         return last
-    known = mix(mix(facts.place(signals.TRANSITION, ordinary), w.entity[2]), b.tool.hash[e] + np.uint64(7))
+    known = facts.of_value(mix(facts.place(signals.TRANSITION, ordinary), w.entity[2]), b.tool.hash[e])
     return ordinary if find(a.facts, known) >= 0 else last
 
 
@@ -390,7 +390,7 @@ def _score_amounts(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, call: Key) 
         x = w.amount[k]
         if math.isnan(x):
             continue
-        place = mix(np.uint64(701 + k), b.tool.hash[e] if k < RATE else np.uint64(0))
+        place = amounts.place(k, b.tool.hash[e] if k < RATE else np.uint64(0))
         c, _ = amounts.row(a.amounts, a.amounts_dirty, a.tally[AMOUNTS], mix(place, h.cohort), h.clock)
         own_key = mix(place, w.entity[2])
         i, fresh = amounts.row(a.amounts, a.amounts_dirty, a.tally[AMOUNTS], own_key, h.clock)
@@ -493,14 +493,13 @@ def _score_tails(a: st.Arrays, w: Room, h: Here) -> None:
             continue
         at = w.bins[k]
         low = st.ALL_HISTOGRAMS + k * st.BINS
-        kind = np.uint64(1001 + k)
         total = fleet[st.ALL_TAILS + k]
         rarity = tails.lend(tails.above(fleet[low : low + st.BINS], total, at), total, h.now, 1.0)
         total = peers[st.PEER_TAILS + k]
-        above = tails.weight_above(a.tails, a.tails_body, mix(kind, h.cohort), total, at)
+        above = tails.weight_above(a.tails, a.tails_body, tails.place(k, h.cohort), total, at)
         rarity = tails.lend(above, total, h.now, rarity)
         total = own[st.OWN_TAILS + k]
-        above = tails.weight_above(a.tails, a.tails_body, mix(kind, w.entity[2]), total, at)
+        above = tails.weight_above(a.tails, a.tails_body, tails.place(k, w.entity[2]), total, at)
         rarity = tails.lend(above, total, h.now, rarity)
         _pay(w, signals.N_FACTS + k, math.log2(rarity))
 
@@ -629,9 +628,8 @@ def _learn_tails(a: st.Arrays, w: Room, h: Here) -> None:
         low = st.ALL_HISTOGRAMS + k * st.BINS
         for i in range(1, at + 1):
             fleet[low + i] += one
-        kind = np.uint64(1001 + k)
-        tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tally[TAILS], mix(kind, h.cohort), at, one, h.clock)
-        tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tally[TAILS], mix(kind, w.entity[2]), at, one, h.clock)
+        tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tally[TAILS], tails.place(k, h.cohort), at, one, h.clock)
+        tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tally[TAILS], tails.place(k, w.entity[2]), at, one, h.clock)
 
 
 @inline

@@ -116,7 +116,7 @@ def recall(
 
 @inline
 def _count(facts_head: Array, context: Key, value: Key) -> float:
-    j = find(facts_head, mix(context, value + np.uint64(7)))
+    j = find(facts_head, facts.of_value(context, value))
     return facts.count(facts_head, j) if j >= 0 else 0.0
 
 

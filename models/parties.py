@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from models.compiled import inline
-from models.facts import count, place
+from models.facts import known, of_value, place
 from models.signals import DOMAIN, RECIPIENT
 from models.state import RING, TABLES, Arrays
 from models.table import Array, Key, claim, find, mix
@@ -22,18 +22,11 @@ COHORTS = TABLES.index("cohorts")
 
 
 @inline
-def known(facts: Array, attribute: int, entity: Key, value: Key) -> bool:
-    """Whether an entity has used a value of an attribute, but for what a verdict took back."""
-    i = find(facts, mix(mix(place(attribute, 0), entity), value + np.uint64(7)))
-    return i >= 0 and count(facts, i) > 0
-
-
-@inline
 def closeness(a: Arrays, entity: Array, agent: Key, typed: bool, recipient: Key, domain: Key) -> int:
     """Step of the scale above. `entity` holds the keys of fleet, cohort and agent."""
-    if known(a.facts, RECIPIENT, entity[2], recipient):
+    if known(a.facts, place(RECIPIENT, 0), entity[2], recipient):
         return 0
-    if known(a.facts, RECIPIENT, agent_entity(recipient), agent):
+    if known(a.facts, place(RECIPIENT, 0), agent_entity(recipient), agent):
         return 1
     i = find(a.contacts, agent)
     j = find(a.contacts, recipient)
@@ -42,11 +35,11 @@ def closeness(a: Arrays, entity: Array, agent: Key, typed: bool, recipient: Key,
             for y in range(min(RING, a.contacts[j].n)):
                 if a.contacts_body[i, x] == a.contacts_body[j, y]:
                     return 2
-    if typed and known(a.facts, RECIPIENT, entity[1], recipient):
+    if typed and known(a.facts, place(RECIPIENT, 0), entity[1], recipient):
         return 3
-    if known(a.facts, RECIPIENT, entity[0], recipient) or find(a.agents, recipient) >= 0:
+    if known(a.facts, place(RECIPIENT, 0), entity[0], recipient) or find(a.agents, recipient) >= 0:
         return 4
-    if domain != np.uint64(0) and known(a.facts, DOMAIN, entity[0], domain):
+    if domain != np.uint64(0) and known(a.facts, place(DOMAIN, 0), entity[0], domain):
         return 5
     return 6
 
@@ -77,7 +70,7 @@ def is_home(facts: Array, own: Array, domain: Key, home: Key, fade: float) -> bo
         return True
     context = mix(place(HOME, 0), fleet_entity())
     i = find(facts, context)
-    j = find(facts, mix(context, domain + np.uint64(7)))
+    j = find(facts, of_value(context, domain))
     return i >= 0 and j >= 0 and facts[i].w * fade >= 20.0 and facts[j].w >= HOME_SHARE * facts[i].w
 
 
@@ -85,7 +78,7 @@ def is_home(facts: Array, own: Array, domain: Key, home: Key, fade: float) -> bo
 def count_home(head: Array, dirty: Array, tally: Array, home: Key, now: float) -> None:
     """Count the domain of a principal, for the fleet."""
     context = mix(place(HOME, 0), fleet_entity())
-    for key in (context, mix(context, home + np.uint64(7))):
+    for key in (context, of_value(context, home)):
         i, fresh = claim(head, dirty, tally, key)
         if fresh:
             head[i].w = head[i].d = 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from models import facts, parties
+from models.amounts import place
 from models.memory import NAMED_FACTS, PROFILE
 from models.signals import FACTS, TOOL
 from models.state import HALF_LIFE, RING, State
@@ -64,7 +65,7 @@ def used(state: State, agent: Key, fact: int) -> list[Used]:
     out = []
     for value in t.body[i]:
         name = name_of(state, value) if value else None
-        j = _find(head, _mix(context, value + np.uint64(7)))
+        j = _find(head, np.uint64(facts.of_value(context, np.uint64(value))))
         if name is not None and j >= 0:
             out.append(Used(name, float(max(0.0, head[j]["w"] + head[j]["d"])) * now))
     return sorted(out, key=lambda u: (-u.count, u.name))
@@ -117,7 +118,7 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
     out["amounts"] = {}
     for u in used(state, agent, TOOL):
         for k, what in enumerate(("bytes", "records")):
-            j = _find(amounts, _mix(_mix(np.uint64(701 + k), _hash_of(state, agent, u.name)), entity))
+            j = _find(amounts, _mix(place(k, np.uint64(_hash_of(state, agent, u.name))), entity))
             if j >= 0 and amounts[j]["n"] >= 2:
                 m, sd = float(amounts[j]["m"]), math.sqrt(float(amounts[j]["v"]) + 0.01)
                 out["amounts"].setdefault(u.name, {})[what] = {

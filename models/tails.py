@@ -22,7 +22,7 @@ from river.base import AnomalyDetector
 
 from models.compiled import inline
 from models.state import BINS, TAIL_SCALE
-from models.table import Array, Key, claim, find
+from models.table import Array, Key, claim, find, mix
 
 
 @inline
@@ -41,6 +41,12 @@ def above(above_bin: Array, total: float, b: int) -> float:
 def lend(c: float, total: float, now: float, rarity: float) -> float:
     """One over the tail probability at one level, of which one exceedance is lent by the level above (rarity 1 at the top)."""
     return max(1.0, (total + now * rarity) / (c + now))
+
+
+@inline
+def place(k: int, entity: Key) -> Key:
+    """Key of an entity's tail."""
+    return mix(np.uint64(1001 + k), entity)
 
 
 @inline

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models import facts, parties, tails
+from models import amounts, facts, parties, tails
 from models import state as st
 from models.compiled import inline, njit
 from models.signals import CLEARANCE, OFF_HOURS, REPEATS
@@ -98,7 +98,7 @@ def benign(a: st.Arrays, j: Judged) -> None:
     for t in range(len(j.tail)):
         if j.tail[t] == OFF_HOURS:
             a.agents[ag].night = 0.0
-        i = find(a.tails, mix(np.uint64(1001 + j.tail[t]), entity[2]))
+        i = find(a.tails, tails.place(j.tail[t], entity[2]))
         if i < 0:
             continue
         a.tails_dirty[i] = 1
@@ -143,8 +143,8 @@ def malicious(a: st.Arrays, j: Judged) -> None:
             ceiling = max(j.high[m], (j.typical[m] + j.seen[m]) / 2.0)
             a.amounts[i].never = min(a.amounts[i].never, ceiling) if a.amounts[i].never > 0 else ceiling
     for t in range(len(j.tail)):
-        i = find(a.tails, mix(np.uint64(1001 + j.tail[t]), entity[2]))
-        c = find(a.tails, mix(np.uint64(1001 + j.tail[t]), entity[1]))
+        i = find(a.tails, tails.place(j.tail[t], entity[2]))
+        c = find(a.tails, tails.place(j.tail[t], entity[1]))
         if i < 0 or c < 0:
             continue
         a.tails_dirty[i] = a.tails_dirty[c] = 1
@@ -176,7 +176,7 @@ def _room(a: st.Arrays, j: Judged) -> Any:
 
 @inline
 def _amount(j: Judged, m: int, entity: Key) -> Key:
-    return mix(mix(np.uint64(701 + j.amount[m]), j.tool[m]), entity)
+    return mix(amounts.place(j.amount[m], j.tool[m]), entity)
 
 
 @inline
@@ -195,7 +195,6 @@ def _alone(a: st.Arrays, base: Key, value: Key, agent: Key) -> bool:
         other = a.agents[i].key
         if other == np.uint64(0) or other == agent:
             continue
-        k = find(a.facts, mix(mix(base, parties.agent_entity(other)), value + np.uint64(7)))
-        if k >= 0 and facts.count(a.facts, k) > 0:
+        if facts.known(a.facts, base, parties.agent_entity(other), value):
             return False
     return True
