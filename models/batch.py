@@ -57,6 +57,7 @@ class Batch(NamedTuple):
     domain: Text
     kind: Array
     clearance: Array
+    cleared_for: Array  # hash of the name of that rung
     size: Array
 
 

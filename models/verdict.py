@@ -63,7 +63,7 @@ def benign(a: st.Arrays, j: Judged) -> None:
         base, value = facts.place(j.attribute[n], j.context[n]), j.value[n]
         facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0)
         i = slots[0, 2, 1]
-        if (j.most[n] >= 0 and i < 0) or counts[0, 2, 0] > j.most[n] >= 0:
+        if not _is_on(j, n, i, counts[0, 2, 0]):
             continue
         if i >= 0 and a.facts[i].d < 0:  # no longer marked
             a.facts[i].w = max(0.0, a.facts[i].w + a.facts[i].d)
@@ -116,7 +116,7 @@ def malicious(a: st.Arrays, j: Judged) -> None:
         base, value = facts.place(j.attribute[n], j.context[n]), j.value[n]
         facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0)
         i = slots[0, 2, 1]
-        if (j.most[n] >= 0 and i < 0) or counts[0, 2, 0] > j.most[n] >= 0:
+        if not _is_on(j, n, i, counts[0, 2, 0]):
             continue
         own = j.own[n]
         count = max(0.0, a.facts[i].w + min(0.0, a.facts[i].d)) * fade if i >= 0 else 0.0
@@ -172,6 +172,12 @@ def _room(a: st.Arrays, j: Judged) -> Any:
     keys = np.zeros((1, facts.LEVELS, 2), np.uint64)
     slots = np.zeros((1, facts.LEVELS, 2), np.int64)
     return 2.0**age, 2.0**-age, entity, keys, slots, np.zeros((1, facts.LEVELS, 4))
+
+
+@inline
+def _is_on(j: Judged, n: int, slot: int, count: float) -> bool:
+    """Whether a verdict is on a fact that the agent has shown so often; see `Judged.most`."""
+    return j.most[n] < 0 or (slot >= 0 and count <= j.most[n])
 
 
 @inline

@@ -119,6 +119,7 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
     outcome = _text(g.outcome).hash
     recipient = _text(g.recipient)
     kind = _text(g.kind).hash
+    cleared_for = _text(g.clearance).hash
     return Batch(
         g.time,
         _text(g.event).hash,
@@ -148,7 +149,8 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         recipient,
         _domains(recipient, _text(g.domain), kind),
         kind,
-        _rungs(_text(g.clearance).hash, ladder),
+        _rungs(cleared_for, ladder),
+        cleared_for,
         g.size,
     )
 

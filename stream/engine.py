@@ -7,7 +7,7 @@ scores and learns and does not hold the interpreter's lock; `tell` turns what wa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -199,21 +199,19 @@ class Engine:
     def _unknown_classifications(self, events: list[AccessEvent], b: Batch) -> list[str]:
         """Classifications of this batch that are not on the ladder and were not reported before."""
         odd = np.flatnonzero((b.rung < 0) & (b.classification.hash != 0))
-        if not len(odd) or len(self.unknown) >= 100:
-            return []
-        new = {str(events[i].classification) for i in odd.tolist()} - self.unknown
-        self.unknown |= new
-        return sorted(new)
+        return _never_said(self.unknown, (events[i].classification for i in odd.tolist()))
 
     def _unknown_clearances(self, events: list[AccessEvent], b: Batch) -> list[str]:
         """The same of what recipients may see: who is not on the ladder is taken for one of whom it is not known."""
-        if not (b.clearance < 0).any() or len(self.unknown_clearances) >= 100:
-            return []
-        said = {r.clearance for e in events if e.recipients for r in e.recipients}
-        ladder = {rung.lower() for rung in self.settings.classifications}
-        new = {c for c in said if c and c.lower() not in ladder} - self.unknown_clearances
-        self.unknown_clearances |= new
-        return sorted(new)
+        odd = np.flatnonzero((b.clearance < 0) & (b.cleared_for != 0))
+        at = np.searchsorted(b.recipient_at, odd, "right") - 1
+        return _never_said(
+            self.unknown_clearances,
+            (
+                (events[i].recipients or ())[j].clearance
+                for i, j in zip(at.tolist(), (odd - b.recipient_at[at]).tolist(), strict=True)
+            ),
+        )
 
     def judge(self, said: Verdict) -> None:
         """Heed a verdict now, between two batches."""
@@ -296,3 +294,10 @@ def warm_up(settings: Settings) -> None:
     event = b'{"event_id":"1","time":1,"agent_id":"a","action":"send","resource":"a/b","scopes":["s"],"recipients":[{"id":"r@x.example"}]}'
     engine.score(engine.decode([event], [0]))
     engine.state.grow(0)
+
+
+def _never_said(said: set[str], names: Iterable[str | None]) -> list[str]:
+    """Names that were not reported before; from a hundred on none is."""
+    new = {str(name) for name in names} - said if len(said) < 100 else set()
+    said |= new
+    return sorted(new)

@@ -62,7 +62,8 @@ class Episodes:
         self.changed.add(agent_id)
         episode.last = clock
         episode.events += 1
-        episode.strong += kept.own >= threshold / 2
+        strange = kept.own >= threshold / 2
+        episode.strong += strange
         episode.waiting.append(kept)
         self.waiting += 1
         if shift is not None:
@@ -81,7 +82,6 @@ class Episodes:
             if episode.agent_type is not None:
                 self.rollouts.note(episode.agent_type, agent_id, episode.begun, clock, episode.version)
             opened = episode.revision == 0 and self._opens(episode, clock)
-            strange = kept.own >= threshold / 2
             if opened or (episode.revision and _worth_saying(episode, strange=strange, clock=clock)):
                 out.append(self._say(episode, kept.time, clock))
         self.merged += notable and not opened

@@ -137,25 +137,15 @@ def judged(v: Verdict, ladder: Sequence[str]) -> Judged:
     amounts = [a for item in v.evidence if (a := _amount(item)) is not None]
     tails = [(INDEX[i.name] - N_FACTS, i.count) for i in v.evidence if N_FACTS <= INDEX.get(i.name, -1) < RHYTHM]
 
-    def column(rows: Sequence[Sequence[Any]], at: int, kind: type) -> Any:
-        return np.array([row[at] for row in rows], kind)
+    def columns(rows: Sequence[Sequence[Any]], *kinds: type) -> Iterator[Any]:
+        return (np.array([row[at] for row in rows], kind) for at, kind in enumerate(kinds))
 
     return Judged(
         np.uint64(name_hash(v.agent_id)),
         np.uint64(name_hash(v.agent_type or "")),
-        column(facts, 0, np.int64),
-        column(facts, 1, np.uint64),
-        column(facts, 2, np.uint64),
-        column(facts, 3, np.float64),
-        column(facts, 4, np.float64),
-        column(amounts, 0, np.int64),
-        column(amounts, 1, np.uint64),
-        column(amounts, 2, np.bool_),
-        column(amounts, 3, np.float64),
-        column(amounts, 4, np.float64),
-        column(amounts, 5, np.float64),
-        column(tails, 0, np.int64),
-        column(tails, 1, np.float64),
+        *columns(facts, np.int64, np.uint64, np.uint64, np.float64, np.float64),
+        *columns(amounts, np.int64, np.uint64, np.bool_, np.float64, np.float64, np.float64),
+        *columns(tails, np.int64, np.float64),
     )
 
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 LADDER = np.array([name_hash(rung) for rung in ("public", "internal", "confidential", "restricted")], np.uint64)
 PER_ENTRY = {
     "scope": "scope_at",
-    **dict.fromkeys(("recipient", "domain", "kind", "clearance", "size"), "recipient_at"),
+    **dict.fromkeys(("recipient", "domain", "kind", "clearance", "cleared_for", "size"), "recipient_at"),
 }
 PIECES = ("s3:", "://", "/", "//", "a", "crm", "crm:", ":", "@", "ada@corp.example", "é", "42", "?", "#")
 
