@@ -17,7 +17,7 @@ from models.compiled import inline
 from models.state import ALL_BUDGET, SCORE_BINS, START
 from models.table import Array
 
-LOWEST = 10  # half bits: with less than 5 bits an event is no evidence (`models.loop.KEEP`), whatever the budget
+LOWEST = 10  # half bits: with less than 5 bits an event is no evidence (`models.here.KEEP`), whatever the budget
 STEP = 2.0  # steps a bit
 
 

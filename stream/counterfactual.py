@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.batch import BITS, PAID
-from models.loop import BREACH, POOL_GAIN
+from models.loop import POOL_GAIN
+from models.scoring import BREACH
 from models.signals import ACTION, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION, WEIGHT_OF
 from stream.alert import Did, Evidence
 from stream.clauses import in_unit
@@ -42,7 +43,7 @@ _RIVALS = [
 
 
 def next_bits(k: int, d: list[float]) -> dict[str, float]:
-    """What the next of its group would pay, were this signal silent; and what breaches of the days before add to it (`models.loop`)."""
+    """What the next of its group would pay, were this signal silent; and what breaches of the days before add to it (`models.scoring`)."""
     most = max((weight * (d[at] - dead) for at, weight, dead in _RIVALS[k]), default=0.0)
     again = d[PAID + k] - SIGNALS[k].weight * (d[BITS + k] - SIGNALS[k].dead) if GROUP_OF[k] == BREACH else 0.0
     numbers = {"next_bits": round(most + min(most, max(0.0, again)), 2)} if most >= 0.005 else {}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 
-from models.loop import EPISODE_GAP, EPISODE_LONGEST, LOUD_GAP
+from models.learning import EPISODE_GAP, EPISODE_LONGEST, LOUD_GAP
 from models.signals import INDEX, SIGNALS
 from stream.alert import Alert, Evidence, alert_id
 from stream.counterfactual import pays

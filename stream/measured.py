@@ -13,7 +13,7 @@ from models.batch import (
     HOURS,
     SAME,
 )
-from models.loop import RATE_OFFSET
+from models.scoring import RATE_OFFSET
 from models.signals import (
     CALL_RATE,
     CLEARANCE,

@@ -19,7 +19,7 @@ import numpy as np
 
 from models.batch import Batch
 from models.event import flow
-from models.loop import RATE_OFFSET
+from models.scoring import RATE_OFFSET
 from models.signals import (
     ACTION,
     BRANCH,

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from models.batch import NOTABLE
-from models.loop import EPISODE_LONGEST, LOUD_GAP
+from models.learning import EPISODE_LONGEST, LOUD_GAP
 from stream import episodes
 from stream.alert import SEVERITIES, Alert
 from stream.codec import encode, encode_lines

@@ -1,0 +1,54 @@
+"""What the stages of one event share (`models.loop`): who it is of and when, and room to work in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from models import signals
+from models import state as st
+from models.event import Facts
+from models.table import Array, Key
+
+TABLE = {name: i for i, name in enumerate(st.TABLES)}
+FACTS, AMOUNTS, TAILS, AGENTS, SESSIONS, CALLS, OWNERS, CONTACTS, PROFILES, NAMES, LEVELS, RHYTHMS = (
+    TABLE[name] for name in ("facts", "amounts", "tails", "agents", "sessions", "calls", "owners", "contacts", "profiles", "names", "levels", "rhythms")
+)  # fmt: skip
+RATE = signals.N_AMOUNTS - 1  # the amount that is of all tools: calls within ten minutes
+RATE_MEMORY = 600.0  # seconds
+KEEP = 5.0  # bits: an event with more of its own becomes part of its agent's episode
+
+
+class Room(NamedTuple):
+    """Room to work in, of one call."""
+
+    facts: Facts
+    entity: Array  # keys of fleet, cohort, agent
+    surprise: Array  # of each fact, -1 where the event says nothing of the kind
+    mean: Array
+    tail: Array  # of each tail its value, -1 where there is none
+    bins: Array
+    amount: Array
+    group: Array
+    winner: Array
+    detail: Array  # see `models.batch`
+    saved: Array
+    judged: Array  # whether the event is like one that a person called malicious: it teaches nothing
+
+
+class Here(NamedTuple):
+    """Who an event is of, and when."""
+
+    agent: Key
+    cohort: Key  # the key of the cohort
+    peered: bool  # it is one of agents that do the same, by their type or by what they do
+    session: Key
+    ag: int  # slots of the three
+    co: int
+    se: int
+    clock: float
+    now: float  # the present weight of one event
+    fade: float  # its inverse
+    gap: float  # seconds since the agent's last event
+    age: int  # power of two of the events that it has seen
+    begins: bool  # a session
+    learned: bool  # a repeated event is not
