@@ -177,7 +177,7 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: b
         f"{len(simulation.events):,} events of {agents} simulated agents over {days} days, {len(simulation.incidents)} incidents planted, seed {seed}.\n",
         err=True,
     )
-    click.echo("Compiling the models if this is the first run (once, about half a minute) …", err=True)
+    click.echo("Compiling the models if this is the first run (once, a minute or two) …", err=True)
     from stream.engine import warm_up  # noqa: PLC0415
 
     warm_up(settings)

@@ -108,7 +108,7 @@ def _packages() -> Iterator[Answer]:
 
 
 def _cache() -> Iterator[Answer]:
-    """Where it cannot be written, each start compiles for half a minute."""
+    """Where it cannot be written, each start compiles for a minute or two."""
     folder = Path(config.CACHE_DIR)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def _cache() -> Iterator[Answer]:
     except OSError as error:
         mend = f"set XDG_CACHE_HOME to a folder that {os.environ.get('USER') or 'this user'} may write"
         yield Answer(
-            "warn", "models", f"compiled models cannot be kept ({error}), so each start takes half a minute: {mend}"
+            "warn", "models", f"compiled models cannot be kept ({error}), so each start takes a minute or two: {mend}"
         )
     else:
         yield Answer("ok", "models", f"compiled models are kept in {folder}")
