@@ -1,38 +1,29 @@
 """What an event says, as facts: (attribute, context, value), each of which has a surprise (`models.facts`).
 
-An attribute with several values (permissions, recipients) gives a fact for each; the largest surprise counts. Four facts are derived from
-what is remembered: how close a recipient stands, which data flow where, whose resource it is, and the tool before.
+An attribute with several values (permissions, recipients) gives a fact for each; the largest surprise counts. Four are derived from
+what is remembered: which data flow where, the tool before, and, as steps of a scale (`models.ordinal`), how close a recipient stands and whose resource it is.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from models import parties, signals
 from models import state as st
 from models.batch import SESSION, Batch
 from models.compiled import inline
+from models.here import Facts, Here, Room
 from models.table import Array, Key, find, mix
 
-
-class Facts(NamedTuple):
-    """Room for the facts of one event: arrays as long as the most that an event of the batch can have."""
-
-    attribute: Array
-    context: Array
-    value: Array
-    entry: Array  # where its text stands in its column
-    derived: Array  # what a derived fact was derived from
-    keys: Array  # (fact, level, 2), see `models.facts`
-    slots: Array
-    counts: Array
+CLOSENESS, OWNER = signals.CLOSENESS - signals.N_NAMED, signals.OWNER - signals.N_NAMED  # the two scales
+ANOTHERS = 4  # the farthest step of an owner
 
 
 @inline
 def most(b: Batch, e: int) -> int:
-    """How many facts event e can have: four for each recipient, one for each permission, and twelve others."""
-    return int(12 + b.scope_at[e + 1] - b.scope_at[e] + 4 * (b.recipient_at[e + 1] - b.recipient_at[e]))
+    """How many facts event e can have: three for each recipient, one for each permission, and eleven others."""
+    return int(11 + b.scope_at[e + 1] - b.scope_at[e] + 3 * (b.recipient_at[e + 1] - b.recipient_at[e]))
 
 
 @inline
@@ -43,7 +34,7 @@ def say(f: Facts, q: int, attribute: int, context: Key, value: Key, entry: int, 
 
 
 @inline
-def facts_of(b: Batch, e: int, f: Facts, tool_before: Key, owner: int) -> int:
+def facts_of(b: Batch, e: int, f: Facts, tool_before: Key) -> int:
     """Put down what event e says by itself; the number of facts."""
     q = say(f, 0, signals.TOOL, 0, b.tool.hash[e], e, 0.0)
     if b.action[e] != 0:
@@ -58,24 +49,29 @@ def facts_of(b: Batch, e: int, f: Facts, tool_before: Key, owner: int) -> int:
     if b.classification.hash[e] != 0:
         q = say(f, q, signals.CLASSIFICATION, 0, b.classification.hash[e], e, 0.0)
     q = say(f, q, signals.TRANSITION, tool_before, b.tool.hash[e], e, 0.0)
-    if owner > 0:
-        q = say(f, q, signals.OWNER, b.root[e], owner, e, owner)
     return say(f, q, signals.OUTCOME, 0, b.outcome[e], e, 0.0)
 
 
 @inline
-def owner_of(a: st.Arrays, b: Batch, e: int) -> int:
-    """Whose resource it is: 1 it bears the principal's name, 2 never seen, 3 the principal's, 4 another's, 5 shared; -1 no telling."""
+def owner_of(a: st.Arrays, b: Batch, e: int, session: Key, w: Room) -> bool:
+    """Put down, once a session, whose resource it is: 0 it bears the principal's name, 1 it was first or last touched for them, 2 it is
+    shared by more than two, 3 never seen, 4 another's. Whether there is any telling."""
     if b.principal.hash[e] == 0 or b.root[e] == 0 or (b.branch[e] == 0 and not b.in_path[e]):
-        return -1
-    if b.in_path[e]:
-        return 1
+        return False
     o = find(a.owners, b.resource.hash[e])
-    if o < 0:
-        return 2
-    if a.owners[o].principal == b.principal.hash[e]:
-        return 3
-    return 5 if a.owners[o].shared else 4
+    if o >= 0 and a.owners[o].session == session:
+        return True
+    w.step_of[OWNER] = b.root[e]
+    w.step_place[OWNER] = 0
+    if b.in_path[e]:
+        w.step[OWNER] = 0
+    elif o < 0:
+        w.step[OWNER] = 3
+    elif b.principal.hash[e] == a.owners[o].principal or b.principal.hash[e] == a.owners[o].last:
+        w.step[OWNER] = 1
+    else:
+        w.step[OWNER] = 2 if a.owners[o].people > 2 else ANOTHERS
+    return True
 
 
 @inline
@@ -83,25 +79,26 @@ def facts_of_recipients(
     a: st.Arrays,
     b: Batch,
     e: int,
-    f: Facts,
     q: int,
-    entity: Array,
-    peered: bool,
     own: Array,
-    fade: float,
-    detail: Array,
+    h: Here,
+    w: Room,
 ) -> tuple[int, float]:
     """Put down who receives; the number of facts, and the policy value: 2 + 2·rungs + 2·log2(recipients below clearance), or 0."""
     below = short = 0
     rung = b.rung[e]
+    f, detail = w.facts, w.detail
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
-        inside = 1 if parties.is_home(a.facts, own, b.domain.hash[j], b.home[e], fade) else 0
+        inside = 1 if parties.is_home(a.facts, own, b.domain.hash[j], b.home[e], h.fade) else 0
         q = say(f, q, signals.RECIPIENT, 0, b.recipient.hash[j], j, 0.0)
         if b.domain.hash[j] != 0:
             q = say(f, q, signals.DOMAIN, 0, b.domain.hash[j], j, 0.0)
         detail[SESSION + 2] += 1 - inside
-        close = parties.closeness(a, entity, b.agent.hash[e], peered, b.recipient.hash[j], b.domain.hash[j])
-        q = say(f, q, signals.CLOSENESS, inside, close, j, close)
+        close = parties.closeness(a, h.agent, b.recipient.hash[j], h.clock)
+        if close > w.step[CLOSENESS]:
+            w.step[CLOSENESS] = close
+            w.step_of[CLOSENESS] = 0
+            w.step_place[CLOSENESS] = j - b.recipient_at[e]
         q = say(f, q, signals.FLOW, 0, flow(rung, inside, b.kind[j]), j, inside)
         if 0 <= b.clearance[j] < rung:
             below += 1
@@ -120,7 +117,7 @@ def place_in_list(b: Batch, e: int, attribute: int, entry: int) -> int:
     """Where in the event's own list a fact's entry stands."""
     if attribute == signals.PERMISSION:
         return int(entry - b.scope_at[e])
-    if attribute in (signals.RECIPIENT, signals.DOMAIN, signals.CLOSENESS, signals.FLOW):
+    if attribute in (signals.RECIPIENT, signals.DOMAIN, signals.FLOW):
         return int(entry - b.recipient_at[e])
     return 0
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from models import signals
 from models import state as st
-from models.event import Facts
 from models.table import Array, Key
 
 TABLE = {name: i for i, name in enumerate(st.TABLES)}
@@ -18,11 +17,29 @@ RATE_MEMORY = 600.0  # seconds
 KEEP = 5.0  # bits: an event with more of its own becomes part of its agent's episode
 
 
+class Facts(NamedTuple):
+    """Room for the facts of one event: arrays as long as the most that an event of the batch can have."""
+
+    attribute: Array
+    context: Array
+    value: Array
+    entry: Array  # where its text stands in its column
+    derived: Array  # what a derived fact was derived from
+    keys: Array  # (fact, level, 2), see `models.facts`
+    slots: Array
+    counts: Array
+
+
 class Room(NamedTuple):
     """Room to work in, of one call."""
 
     facts: Facts
     entity: Array  # keys of fleet, cohort, agent
+    step: Array  # on each scale (closeness, owner), -1 where the event says nothing of the kind
+    step_of: Array  # the context in which it is judged
+    step_place: Array  # where in the event's list it stands
+    step_bits: Array
+    steps: Array  # what is known of one, see `models.ordinal`
     surprise: Array  # of each fact, -1 where the event says nothing of the kind
     mean: Array
     tail: Array  # of each tail its value, -1 where there is none

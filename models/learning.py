@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models import batch as col
-from models import budget, event, facts, levels, memory, parties, signals, tails, usual
+from models import budget, event, facts, levels, memory, ordinal, parties, signals, tails, usual
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline
@@ -59,7 +59,7 @@ def version_age(a: st.Arrays, b: Batch, e: int, h: Here) -> float:
 @inline
 def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight: float) -> None:
     f = w.facts
-    for k in range(signals.N_FACTS):
+    for k in range(signals.N_NAMED):
         if w.surprise[k] >= 0:
             usual.learn(
                 a.fleet_body[0],
@@ -91,6 +91,15 @@ def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight
             memory.name(a.names, a.names_body, a.names_dirty, a.tally[NAMES], f.value[q], text, low, high, h.clock)
     if b.home[e] != 0:
         parties.count_home(a.facts, a.facts_dirty, a.tally[FACTS], b.home[e], h.now)
+
+
+@inline
+def learn_steps(a: st.Arrays, w: Room, h: Here) -> None:
+    """Count the steps that the event has reached."""
+    for k in range(signals.N_STEPS):
+        if w.step[k] >= 0:
+            base = facts.place(signals.N_NAMED + k, w.step_of[k])
+            ordinal.learn(a.facts, a.facts_dirty, a.tally[FACTS], base, w.step[k], w.entity, h.now, w.step_bits[k])
 
 
 @inline
@@ -141,15 +150,17 @@ def learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key, s: float) 
 
 
 @inline
-def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owner: int) -> None:
+def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool) -> None:
     """Remember whose the resource is, and who met whom."""
-    if owner > 0:
+    if owned:
         i, fresh = claim(a.owners, a.owners_dirty, a.tally[OWNERS], b.resource.hash[e])
         if fresh:
             a.owners[i].principal = b.principal.hash[e]
-            a.owners[i].shared = 0
-        elif a.owners[i].principal != b.principal.hash[e]:
-            a.owners[i].shared = 1
+            a.owners[i].people = 1
+        elif a.owners[i].last != b.principal.hash[e]:
+            a.owners[i].people = min(255, a.owners[i].people + 1)
+        a.owners[i].last = b.principal.hash[e]
+        a.owners[i].session = h.session
         a.owners[i].w = h.clock
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
         other = b.recipient.hash[j]

@@ -5,7 +5,7 @@ the session (`hours`), their tails → bits (`tails`); a series → its forecast
 agent's pool → the score, the alert threshold (`budget`), and then learning with doubt. Nothing here allocates per event, and the
 result does not depend on where batches are cut: when a table must grow, the loop returns at that event and is called again.
 
-The pool is a leaky sum per agent, `P ← P · 2^(−Δt/30 min) · 0.8 + max(0, s − 3)`, and the score is max(s, min(P, 4·s)): an event may
+The pool is a leaky sum per agent, `P ← P · 2^(−Δt/10 min) · 0.87 + max(0, s − 3)`, and the score is max(s, min(P, 4·s)): an event may
 draw on it only in proportion to evidence of its own, so the harmless event after an incident stays harmless. What a series says
 does not go into it: its errors follow on each other, and what they repeat is no new evidence.
 
@@ -27,18 +27,17 @@ from models import budget, clock, cohort, event, facts, hours, learning, memory,
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline, njit
-from models.event import Facts
-from models.here import AGENTS, KEEP, SESSIONS, Here, Room
+from models.here import AGENTS, KEEP, SESSIONS, Facts, Here, Room
 from models.table import Array, Key, claim, find, mix
 
-POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 1800.0, 0.8, 3.0, 4.0
+POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 600.0, 0.87, 3.0, 4.0
 SESSION_GAP = 1800.0  # seconds: a session where the event names none
 YOUNG_EVENTS = 50  # an agent with fewer is warming
 DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
 GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
-_ROOM = {"facts": (2, 6), "amounts": (8, 0), "tails": (2 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "calls": (2, 1)}  # fmt: skip
+_ROOM = {"facts": (2 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (2 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "calls": (2, 1)}  # fmt: skip
 ROOM = np.array([_ROOM.get(st.TABLES[i], (1, 0))[0] for i in st.GROWING])
 ROOM_FACT = np.array([_ROOM.get(st.TABLES[i], (1, 0))[1] for i in st.GROWING])
 ROOM_COHORT = np.array([cohort.ROOM.get(st.TABLES[i], 0) for i in st.GROWING])  # where its agent may change its cohort
@@ -68,6 +67,11 @@ def run(
             np.zeros((most, facts.LEVELS, 4)),
         ),
         np.zeros(facts.LEVELS, np.uint64),
+        np.zeros(signals.N_STEPS, np.int64),
+        np.zeros(signals.N_STEPS, np.uint64),
+        np.zeros(signals.N_STEPS, np.int64),
+        np.zeros(signals.N_STEPS),
+        np.zeros((facts.LEVELS, 2)),
         np.zeros(signals.N_FACTS),
         np.zeros(signals.N_FACTS),
         np.zeros(signals.N_TAILS),
@@ -124,10 +128,12 @@ def _events(
         w.winner[:] = -1
 
         tool_before = scoring.step_before(a, b, e, w, h)
-        owner = event.owner_of(a, b, e)
-        q = event.facts_of(b, e, w.facts, tool_before, owner)
-        q, policy = event.facts_of_recipients(a, b, e, w.facts, q, w.entity, h.peered, own, h.fade, w.detail)
+        w.step[:] = -1
+        owned = event.owner_of(a, b, e, h.session, w)
+        q = event.facts_of(b, e, w.facts, tool_before)
+        q, policy = event.facts_of_recipients(a, b, e, q, own, h, w)
         scoring.score_facts(a, b, e, w, q, h)
+        scoring.score_steps(a, w, h)
         w.tail[:] = -1.0
         w.tail[signals.CLEARANCE] = policy
         call = mix(h.session, b.tool.hash[e])
@@ -168,8 +174,9 @@ def _events(
         if not w.judged[0]:
             weight = learning.doubt(a.fleet, score)
             learning.learn_facts(a, b, e, w, q, h, weight)
+            learning.learn_steps(a, w, h)
             learning.learn_tails(a, w, h)
-            learning.learn_parties(a, b, e, h, owner)
+            learning.learn_parties(a, b, e, h, owned)
         learning.learn_session(a, b, e, h, call, s)
         learning.learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:

@@ -1,7 +1,8 @@
 """Who receives: how close a recipient stands to an agent, and whether it is inside the organisation.
 
-Closeness of a recipient, from near to far: 0 written to before · 1 has written to this agent · 2 they have a contact in common
-(of the last 32 of each) · 3 its cohort writes to it · 4 known in the fleet · 5 only its domain is known · 6 never seen.
+Closeness of a recipient, from near to far: 0 written to before, else 1 + 4·c + r. c: 0 it has written to this agent, 1 they have several contacts
+in common (of the last 32 of each), 2 one or two, 3 none. r, when it was last active: 0 within two days, 1 within two weeks, 2 earlier, 3
+never. Who reaches beyond its circle reaches those who are far and quiet (Liben-Nowell and Kleinberg 2007, on common neighbours).
 
 What it misses: two parties that became close outside of the watched traffic.
 """
@@ -12,36 +13,39 @@ import numpy as np
 
 from models.compiled import inline
 from models.facts import known, of_value, place
-from models.signals import DOMAIN, RECIPIENT
+from models.signals import RECIPIENT
 from models.state import RING, TABLES, Arrays
 from models.table import Array, Key, claim, find, mix
 
 HOME = 40  # attribute under which the fleet counts the domains of its principals
 HOME_SHARE = 0.2
+RECENTLY, LATELY = 2 * 86400.0, 14 * 86400.0  # seconds
+SEVERAL = 3  # contacts in common
+FAR = 16  # the farthest step: nobody has heard of it
 COHORTS = TABLES.index("cohorts")
 
 
 @inline
-def closeness(a: Arrays, entity: Array, agent: Key, typed: bool, recipient: Key, domain: Key) -> int:
-    """Step of the scale above. `entity` holds the keys of fleet, cohort and agent."""
-    if known(a.facts, place(RECIPIENT, 0), entity[2], recipient):
+def closeness(a: Arrays, agent: Key, recipient: Key, clock: float) -> int:
+    """Step of the scale above."""
+    if known(a.facts, place(RECIPIENT, 0), agent_entity(agent), recipient):
         return 0
-    if known(a.facts, place(RECIPIENT, 0), agent_entity(recipient), agent):
-        return 1
     i = find(a.contacts, agent)
     j = find(a.contacts, recipient)
-    if i >= 0 and j >= 0:
+    if j < 0:
+        return FAR
+    quiet = clock - a.contacts[j].w
+    active = 0 if quiet < RECENTLY else 1 if quiet < LATELY else 2
+    if known(a.facts, place(RECIPIENT, 0), agent_entity(recipient), agent):
+        return 1 + active
+    common = 0
+    if i >= 0:
         for x in range(min(RING, a.contacts[i].n)):
             for y in range(min(RING, a.contacts[j].n)):
                 if a.contacts_body[i, x] == a.contacts_body[j, y]:
-                    return 2
-    if typed and known(a.facts, place(RECIPIENT, 0), entity[1], recipient):
-        return 3
-    if known(a.facts, place(RECIPIENT, 0), entity[0], recipient) or find(a.agents, recipient) >= 0:
-        return 4
-    if domain != np.uint64(0) and known(a.facts, place(DOMAIN, 0), entity[0], domain):
-        return 5
-    return 6
+                    common += 1
+                    break
+    return 1 + 4 * (3 if common == 0 else 2 if common < SEVERAL else 1) + active
 
 
 @inline

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from models import amounts, event, facts, hours, rhythm, signals, tails, usual, verdict
+from models import amounts, event, facts, hours, ordinal, rhythm, signals, tails, usual, verdict
 from models import batch as col
 from models import state as st
 from models.batch import Batch
@@ -58,10 +58,29 @@ def score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> Non
             w.detail[at + 4] = f.counts[q, 2, 2]
             w.detail[at + 5] = event.place_in_list(b, e, k, f.entry[q])
             w.detail[at + 6] = f.derived[q]
-    for k in range(signals.N_FACTS):
+    for k in range(signals.N_NAMED):
         if w.surprise[k] >= 0:
             w.mean[k] = usual.usual(a.fleet_body[0], a.cohorts_body[h.co], a.agents_body[h.ag], k, h.age)
             _pay(w, k, min(w.surprise[k] - w.mean[k], CLAIM))
+
+
+@inline
+def score_steps(a: st.Arrays, w: Room, h: Here) -> None:
+    """How far is a recipient, and a resource from the person it acts for, as steps that are rare or not."""
+    for k in range(signals.N_STEPS):
+        step = w.step[k]
+        if step < 0:
+            continue
+        base = facts.place(signals.N_NAMED + k, w.step_of[k])
+        w.step_bits[k] = math.log2(ordinal.rarity(a.facts, base, step, w.entity, h.now, w.steps))
+        at = col.FACT + (signals.N_NAMED + k) * col.FACT_WIDTH
+        w.detail[at] = w.steps[2, 0] * h.fade
+        w.detail[at + 1] = w.steps[2, 1] * h.fade
+        w.detail[at + 2] = w.steps[1, 0] * h.fade
+        w.detail[at + 3] = w.steps[0, 0] * h.fade
+        w.detail[at + 5] = w.step_place[k]
+        w.detail[at + 6] = step
+        _pay(w, signals.N_NAMED + k, w.step_bits[k])
 
 
 @inline

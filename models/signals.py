@@ -39,9 +39,10 @@ FACTS = (
     Signal("action", "scope", "scope", 1.0),
     Signal("recipient", "recipient", "party", 1.0),
     Signal("domain", "recipient", "party", 1.0),
-    Signal("closeness", "recipient", "closeness", 0.4),
     Signal("flow", "recipient", "flow", 1.0),
-    Signal("owner", "scope", "owner", 1.0),
+    # The steps of a scale (`models.ordinal`), which come last.
+    Signal("closeness", "recipient", "closeness", 1.0),
+    Signal("owner", "scope", "owner", 1.3),
 )
 TAILS = (
     Signal("clearance", "policy", "flow", 1.0),
@@ -52,7 +53,7 @@ TAILS = (
     Signal("bytes_sum", "volume", "drift", 0.7, 4.0),
     Signal("records_sum", "volume", "drift", 0.7, 4.0),
     Signal("session_calls_sum", "rate", "count", 0.7, 4.0),
-    Signal("off_hours", "rate", "hours", 2.0, 5.0),
+    Signal("off_hours", "rate", "hours", 3.0, 5.0),
     Signal("repeats", "rate", "count", 1.0, 8.0),
 )
 SERIES = Signal("rhythm", "volume", "drift", 1.0)
@@ -62,12 +63,14 @@ GROUPS = tuple(dict.fromkeys(s.group for s in SIGNALS))
 N_FACTS, N_TAILS, N_SIGNALS, N_GROUPS = len(FACTS), len(TAILS), len(SIGNALS), len(GROUPS)
 INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 (
-    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, CLOSENESS, FLOW, OWNER,
+    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, CLOSENESS, OWNER,
 ) = range(N_FACTS)  # fmt: skip
 (CLEARANCE, BYTES, RECORDS, SESSION_CALLS, CALL_RATE, BYTES_SUM, RECORDS_SUM, SESSION_CALLS_SUM, OFF_HOURS, REPEATS) = (
     range(N_TAILS)
 )
 RHYTHM = N_FACTS + N_TAILS
+N_NAMED = CLOSENESS  # facts that are names
+N_STEPS = N_FACTS - N_NAMED
 N_AMOUNTS = 4  # bytes, records, session_calls, call_rate: tails 1 to 4; what of them adds up: tails 5 to 7
 
 GROUP_OF = np.array([GROUPS.index(s.group) for s in SIGNALS])

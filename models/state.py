@@ -77,8 +77,8 @@ LAYOUTS = (
     Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4")], ("u1", 0), 1 << 10, 0.05, ages=False, lasts=1),
     # (session, tool) → calls
     Layout("calls", [K, ("w", "f8"), ("n", "f4")], ("u1", 0), 1 << 10, 0.05, ages=False, lasts=1),
-    # resource → the first principal that it was touched for
-    Layout("owners", [K, ("w", "f8"), ("principal", "u8"), ("shared", "u1")], ("u1", 0), 1 << 12, 0.05, ages=False, lasts=60),
+    # resource → the first and the last principal that it was touched for, in which session, how often another came
+    Layout("owners", [K, ("w", "f8"), ("principal", "u8"), ("last", "u8"), ("session", "u8"), ("people", "u1")], ("u1", 0), 1 << 12, 0.05, ages=False, lasts=60),
     # party → the last parties that it wrote to or heard from
     Layout("contacts", [K, ("w", "f8"), ("n", "u4")], ("u8", RING), 1 << 8, 0.03, ages=False, lasts=180),
     # (agent, attribute) → its most used values, and what they are called

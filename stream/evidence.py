@@ -15,6 +15,7 @@ from models.batch import (
     VERSION_AGE,
 )
 from models.memory import NAMED_FACTS, TEXTS, TOP
+from models.parties import FAR
 from models.signals import (
     ACTION,
     BRANCH,
@@ -51,26 +52,24 @@ _USUAL_OF = {
     TRANSITION: TOOL,
 }
 _CLOSE = (
-    "a recipient that it knows",
     "a recipient that has written to it before",
+    "a recipient with whom it shares contacts",
     "a recipient with whom it shares a contact",
-    "a recipient that only its peers know",
-    "a recipient known only elsewhere in the fleet",
-    "a new recipient at a known domain",
-    "a recipient that no agent has sent to before",
+    "a recipient with whom it shares no contact",
 )
+_ACTIVE = ("", "", " and of whom nothing was heard for two weeks")
 _EXPECTED = {
     ACTION: "another action with this tool",
     OUTCOME: "success",
     OWNER: "the usual one for the person it acts for",
 }
-OWNERS = {
-    1: "bears the name of the person it acts for",
-    2: "was never seen before",
-    3: "is the usual one for the person it acts for",
-    4: "belongs to another person than the one it acts for",
-    5: "is shared between several people",
-}
+OWNERS = (  # by the steps of `models.event.owner_of`
+    "bears the name of the person it acts for",
+    "is the usual one for the person it acts for",
+    "is shared between several people",
+    "was never seen before",
+    "belongs to another person than the one it acts for",
+)
 
 
 def evidence(ladder: tuple[str, ...], kept: Kept) -> list[Evidence]:
@@ -152,7 +151,7 @@ def _party(k: int, kept: Kept, at: int, derived: float) -> str:
     if k == DOMAIN:
         return kept.domains[at]
     if k == CLOSENESS:
-        return _CLOSE[int(derived)]
+        return close(int(derived))
     data = f"{event.classification} data" if kept.rung >= 0 else "data of unknown class"
     where = (
         "outside the organisation"
@@ -160,6 +159,13 @@ def _party(k: int, kept: Kept, at: int, derived: float) -> str:
         else f"to {'an' if recipient.type in {'agent', 'email'} else 'a'} {recipient.type or 'recipient'}"
     )
     return f"{data} {where}"
+
+
+def close(step: int) -> str:
+    """A step of `models.parties.closeness` in words."""
+    if step == FAR:
+        return "a recipient that no agent has sent to before"
+    return _CLOSE[(step - 1) // 4] + _ACTIVE[(step - 1) % 4] if step else "a recipient that it knows"
 
 
 def _usual(kept: Kept, k: int) -> list[str]:

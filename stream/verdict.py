@@ -175,9 +175,8 @@ def _named(item: Named, v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
     elif item.name == "flow" and (found := _FLOW.fullmatch(said)):
         kind = found[3] if found[3] != "recipient" else ""
         yield _Fact(FLOW, 0, _flow(ladder, found[1], None if found[3] is None else kind), own, SURE)
-    elif item.name == "owner" and v.verdict == "benign" and v.event.resource:
-        code = next((code for code, words in OWNERS.items() if words == said), 0)
-        yield _Fact(OWNER, int(_columns(v, ladder).root[0]), code, own)
+    elif item.name == "owner" and v.verdict == "benign" and v.event.resource and said in OWNERS[1:]:
+        yield _Fact(OWNER, int(_columns(v, ladder).root[0]), OWNERS.index(said), own)
 
 
 def _of_event(v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
