@@ -47,6 +47,7 @@ class Room(NamedTuple):
     amount: Array
     group: Array
     winner: Array
+    again: Array  # what each group that adds up over days has come to
     detail: Array  # see `models.batch`
     saved: Array
     judged: Array  # whether the event is like one that a person called malicious: it teaches nothing

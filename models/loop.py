@@ -5,12 +5,13 @@ the session (`hours`), their tails → bits (`tails`); a series → its forecast
 agent's pool → the score, the alert threshold (`budget`), and then learning with doubt. Nothing here allocates per event, and the
 result does not depend on where batches are cut: when a table must grow, the loop returns at that event and is called again.
 
-The pool is a leaky sum per agent, `P ← P · 2^(−Δt/10 min) · 0.87 + max(0, s − 3)`, and the score is max(s, min(P, 4·s)): an event may
+The pool is a leaky sum per agent, `P ← P · 2^(−Δt/30 min) · 0.8 + max(0, s − 3)`, and the score is max(s, min(P, 4·s)): an event may
 draw on it only in proportion to evidence of its own, so the harmless event after an incident stays harmless. What a series says
 does not go into it: its errors follow on each other, and what they repeat is no new evidence.
 
-Breaches add up over days: what data goes where (`flow`, `clearance`) pays up to double where the agent's breaches of the days before,
-`B ← B · 2^(−Δt/3 d) · 0.99 + paid`, were as much. One is an oddity; a slow drip comes back.
+What is plainly strange adds up over days: what data goes where (from 2 bits on), what the agent never uses (from 6) and drifting amounts (from
+4, by half) pay up to double where the agent's excess of the days before, `B ← B · 2^(−Δt/2 d) · 0.99 + excess`, was as much. Once is an oddity; a
+slow drip and a scope that creeps come back.
 
 Doubt: with τ the running 95 % quantile of the fleet's scores, an event teaches facts and usual surprises with weight 1 up to
 τ and max(0.05, (τ/score)²) above, so what looks hostile teaches little. Amounts learn with their updates clipped. What a person has called malicious (`verdict`) teaches nothing.
@@ -30,8 +31,8 @@ from models.compiled import inline, njit
 from models.here import AGENTS, KEEP, SESSIONS, Facts, Here, Room
 from models.table import Array, Key, claim, find, mix
 
-POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 600.0, 0.87, 3.0, 4.0
-SESSION_GAP = 1800.0  # seconds: a session where the event names none
+POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 1800.0, 0.8, 3.0, 4.0
+SESSION_GAP = 1800.0  # seconds of quiet after which a session begins, where the event names none
 YOUNG_EVENTS = 50  # an agent with fewer is warming
 DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
@@ -79,6 +80,7 @@ def run(
         np.zeros(signals.N_AMOUNTS),
         np.zeros(signals.N_GROUPS),
         np.zeros(signals.N_GROUPS, np.int64),
+        np.zeros(signals.N_AGAIN),
         np.zeros(col.DETAIL, np.float32),
         a.fleet.copy(),
         np.zeros(1, np.bool_),
@@ -145,7 +147,7 @@ def _events(
             scoring.score_series(a, b, e, w, h)
         scoring.score_tails(a, w, h)
 
-        breach = scoring.add_breach(a, w, h)
+        scoring.add_again(a, w, h)
         s = 0.0
         for g in range(signals.N_GROUPS):
             if w.winner[g] >= 0:
@@ -170,7 +172,7 @@ def _events(
         a.recent[at_recent].key = ticket
         a.recent_dirty[at_recent] = 1
         a.agents[h.ag].pool = pool
-        a.agents[h.ag].breach = breach
+        a.agents_body[h.ag, st.OWN_AGAIN : st.OWN_AGAIN + signals.N_AGAIN] = w.again
         if not w.judged[0]:
             weight = learning.doubt(a.fleet, score)
             learning.learn_facts(a, b, e, w, q, h, weight)
@@ -225,8 +227,8 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
     if fresh:
         a.agents_body[ag, :] = 0
         a.agents[ag].seen = 0
-        a.agents[ag].first = a.agents[ag].w = clock_s
-        a.agents[ag].pool = a.agents[ag].breach = a.agents[ag].calls = a.agents[ag].night = 0
+        a.agents[ag].first = a.agents[ag].w = a.agents[ag].began = clock_s
+        a.agents[ag].pool = a.agents[ag].calls = a.agents[ag].night = 0
         a.agents[ag].peak = -1
         a.agents[ag].kept = a.agents[ag].begin = a.agents[ag].night_at = -1e18
         a.agents[ag].version = a.agents[ag].left = 0
@@ -249,7 +251,9 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
         a.fleet[0].warming -= 1
     session = b.session[e]
     if session == np.uint64(0):
-        session = np.uint64(np.int64(b.time[e] // SESSION_GAP)) + np.uint64(1)
+        if learned and (fresh or gap >= SESSION_GAP):
+            a.agents[ag].began = clock_s
+        session = np.uint64(np.int64(a.agents[ag].began)) + np.uint64(1)
     session = mix(w.entity[2], session)
     se, begins = claim(a.sessions, a.sessions_dirty, a.tally[SESSIONS], session)
     if begins:

@@ -17,8 +17,7 @@ from models.compiled import inline
 from models.here import AMOUNTS, CALLS, RATE, RATE_MEMORY, RHYTHMS, Here, Room
 from models.table import Key, claim, find, mix
 
-BREACH_HALF_LIFE, BREACH_KEEP = 3 * 86400.0, 0.99
-BREACH = int(signals.GROUP_OF[signals.FLOW])  # the group of what data goes where, clearance included
+AGAIN_HALF_LIFE, AGAIN_KEEP = 2 * 86400.0, 0.99
 FEW_REPEATS = 8.0  # the same so often within ten minutes is no flood
 RATE_OFFSET = 4.0  # calls: two within ten minutes where one is usual are no burst
 CLAIM = 13.0  # bits: one in 8,192 is the most that a single fact can claim, whatever its counts say
@@ -220,9 +219,15 @@ def score_tails(a: st.Arrays, w: Room, h: Here) -> None:
 
 
 @inline
-def add_breach(a: st.Arrays, w: Room, h: Here) -> float:
-    """What goes where it should not counts up to double where the agent did so in the days before; what it has then done in all."""
-    left = float(a.agents[h.ag].breach) * 2.0 ** (-h.gap / BREACH_HALF_LIFE) * BREACH_KEEP
-    paid = float(w.group[BREACH])
-    w.group[BREACH] += min(left, paid)
-    return float(left + paid)
+def add_again(a: st.Arrays, w: Room, h: Here) -> None:
+    """What is plainly strange counts up to double where it was so in the days before; what that has then come to."""
+    fade = 2.0 ** (-h.gap / AGAIN_HALF_LIFE) * AGAIN_KEEP
+    for n in range(signals.N_AGAIN):
+        g = signals.AGAIN_GROUP[n]
+        left = float(a.agents_body[h.ag, st.OWN_AGAIN + n]) * fade
+        excess = w.group[g] - signals.AGAIN_DEAD[n]
+        if w.winner[g] < 0 or w.winner[g] == signals.RHYTHM or excess <= 0:  # a series repeats itself
+            w.again[n] = left
+            continue
+        w.group[g] += signals.AGAIN_SHARE[n] * min(left, excess)
+        w.again[n] = left + excess

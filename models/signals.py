@@ -42,7 +42,7 @@ FACTS = (
     Signal("flow", "recipient", "flow", 1.0),
     # The steps of a scale (`models.ordinal`), which come last.
     Signal("closeness", "recipient", "closeness", 1.0),
-    Signal("owner", "scope", "owner", 1.3),
+    Signal("owner", "scope", "owner", 1.3, 4.0),
 )
 TAILS = (
     Signal("clearance", "policy", "flow", 1.0),
@@ -59,6 +59,8 @@ TAILS = (
 SERIES = Signal("rhythm", "volume", "drift", 1.0)
 SIGNALS = (*FACTS, *TAILS, SERIES)
 GROUPS = tuple(dict.fromkeys(s.group for s in SIGNALS))
+# What adds up over days: group → by which share, of what it pays beyond how many bits (`models.scoring.add_again`).
+AGAIN = {"flow": (1.0, 2.0), "scope": (1.0, 6.0), "drift": (0.5, 4.0)}
 
 N_FACTS, N_TAILS, N_SIGNALS, N_GROUPS = len(FACTS), len(TAILS), len(SIGNALS), len(GROUPS)
 INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
@@ -77,3 +79,7 @@ GROUP_OF = np.array([GROUPS.index(s.group) for s in SIGNALS])
 KIND_OF = np.array([KINDS.index(s.kind) for s in SIGNALS])
 WEIGHT_OF = np.array([s.weight for s in SIGNALS])
 DEAD_OF = np.array([s.dead for s in SIGNALS])
+N_AGAIN = len(AGAIN)
+AGAIN_GROUP = np.array([GROUPS.index(group) for group in AGAIN])
+AGAIN_SHARE = np.array([share for share, _ in AGAIN.values()])
+AGAIN_DEAD = np.array([dead for _, dead in AGAIN.values()])

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.signals import N_FACTS, N_TAILS
+from models.signals import N_AGAIN, N_FACTS, N_TAILS
 from models.table import Array, rehash
 
 HALF_LIFE = 60 * 86400.0  # seconds: a scope unused for two months counts half
@@ -39,7 +39,8 @@ TOO_FAR = 64.0  # half-lives after which weights are scaled down, long before a 
 OWN_USUAL, OWN_TAILS = 0, 2 * N_FACTS
 OWN_HOURS = OWN_TAILS + N_TAILS
 OWN_WINDOW = OWN_HOURS + 2 * HALF_HOURS
-OWN_WIDTH = OWN_WINDOW + WINDOW_SUMS
+OWN_AGAIN = OWN_WINDOW + WINDOW_SUMS
+OWN_WIDTH = OWN_AGAIN + N_AGAIN
 PEER_TAILS = 2 * N_FACTS * AGES
 PEER_HOURS = PEER_TAILS + N_TAILS
 PEER_WIDTH = PEER_HOURS + 2 * HALF_HOURS
@@ -71,7 +72,7 @@ LAYOUTS = (
     Layout("amounts", [K, ("w", "f8"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4"), ("never", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
     # (signal, cohort | agent) → weight at or above each bin
     Layout("tails", [K, ("w", "f8")], ("f4", BINS), 1 << 8, 0.18, ages=False, lasts=360),
-    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("breach", "f4"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("night", "f4"), ("night_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8")], ("f4", OWN_WIDTH), 1 << 6, 0.14, ages=False, lasts=360),
+    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("night", "f4"), ("night_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8")], ("f4", OWN_WIDTH), 1 << 6, 0.14, ages=False, lasts=360),
     Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.03, ages=False, lasts=360),
     # (agent, session) → last tool, highest class read and how much of it
     Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4")], ("u1", 0), 1 << 10, 0.05, ages=False, lasts=1),

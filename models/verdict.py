@@ -94,7 +94,8 @@ def benign(a: st.Arrays, j: Judged) -> None:
     if ag < 0:
         return
     a.agents_dirty[ag] = 1
-    a.agents[ag].pool = a.agents[ag].breach = 0.0  # what had been gathered against it
+    a.agents[ag].pool = 0.0  # what had been gathered against it
+    a.agents_body[ag, st.OWN_AGAIN :] = 0.0
     for t in range(len(j.tail)):
         if j.tail[t] == OFF_HOURS:
             a.agents[ag].night = 0.0

@@ -159,5 +159,6 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
 
 def clause(e: Evidence) -> str:
     """One item of evidence in words."""
-    again = ", which adds up with what it sent before" if e.baseline.get("again_bits", 0.0) >= 1 else ""
+    before = "what it sent before" if e.kind in {"recipient", "policy"} else "the like in the days before"
+    again = f", which adds up with {before}" if e.baseline.get("again_bits", 0.0) >= 1 else ""
     return _CLAUSES[e.name](e) + again

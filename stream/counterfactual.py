@@ -10,8 +10,7 @@ from collections.abc import Sequence
 
 from models.batch import BITS, PAID
 from models.loop import POOL_GAIN
-from models.scoring import BREACH
-from models.signals import ACTION, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION, WEIGHT_OF
+from models.signals import ACTION, AGAIN, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION, WEIGHT_OF
 from stream.alert import Did, Evidence
 from stream.clauses import in_unit
 from stream.severity import ENOUGH, LONE
@@ -43,10 +42,13 @@ _RIVALS = [
 
 
 def next_bits(k: int, d: list[float]) -> dict[str, float]:
-    """What the next of its group would pay, were this signal silent; and what breaches of the days before add to it (`models.scoring`)."""
+    """What the next of its group would pay, were this signal silent; and what the days before add to it (`models.scoring.add_again`)."""
     most = max((weight * (d[at] - dead) for at, weight, dead in _RIVALS[k]), default=0.0)
-    again = d[PAID + k] - SIGNALS[k].weight * (d[BITS + k] - SIGNALS[k].dead) if GROUP_OF[k] == BREACH else 0.0
-    numbers = {"next_bits": round(most + min(most, max(0.0, again)), 2)} if most >= 0.005 else {}
+    share, dead = AGAIN.get(SIGNALS[k].group, (0.0, 0.0))
+    again = d[PAID + k] - SIGNALS[k].weight * (d[BITS + k] - SIGNALS[k].dead) if share else 0.0
+    numbers = (
+        {"next_bits": round(most + min(share * max(0.0, most - dead), max(0.0, again)), 2)} if most >= 0.005 else {}
+    )
     return numbers | ({"again_bits": round(again, 2)} if again >= 0.005 else {})
 
 
