@@ -1,4 +1,4 @@
-"""`python -m benchmarks [speed] [detection] [floods] [transport] [ablation] [robustness]`: by default the first four, what `make bench` prints.
+"""`python -m benchmarks [speed] [detection] [floods] [transport] [worker] [soak] [ablation] [robustness]`: by default the first five, what `make bench` prints.
 
 Each section prints its tables beside the peers of the same run and keeps the numbers in `bench-out/`.
 """
@@ -17,9 +17,10 @@ from benchmarks.kafka import missing
 from benchmarks.report import save, say, table, warn
 from benchmarks.robustness import robustness
 from benchmarks.speed import speed
+from benchmarks.worker import MINUTES, soak, worker
 
-SECTIONS = ("speed", "detection", "floods", "transport", "ablation", "robustness")
-DEFAULT = SECTIONS[:4]
+SECTIONS = ("speed", "detection", "floods", "transport", "worker", "soak", "ablation", "robustness")
+DEFAULT = SECTIONS[:5]
 TRANSPORT_RECORDS = (
     100_000  # a third of what `python -m benchmarks.transport` reads: the slowest reader takes minutes over that
 )
@@ -52,6 +53,9 @@ def main() -> int:
         help=f"{', '.join(SECTIONS)}; default {', '.join(DEFAULT)}",
     )
     parser.add_argument("--sets", default="", help="only these labelled sets, separated by commas")
+    parser.add_argument(
+        "--soak-minutes", type=float, default=MINUTES, help="how long the soak lasts (default %(default)g)"
+    )
     parser.add_argument("--no-peers", action="store_true", help="detection of ours alone: the peers are slow")
     args = parser.parse_args()
     sections = args.sections or list(DEFAULT)
@@ -68,6 +72,10 @@ def main() -> int:
             detection(sets, peers=not args.no_peers)
         elif section == "transport":
             _transport()
+        elif section == "worker":
+            worker()
+        elif section == "soak":
+            soak(args.soak_minutes)
         elif section == "floods":
             floods()
         elif section == "robustness":

@@ -55,7 +55,7 @@ def speed() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="strayline-benchmark-") as name:
         folder = Path(name)
         plain, packed = folder / "events.jsonl", folder / "events.jsonl.gz"
-        plain.write_bytes(_events())
+        plain.write_bytes(events())
         packed.write_bytes(gzip.compress(plain.read_bytes(), 6))
         say("speed: loading the compiled models, or compiling them …")
         warm_up(load(SETTINGS))
@@ -71,7 +71,7 @@ def speed() -> dict[str, Any]:
     return results
 
 
-def _events() -> bytes:
+def events() -> bytes:
     if EVENTS.exists():
         return gzip.decompress(EVENTS.read_bytes())
     warn(f"no {EVENTS} (SHARED says where): SPEED IS MEASURED ON A SIMULATED FLEET, not on fleet-dev")

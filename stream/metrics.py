@@ -173,5 +173,5 @@ def declare(alerts_per_day: float) -> None:
         DRIFTS.labels(level)
     for i in GROWING:
         EVICTIONS.labels(TABLES[i])
-    for stage in ("decode", "score", "deliver"):
+    for stage in ("decode", "score", "changes", "deliver"):
         STAGE.labels(stage)

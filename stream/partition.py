@@ -1,6 +1,6 @@
 """One partition of the events: its engine, its baselines on Kafka, and what waits to be delivered.
 
-Score → wait for the next flush → one transaction of alerts, rejects and changed baselines with the next source offset → only then
+Decode → score → wait for the next flush → one transaction of alerts, rejects and changed baselines with the next source offset → only then
 is anything acknowledged. A crash anywhere leaves the topic as after some flush; what is read again and already learned is skipped
 by its offset. So over one partition the alerts are those of a replay, whenever it was killed.
 """
@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from concurrent.futures import Executor
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -23,7 +24,7 @@ from stream.alert import Alert
 from stream.baselines import Corrupt, Reader, Writer
 from stream.client import arguments
 from stream.codec import Reject, encode
-from stream.engine import Engine, Scored
+from stream.engine import Decoded, Engine, Scored
 from stream.fields import meant
 from stream.replay import warn
 from stream.settings import Settings
@@ -31,35 +32,59 @@ from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS
 from stream.verdict import decode_verdict
 
 log = structlog.get_logger()
-MOST_WAITING = 50_000  # records scored and not yet delivered; then scoring waits for the delivery
+MOST_WAITING = 200_000  # records scored and not yet delivered; then scoring waits for the delivery
+MOST_REFUSED = 16 << 20  # bytes of rejects not yet delivered; likewise
 MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its headers
 DELIVERY_MS = 30_000
+_T = TypeVar("_T")
+
+
+class Threads(NamedTuple):
+    """Where the work is done, one batch at a time in each: the next batch is decoded while one is scored."""
+
+    decode: Executor
+    score: Executor
+
+
+def threads() -> Threads:
+    """For all partitions of a worker: most of a batch's work needs the interpreter's lock, so more would only wait for it."""
+    return Threads(ThreadPoolExecutor(1, "decode"), ThreadPoolExecutor(1, "score"))
+
+
+class Taken(NamedTuple):
+    """A batch that was decoded: what of it was not learned before, and the event of Faust that it came in."""
+
+    event: Any
+    records: Sequence[Any]  # aiokafka's
+    decoded: Decoded | None  # None: nothing of it is new
 
 
 class Partition:
-    """Use `open`, then `take` for each batch and `flush` now and then; `close` when the partition goes to another worker."""
+    """Use `open`, then `decode` and `score` for each batch, in order, and `flush` now and then; `close` when the partition goes to another worker."""
 
-    def __init__(self, settings: Settings, number: int, executor: Executor) -> None:
+    def __init__(self, settings: Settings, number: int, work: Threads) -> None:
         self.settings = settings
         self.number = number
         self.engine = Engine(settings)
         self.next_offset = 0
         self.next_verdict = 0
         self.waiting = 0
+        self.news = asyncio.Event()  # for whoever calls `flush`: better now than later
         self._judged = 0  # records of verdicts since the last flush
-        self._executor = executor
+        self._threads = work
         self._writer = Writer(self.engine)
         self._scoring = asyncio.Lock()
         self._flushing = asyncio.Lock()
         self._acknowledge: list[Any] = []
         self._alerts: list[tuple[Alert, float]] = []  # with the arrival of the record that called for it
         self._rejects: list[tuple[Reject, str, bytes | None]] = []  # with the topic and the key of the record
+        self._refused = 0  # bytes of those
         self._consumer: AIOKafkaConsumer | None = None  # of verdicts
         self._producer = AIOKafkaProducer(
             **arguments(settings),
             transactional_id=f"{settings.group}-{EVENTS}-{number}",
-            compression_type="lz4",
-            linger_ms=5,
+            # Not compressed: baselines are already, alerts are few, and aiokafka's lz4 does 40 MB/s.
+            linger_ms=0,  # what a flush sends it sends at once
             max_batch_size=1 << 20,
             max_request_size=8 << 20,
             request_timeout_ms=DELIVERY_MS,
@@ -133,47 +158,68 @@ class Partition:
             seconds=round(seconds, 2),
         )
 
-    async def take(self, event: Any) -> None:
-        """Score a batch: `event` is Faust's, its value aiokafka's records. It is acknowledged by a later `flush`."""
-        records = event.message.value
-        fresh = [r for r in records if r.offset >= self.next_offset]
-        if self.waiting >= MOST_WAITING:
+    @property
+    def somebody_waits(self) -> bool:
+        """Whether somebody waits for what was scored: alerts and rejects, not baselines alone."""
+        return bool(self._alerts or self._rejects)
+
+    async def decode(self, event: Any) -> Taken:
+        """Decode a batch: `event` is Faust's, its value aiokafka's records. It changes nothing, so the one before may still be scored."""
+        return await self._decoded(event, self._fresh(event.message.value))
+
+    async def score(self, taken: Taken) -> None:
+        """Score a batch. It is acknowledged by a later `flush`."""
+        if self.waiting >= MOST_WAITING or self._refused >= MOST_REFUSED:
             await self.flush()
         async with self._scoring:
+            if self._consumer is None:  # closed meanwhile: it is for the next owner
+                return
             await self._heed()
-            if fresh:
-                scored = await asyncio.get_running_loop().run_in_executor(self._executor, self._score, fresh)
-                arrived = {r.offset: r.timestamp / 1000.0 for r in fresh} if scored.alerts else {}
+            if taken.decoded is not None and taken.records[0].offset < self.next_offset:
+                # It was delivered a second time, and decoded before the first was learned.
+                taken = await self._decoded(taken.event, self._fresh(taken.records))
+            if taken.decoded is not None:
+                fresh = taken.records
+                scored = await self._run(self._threads.score, self._score, taken.decoded)
+                offsets = [r.offset for r in fresh] if scored.rejects else []
                 self._alerts += [
-                    (a, arrived[fresh[i].offset]) for a, i in zip(scored.alerts, scored.alert_positions, strict=True)
+                    (a, fresh[i].timestamp / 1000.0) for a, i in zip(scored.alerts, scored.alert_positions, strict=True)
                 ]
-                if scored.rejects:
-                    keys = {r.offset: r.key for r in fresh}
-                    self._rejects += [(reject, EVENTS, keys[reject.position]) for reject in scored.rejects]
+                for reject in scored.rejects:
+                    key = fresh[bisect_left(offsets, reject.position)].key
+                    self._rejects.append((reject, EVENTS, key))
+                    self._refused += len(reject.raw)
                 self.next_offset = fresh[-1].offset + 1
                 self.waiting += len(fresh)
                 self._measure(scored, len(fresh))
-            self._acknowledge.append(event)
+            self._acknowledge.append(taken.event)
+            # It may wait for long to be acknowledged; its records need not stay in memory for that.
+            taken.event.message.value.clear()
 
-    async def flush(self) -> None:
-        """Deliver everything that waits, in one transaction, then acknowledge it. Raises what aiokafka raises if it cannot."""
+    async def flush(self) -> float:
+        """Deliver everything that waits, in one transaction, then acknowledge it; the seconds for which scoring had to wait.
+
+        Raises what aiokafka raises if it cannot.
+        """
+        held = 0.0
         async with self._flushing:
             if self._consumer is None:  # closed meanwhile: what it holds is for the next owner
-                return
+                return held
             async with self._scoring:
                 await self._heed()
                 events, alerts, rejects = self._acknowledge, self._alerts, self._rejects
                 self._acknowledge, self._alerts, self._rejects = [], [], []
-                learned, self.waiting, self._judged = self.waiting + self._judged, 0, 0
+                learned, self.waiting, self._judged, self._refused = self.waiting + self._judged, 0, 0, 0
                 if not events and not learned:
-                    return
+                    return held
+                begin = time.perf_counter()
                 records = (
-                    await asyncio.get_running_loop().run_in_executor(
-                        self._executor, self._writer.flush, self.next_offset, self.next_verdict
-                    )
+                    await self._run(self._threads.score, self._writer.flush, self.next_offset, self.next_verdict)
                     if learned
                     else []
                 )
+                held = time.perf_counter() - begin
+            metrics.STAGE.labels("changes").observe(held)
             if records:
                 with metrics.STAGE.labels("deliver").time():
                     async with self._producer.transaction():
@@ -195,6 +241,7 @@ class Partition:
                 metrics.CHANGELOG.inc(sum(len(r.value) for r in records))
             for event in events:
                 event.ack()
+        return held
 
     async def close(self) -> None:
         """Give the partition up; what was not flushed is for the next owner."""
@@ -226,7 +273,7 @@ class Partition:
                 self._rejects.append((verdict, VERDICTS, record.key))
                 metrics.REJECTS.labels(verdict.reason).inc()
             else:
-                await asyncio.get_running_loop().run_in_executor(self._executor, self.engine.judge, verdict)
+                await self._run(self._threads.score, self.engine.judge, verdict)
                 metrics.VERDICTS.labels(verdict.verdict).inc()
                 log.info(
                     "verdict heeded",
@@ -239,12 +286,27 @@ class Partition:
             self.next_verdict = record.offset + 1
             self._judged += 1
 
-    def _score(self, records: Sequence[Any]) -> Scored:
+    async def _run(self, where: Executor, what: Callable[..., _T], *given: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(where, what, *given)
+
+    def _fresh(self, records: Sequence[Any]) -> Sequence[Any]:
+        """Those that were not learned yet: all of them, but after a restart."""
+        if records and records[0].offset >= self.next_offset:
+            return records
+        return [r for r in records if r.offset >= self.next_offset]
+
+    async def _decoded(self, event: Any, fresh: Sequence[Any]) -> Taken:
+        return Taken(event, fresh, await self._run(self._threads.decode, self._decode, fresh) if fresh else None)
+
+    def _decode(self, records: Sequence[Any]) -> Decoded:
         with metrics.STAGE.labels("decode").time():
             decoded = self.engine.decode([r.value for r in records], [r.offset for r in records])
         metrics.UNKNOWN_FIELDS.inc(decoded.unknown)
         for name in decoded.new:
             log.warning("unknown field", field=name, do=meant(name), partition=self.number)
+        return decoded
+
+    def _score(self, decoded: Decoded) -> Scored:
         with metrics.STAGE.labels("score").time():
             scored = self.engine.score(decoded)
         warn(scored)

@@ -13,7 +13,8 @@ unbroken run of acknowledged ones from the front.
 
 Read the batches through `stream.noack().events()` and call `event.ack()` when the work is safe: Faust's plain
 `async for` also acknowledges what a body that raised was working on. Whoever holds batches back must acknowledge or drop
-them on a timer of its own, not when the next one arrives: a rebalance waits for them and sends no next one.
+them on a timer of its own, not when the next one arrives: a rebalance waits for them and sends no next one. It calls
+`app.hurry`, if there is one, and `draining` is true while it waits.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ _METHODS = {
     "ack": ["self", "message"],
     "on_buffer_full": ["self", "tp"],
     "on_partitions_revoked": ["self", "revoked"],
+    "wait_empty": ["self"],
 }
 _NAMES = (
     "self._acked[tp]",
@@ -129,6 +131,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         # After the last poll: where reading goes on, and the last record that there was before that.
         self._position: dict[TP, int] = {}
         self._polled: dict[TP, int] = {}
+        self.draining = False
         super().__init__(*args, **kwargs)
 
     def _is_batched(self, topic: str) -> bool:
@@ -226,6 +229,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         # that polls, which is back-pressure enough.
         if not self._is_batched(tp.topic):
             super().on_buffer_full(tp)
+
+    async def wait_empty(self) -> None:
+        self.draining = True
+        try:
+            getattr(self.app, "hurry", lambda: None)()
+            await super().wait_empty()
+        finally:
+            self.draining = False
 
     async def on_partitions_revoked(self, revoked: Iterable[TP]) -> None:
         # Faust begins by forgetting what was acknowledged since its last commit.

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
 import socket
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -33,13 +34,16 @@ from stream.acls import check_access
 from stream.client import quiet
 from stream.engine import warm_up
 from stream.explain import baseline
-from stream.partition import Partition
+from stream.partition import Partition, Taken, threads
 from stream.settings import Settings
 from stream.topics import EVENTS, check_topics
 from stream.transport import batched, check_faust, credentials, urls
 
 log = structlog.get_logger()
 STOP_SECONDS = 30.0
+POLL = (
+    4000  # records that one poll brings, and so at most a batch: what it costs to score them is what an alert waits for
+)
 OPENING = 4  # partitions at once: each holds what it fetched, up to 64 MiB
 SESSION_SECONDS = 10.0  # a crashed worker's partitions are free after this; a restarted one takes its own back at once
 
@@ -65,6 +69,11 @@ def run(settings: Settings) -> int:
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     quiet()
+    # Batches are many small objects without cycles, which by default are looked through again and again; and of the threads that
+    # take turns with the interpreter the one that speaks to the broker must not wait 5 ms for each word.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+    sys.setswitchinterval(0.0005)
     # Each partition keeps its own threshold, and all of them together keep to the budget.
     share = replace(settings, alerts_per_day=settings.alerts_per_day / partitions)
     return asyncio.run(_serve(*make_app(share, listening)))
@@ -105,9 +114,9 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
         broker_client_id=f"strayline-{_instance(settings)}",
         broker_session_timeout=SESSION_SECONDS,
         broker_heartbeat_interval=3.0,
-        broker_max_poll_records=4000,
+        broker_max_poll_records=POLL,
         broker_commit_every=1_000_000,
-        broker_commit_interval=1.0,
+        broker_commit_interval=0.25,
         broker_check_crcs=True,
         consumer_group_instance_id=_instance(settings),
         consumer_max_fetch_size=4 << 20,
@@ -138,6 +147,7 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
         if not app.should_stop:
             fatal("the stream of events ended by itself; restart the worker")
 
+    app.hurry = desk.hurry
     app.on_partitions_revoked.connect(desk.revoked)
     app.on_partitions_assigned.connect(desk.assigned)
     app.service(Web(desk, listening))
@@ -145,7 +155,7 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
 
 
 class Desk:
-    """The partitions that this worker holds, and the task that delivers for them."""
+    """The partitions that this worker holds, and the tasks that deliver for them."""
 
     def __init__(self, app: Any, settings: Settings) -> None:
         self.app = app
@@ -155,8 +165,9 @@ class Desk:
         self.rebalancing = True
         self._opening: dict[int, asyncio.Task[Partition]] = {}  # of every partition held, done or not
         self._turn = asyncio.Semaphore(OPENING)
-        self._executor = ThreadPoolExecutor(1, "score")
-        self._flusher: asyncio.Task[None] | None = None
+        self._threads = threads()
+        self._scoring: asyncio.Task[None] | None = None  # of the batch that was taken last
+        self._delivering: dict[int, asyncio.Task[None]] = {}
 
     @property
     def waiting_for(self) -> str | None:
@@ -167,13 +178,29 @@ class Desk:
         return f"reading baselines of partitions {unread}" if unread else None
 
     async def take(self, event: Any) -> None:
-        """Score one batch, once the baselines of its partition are read."""
+        """Decode one batch, once the baselines of its partition are read, and have it scored when the one before is."""
         try:
             partition = await asyncio.shield(self._opened(event.message.partition))  # others wait for it too
-            await partition.take(event)
-            self._measure_lag(partition)
+            taken = await partition.decode(event)
+            if self._scoring is not None:
+                await self._scoring
+        except Exception as error:  # noqa: BLE001  # nothing was acknowledged
+            fatal("a batch could not be decoded; it will be read again", error)
+        self._scoring = asyncio.get_running_loop().create_task(self._score(partition, taken))
+
+    async def _score(self, partition: Partition, taken: Taken) -> None:
+        try:
+            await partition.score(taken)
         except Exception as error:  # noqa: BLE001  # the one guard: whatever it is, nothing was acknowledged
             fatal("a batch could not be scored; it will be read again", error)
+        behind = self._measure_lag(partition)
+        if self.app.consumer.draining or (partition.somebody_waits and (behind is None or behind < POLL)):
+            partition.news.set()
+
+    def hurry(self) -> None:
+        """Deliver what was scored: a rebalance, or the end, waits for it."""
+        for partition in self.partitions.values():
+            partition.news.set()
 
     async def revoked(self, app: Any, revoked: Any, **_: Any) -> None:
         """Partitions go to other workers: Faust has waited for what we had in hand."""
@@ -198,19 +225,28 @@ class Desk:
         for number in sorted(self.held):
             self._opened(number)
 
-    async def flush_for_ever(self) -> None:
-        """Deliver for every partition, again and again. It outlives Faust's services, which wait for it when they stop."""
-        while True:
-            await asyncio.sleep(self.settings.flush_seconds)
+    async def _deliver(self, number: int) -> None:
+        """Deliver for a partition, again and again, for as long as it is here. It outlives Faust's services, which wait for it when they stop.
+
+        Baselines wait for `STRAYLINE_FLUSH_SECONDS`; alerts and rejects for nothing but the delivery under way, and a rest as long as
+        the last one kept scoring waiting. Whoever is further behind than a poll can bring waits in any case: its alerts are late
+        already, and many small transactions would make them later.
+        """
+        every = self.settings.flush_seconds
+        while (partition := self.partitions.get(number)) is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every):
+                    await partition.news.wait()
+            partition.news.clear()
             try:
-                await asyncio.gather(*(p.flush() for p in list(self.partitions.values())))
+                held = await partition.flush()
             except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
                 fatal(
                     "alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells",
                     error,
                 )
-            for partition in self.partitions.values():  # where no record comes too
-                self._measure_lag(partition)
+            self._measure_lag(partition)  # where no record comes too
+            await asyncio.sleep(min(every, held))
 
     async def close(self) -> None:
         """Let every delivery under way end: Faust waits for those of events, and not for those of verdicts."""
@@ -218,17 +254,14 @@ class Desk:
 
     def _opened(self, number: int) -> asyncio.Task[Partition]:
         """The task that opens a partition, begun if this is the first to ask."""
-        loop = asyncio.get_running_loop()
-        if self._flusher is None:
-            self._flusher = loop.create_task(self.flush_for_ever())
         if number not in self._opening:
-            self._opening[number] = loop.create_task(self._open(number))
+            self._opening[number] = asyncio.get_running_loop().create_task(self._open(number))
         return self._opening[number]
 
     async def _open(self, number: int) -> Partition:
         async with self._turn:
             try:
-                partition = Partition(self.settings, number, self._executor)
+                partition = Partition(self.settings, number, self._threads)
                 await partition.open()
             except Exception as error:  # noqa: BLE001  # without its baselines nothing of a partition may be scored
                 fatal(
@@ -236,12 +269,15 @@ class Desk:
                     error,
                 )
         self.partitions[number] = partition
+        if number not in self._delivering or self._delivering[number].done():  # else it goes on with this one
+            self._delivering[number] = asyncio.get_running_loop().create_task(self._deliver(number))
         return partition
 
-    def _measure_lag(self, partition: Partition) -> None:
-        behind = self.app.consumer.behind(TP(EVENTS, partition.number), partition.next_offset)
+    def _measure_lag(self, partition: Partition) -> int | None:
+        behind: int | None = self.app.consumer.behind(TP(EVENTS, partition.number), partition.next_offset)
         if behind is not None and partition.number in self.partitions:  # not of one that went to another meanwhile
             metrics.LAG.labels(str(partition.number)).set(behind)
+        return behind
 
 
 class Web(Service):  # type: ignore[misc]

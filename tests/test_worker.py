@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Self
 
 import aiokafka
@@ -32,6 +33,7 @@ from stream.codec import REASONS, encode
 from stream.engine import Engine, warm_up
 from stream.errors import BrokerError, InputError
 from stream.explain import from_worker
+from stream.partition import Partition, threads
 from stream.replay import replay
 from stream.settings import load
 from stream.simulate import simulate
@@ -49,7 +51,7 @@ Record = tuple[bytes | None, bytes | None]  # key, value
 class Worker:
     """`strayline worker` as a process of its own."""
 
-    def __init__(self, bootstrap: str, group: str, instance: str, log: Path, host: str) -> None:
+    def __init__(self, bootstrap: str, group: str, instance: str, log: Path, host: str, flush: str) -> None:
         self.port = free_port()
         self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         self.log = log
@@ -59,7 +61,7 @@ class Worker:
             "STRAYLINE_INSTANCE": instance,
             "STRAYLINE_HTTP_HOST": host,
             "STRAYLINE_HTTP_PORT": str(self.port),
-            "STRAYLINE_FLUSH_SECONDS": FLUSH,
+            "STRAYLINE_FLUSH_SECONDS": flush,
         }
         with log.open("ab") as out:
             self.process = subprocess.Popen(
@@ -131,8 +133,8 @@ class Site:
         remove_topics(broker)
         assert ensure_topics(self.settings, partitions) == []
 
-    def worker(self, instance: str = "one", host: str = "127.0.0.1") -> Worker:
-        return Worker(self.bootstrap, self.group, instance, self.folder / f"{instance}.log", host)
+    def worker(self, instance: str = "one", host: str = "127.0.0.1", flush: str = FLUSH) -> Worker:
+        return Worker(self.bootstrap, self.group, instance, self.folder / f"{instance}.log", host, flush)
 
     def produce(self, records: Sequence[Record], topic: str = EVENTS, codec: str | None = None) -> None:
         """Each to the partition that its key hashes to."""
@@ -614,6 +616,56 @@ def test_verdicts_are_heeded_exactly_once_whenever_it_is_killed(site, tmp_path):
     assert [r.value for r in site.read(ALERTS)] == expected
     assert knowledge(site.baselines()) == knowledge(engine)
     assert expected != site.replayed()[1]
+
+
+@pytest.mark.kafka
+def test_alerts_do_not_wait_for_the_flush_interval_nor_does_a_rebalance(site_of_two):
+    """They are delivered when they are said, and what was learned till then with them; the rest when somebody waits for it."""
+    site = site_of_two
+    records = fleet(9, garbage=0.0)
+    with site.worker("one", flush="3600") as one:
+        one.until_ready()
+        site.produce(records)
+        one.until(lambda: sum(one.metric("strayline_processed_offset", partition=n) for n in "01") == len(records))
+        one.until(lambda: sum(map(len, site.alerts().values())) == one.metric("strayline_alert_revisions_total") > 0)
+        assert sum(site.committed().values()) < len(records)
+        with site.worker("two", flush="3600") as two:
+            two.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+            two.until_ready()
+            assert (two.stop(), one.stop()) == (0, 0)
+    assert site.alerts() == by_agent([alert for n in range(2) for alert in site.replayed(n)[1]])
+
+
+@pytest.mark.kafka
+def test_a_batch_is_decoded_while_the_one_before_is_scored_and_learned_once_however_often_it_comes(site):
+    """After a rebalance Kafka may bring again what is still in hand; and nothing that was scored stays in memory until it is delivered."""
+    records = fleet(10, garbage=0.02)
+    site.produce(records)
+    read = site.read(EVENTS)
+    cuts = [(0, 700), (700, 1500), (300, 1800), (300, 1200), (1800, len(read))]
+    batches = [read[low:high] for low, high in cuts]
+    acknowledged: list[int] = []
+    events = [
+        SimpleNamespace(message=SimpleNamespace(value=batch), ack=lambda n=n: acknowledged.append(n))
+        for n, batch in enumerate(batches)
+    ]
+
+    async def run() -> None:
+        partition = Partition(site.settings, 0, threads())
+        await partition.open()
+        taken = [await partition.decode(event) for event in events]
+        await asyncio.gather(*(partition.score(one) for one in taken))
+        assert not any(batches)
+        assert partition.somebody_waits
+        await partition.flush()
+        assert acknowledged == [0, 1, 2, 3, 4]
+        await partition.close()
+
+    asyncio.run(run())
+    engine, expected = site.replayed()
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert len(site.read(REJECTED)) == rejects_in(records)
+    assert knowledge(site.baselines()) == knowledge(engine)
 
 
 def rejects_in(records: Sequence[Record]) -> int:
