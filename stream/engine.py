@@ -113,7 +113,7 @@ class Engine:
         self._ladder = np.array([name_hash(rung.lower()) for rung in settings.classifications], np.uint64)
         self._own = np.array([name_hash(domain) for domain in settings.domains], np.uint64)
         self._shifts: dict[int, float] = {}  # when each level last changed, as far as was told
-        self._restored = False
+        self.restored = False  # whether what a host put back has been looked at
         self.verdicts: deque[Verdict] = deque()  # to be heeded at their time, in its order
         self.unknown: set[str] = set()  # classifications outside the ladder, each reported once
         self.unknown_clearances: set[str] = set()  # of recipients
@@ -143,10 +143,10 @@ class Engine:
         if decoded.fields is None:
             return Ran(decoded, None, None, np.zeros(0))
         b = hashed(decoded.fields, self._ladder)
-        if not self._restored:  # what a host put back is complete once events come
+        if not self.restored:  # what a host put back is complete once events come
             head = self.state["levels"].head
             self._shifts = {int(row["key"]): float(row["shifted"]) for row in head[head["shifted"] > 0]}
-            self._restored = True
+            self.restored = True
         before = self.state.tally[:, 1].copy()
         out, said = self._loop(b)
         ran = Ran(decoded, b, out, self._watch_windows(b, out), said=said)

@@ -3,16 +3,20 @@
 Score → wait for the next flush → one transaction of alerts, rejects and changed baselines with the next source offset → only then
 is anything acknowledged. A crash anywhere leaves the topic as after some flush; what is read again and already learned is skipped
 by its offset. So over one partition the alerts are those of a replay, whenever it was killed.
+
+A rebalance takes every partition away, also those that come back at once. So a closed partition keeps its engine, and where its last record of baselines
+lies: opened again it reads what others have written since, which is nothing where nobody had it in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+import zlib
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -27,7 +31,7 @@ from stream.engine import Engine, Scored
 from stream.fields import meant
 from stream.replay import warn
 from stream.settings import Settings
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS
+from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS, event_ends
 from stream.verdict import decode_verdict
 
 log = structlog.get_logger()
@@ -36,8 +40,15 @@ MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic wi
 DELIVERY_MS = 30_000
 
 
+class Place(NamedTuple):
+    """A record of baselines: where it lies and what it is, so that another topic of the same name is not taken for the old one."""
+
+    offset: int
+    checksum: int
+
+
 class Partition:
-    """Use `open`, then `take` for each batch and `flush` now and then; `close` when the partition goes to another worker."""
+    """Use `open`, then `take` for each batch and `flush` now and then; `close` when the partition is taken away, and `open` again should it come back."""
 
     def __init__(self, settings: Settings, number: int, executor: Executor) -> None:
         self.settings = settings
@@ -55,26 +66,24 @@ class Partition:
         self._alerts: list[tuple[Alert, float]] = []  # with the arrival of the record that called for it
         self._rejects: list[tuple[Reject, str, bytes | None]] = []  # with the topic and the key of the record
         self._consumer: AIOKafkaConsumer | None = None  # of verdicts
-        self._producer = AIOKafkaProducer(
-            **arguments(settings),
-            transactional_id=f"{settings.group}-{EVENTS}-{number}",
-            compression_type="lz4",
-            linger_ms=5,
-            max_batch_size=1 << 20,
-            max_request_size=8 << 20,
-            request_timeout_ms=DELIVERY_MS,
-            transaction_timeout_ms=60_000,
-        )
+        self._producer: AIOKafkaProducer | None = None
+        self._last: Place | None = None  # the record of baselines up to which the engine is what the topic says
+        self.read = 0  # records of baselines, since it was last opened
+        self.flushed_at = time.monotonic()
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether anything waits for the next flush."""
+        return bool(self.waiting or self._judged or self._acknowledge)
 
     async def open(self) -> None:
-        """Fence off whoever had the partition before, then restore its baselines."""
+        """Fence off whoever had the partition before, then restore its baselines, or what of them is new."""
         begin = time.perf_counter()
+        self.read, before = 0, self._last
+        self._producer = self._sender()
         await self._producer.start()
         async with self._producer.transaction():
             pass  # the first transaction takes the transactional id over and ends what the last owner left open
-        reader = Reader(self.engine)
-        corrupt = 0
-        tp = TopicPartition(BASELINES, self.number)
         consumer = AIOKafkaConsumer(
             **arguments(self.settings),
             isolation_level="read_committed",
@@ -86,34 +95,20 @@ class Partition:
         self._consumer = consumer
         await consumer.start()
         try:
-            consumer.assign([tp])
-            end = (await consumer.end_offsets([tp]))[tp]
-            await consumer.seek_to_beginning(tp)
-            while await consumer.position(tp) < end:
-                for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, ()):
-                    try:
-                        reader.read(record.key, record.value)
-                    except Corrupt as reason:
-                        corrupt += 1
-                        log.warning(
-                            "corrupt baselines record left out: what it held is learned anew",
-                            partition=self.number,
-                            offset=record.offset,
-                            reason=str(reason),
-                        )
-            source, said = TopicPartition(EVENTS, self.number), TopicPartition(VERDICTS, self.number)
-            ends = await consumer.end_offsets([source, said])
-            last = ends[source]
+            went_on = before is not None and await self._go_on(consumer, before)
+            if not went_on:
+                await self._begin(consumer)
+            # Not by this consumer, to which a topic ends where a transaction of a gateway's is still open.
+            last = (await asyncio.to_thread(event_ends, self.settings))[self.number]
+            said = TopicPartition(VERDICTS, self.number)
             # A topic that is shorter than what was read of it is a new one.
-            self.next_verdict = reader.next_verdict if reader.next_verdict <= ends[said] else 0
+            if self.next_verdict > (await consumer.end_offsets([said]))[said]:
+                self.next_verdict = 0
             consumer.assign([said])
             consumer.seek(said, self.next_verdict)
         except BaseException:
             await consumer.stop()
             raise
-        metrics.CORRUPT.inc(corrupt)
-        self._writer = reader.writer()
-        self.next_offset = reader.next_offset
         if self.next_offset > last:
             log.warning(
                 "the events topic is shorter than what was learned from it, so it is a new one: reading it from its beginning",
@@ -122,6 +117,7 @@ class Partition:
                 end=last,
             )
             self.next_offset = 0
+        self.flushed_at = time.monotonic()
         seconds = time.perf_counter() - begin
         metrics.RECOVERY.observe(seconds)
         log.info(
@@ -129,8 +125,78 @@ class Partition:
             partition=self.number,
             next_offset=self.next_offset,
             agents=int(self.engine.state["agents"].tally[0]),
-            records=reader.records,
+            records=self.read,
+            went_on=went_on,
             seconds=round(seconds, 2),
+        )
+
+    async def _begin(self, consumer: AIOKafkaConsumer) -> None:
+        """Read all of the baselines into an engine that knows nothing."""
+        self.engine, self._last, self.read = Engine(self.settings), None, 0
+        self._alerts, self._rejects, self.waiting, self._judged = [], [], 0, 0
+        reader = Reader(self.engine)
+        async for record in self._baselines(consumer, 0):
+            self._restore(reader, record)
+        self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
+        self._writer = reader.writer()
+
+    async def _go_on(self, consumer: AIOKafkaConsumer, last: Place) -> bool:
+        """Apply what others have written after our last record; False where that cannot be, for then all is to be read again.
+
+        It cannot be if that record is gone: much was written, or it is another topic. Nor if others wrote while we knew more than we had delivered.
+        """
+        reader = Reader(self.engine, self._writer)
+        reader.next_offset, reader.next_verdict = self.next_offset, self.next_verdict
+        found = False
+        async for record in self._baselines(consumer, last.offset):
+            if not found:
+                if _place(record) != last:
+                    return False
+                found = True
+            elif self.waiting or self._judged:
+                return False
+            else:
+                self._restore(reader, record)
+        if found and self.read:
+            self.engine.restored = False
+            self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
+            self._writer = reader.writer()
+        return found
+
+    async def _baselines(self, consumer: AIOKafkaConsumer, first: int) -> AsyncIterator[Any]:
+        """The records of baselines from an offset on. Nobody else can write any now."""
+        tp = TopicPartition(BASELINES, self.number)
+        consumer.assign([tp])
+        end = (await consumer.end_offsets([tp]))[tp]
+        consumer.seek(tp, first)  # an offset that is no longer there is read as the first that is
+        while await consumer.position(tp) < end:
+            for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, ()):
+                yield record
+
+    def _restore(self, reader: Reader, record: Any) -> None:
+        self.read += 1
+        self._last = _place(record)
+        try:
+            reader.read(record.key, record.value)
+        except Corrupt as reason:
+            metrics.CORRUPT.inc()
+            log.warning(
+                "corrupt baselines record left out: what it held is learned anew",
+                partition=self.number,
+                offset=record.offset,
+                reason=str(reason),
+            )
+
+    def _sender(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **arguments(self.settings),
+            transactional_id=f"{self.settings.group}-{EVENTS}-{self.number}",
+            compression_type="lz4",
+            linger_ms=5,
+            max_batch_size=1 << 20,
+            max_request_size=8 << 20,
+            request_timeout_ms=DELIVERY_MS,
+            transaction_timeout_ms=60_000,
         )
 
     async def take(self, event: Any) -> None:
@@ -158,7 +224,8 @@ class Partition:
     async def flush(self) -> None:
         """Deliver everything that waits, in one transaction, then acknowledge it. Raises what aiokafka raises if it cannot."""
         async with self._flushing:
-            if self._consumer is None:  # closed meanwhile: what it holds is for the next owner
+            producer = self._producer
+            if producer is None:  # closed meanwhile: what it holds is for the next owner
                 return
             async with self._scoring:
                 await self._heed()
@@ -176,33 +243,34 @@ class Partition:
                 )
             if records:
                 with metrics.STAGE.labels("deliver").time():
-                    async with self._producer.transaction():
+                    async with producer.transaction():
                         sent = [
-                            await self._producer.send(
-                                ALERTS, encode(a), key=a.agent_id.encode("utf-8", "surrogatepass")
-                            )
+                            await producer.send(ALERTS, encode(a), key=a.agent_id.encode("utf-8", "surrogatepass"))
                             for a, _ in alerts
                         ]
-                        sent += [await self._send_reject(*reject) for reject in rejects]
+                        sent += [await self._send_reject(producer, *reject) for reject in rejects]
                         sent += [
-                            await self._producer.send(BASELINES, r.value, key=r.key, partition=self.number)
-                            for r in records
+                            await producer.send(BASELINES, r.value, key=r.key, partition=self.number) for r in records
                         ]
-                        await asyncio.gather(*sent)
+                        delivered = await asyncio.gather(*sent)
+                self._last = Place(delivered[-1].offset, zlib.crc32(records[-1].value))
                 now = time.time()
                 for _, arrived in alerts:
                     metrics.TO_ALERT.observe(max(0.0, now - arrived))
                 metrics.CHANGELOG.inc(sum(len(r.value) for r in records))
             for event in events:
                 event.ack()
+            self.flushed_at = time.monotonic()
 
     async def close(self) -> None:
-        """Give the partition up; what was not flushed is for the next owner."""
+        """Give the partition up; what was not flushed is for the next owner, unless that is us."""
         async with self._flushing, self._scoring:
-            await self._producer.stop()
+            if self._producer is not None:
+                await self._producer.stop()
             if self._consumer is not None:
                 await self._consumer.stop()
-                self._consumer = None
+            self._producer = self._consumer = None
+            self._acknowledge = []  # they are read again, from what was committed
         for gauge in (
             metrics.THRESHOLD,
             metrics.AGENTS,
@@ -250,7 +318,7 @@ class Partition:
         warn(scored)
         return scored
 
-    async def _send_reject(self, reject: Reject, topic: str, key: bytes | None) -> Any:
+    async def _send_reject(self, producer: AIOKafkaProducer, reject: Reject, topic: str, key: bytes | None) -> Any:
         value = reject.raw[:MOST_REJECT]
         headers = {
             "reason": reject.reason,
@@ -261,7 +329,7 @@ class Partition:
         }
         if len(value) < len(reject.raw):
             headers["cut_from_bytes"] = str(len(reject.raw))
-        return await self._producer.send(
+        return await producer.send(
             REJECTED,
             value,
             key=key,
@@ -294,3 +362,7 @@ class Partition:
         metrics.STATE.labels(number).set(state.nbytes)
         metrics.EVENT_TIME.labels(number).set(float(fleet["clock"]))
         metrics.PROCESSED.labels(number).set(self.next_offset)
+
+
+def _place(record: Any) -> Place:
+    return Place(record.offset, zlib.crc32(record.value or b""))

@@ -1,0 +1,239 @@
+"""Faults, on a real broker: whatever is killed, stopped, lost or moved, and whenever, alerts and baselines are those of a replay."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from benchmarks.kafka import Broker
+from stream.engine import warm_up
+from stream.settings import load
+from stream.topics import ALERTS, BASELINES, EVENTS
+from tests.shared import knowledge
+from tests.test_worker import DEADLINE, Site, Worker, by_agent, fleet
+
+STALL = "3"
+
+# Runs in the worker's process: SIGKILL at the n-th time that it comes to a step of the commit protocol, or has done it.
+KILL = """
+import functools, os, signal
+from aiokafka import AIOKafkaProducer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+def deadly(owner, name, times, after):
+    done, left = getattr(owner, name), [times]
+    @functools.wraps(done)
+    async def step(*arguments, **named):
+        left[0] -= 1
+        if not left[0] and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        out = await done(*arguments, **named)
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return out
+    setattr(owner, name, step)
+"""
+# The first transaction of a worker fences off the one before it.
+STEPS = {
+    "before the transaction": "deadly(AIOKafkaProducer, 'begin_transaction', 2, False)",
+    "with a part of it sent": "deadly(AIOKafkaProducer, 'send', 7, True)",
+    "with all of it sent": "deadly(AIOKafkaProducer, 'commit_transaction', 2, False)",
+    "after its commit and before the acknowledgement": "deadly(AIOKafkaProducer, 'commit_transaction', 3, True)",
+    "after the acknowledgement and before the offset's commit": "deadly(AIOKafkaConsumerThread, '_commit', 1, False)",
+    "after the offset's commit": "deadly(AIOKafkaConsumerThread, '_commit', 1, True)",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    """Once, and kept on disk for the workers."""
+    warm_up(load({}))
+
+
+@pytest.fixture
+def site(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
+    return Site(broker, tmp_path, unique("group"))
+
+
+@pytest.fixture
+def site_of_two(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
+    return Site(broker, tmp_path, unique("group"), partitions=2)
+
+
+def said(worker: Worker, event: str) -> list[dict[str, object]]:
+    """What it logged of one kind."""
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if event in line["event"]]
+
+
+@pytest.mark.kafka
+def test_killed_at_any_step_of_the_commit_protocol_it_loses_nothing_and_says_nothing_twice(site):
+    """One life for each step; each begins with what the one before has left."""
+    records = fleet(11, agents=12, days=8)
+    bounds = [len(records) * n // (len(STEPS) + 1) for n in range(len(STEPS) + 2)]
+    for n, (step, injected) in enumerate(STEPS.items()):
+        middle = (bounds[n] + bounds[n + 1]) // 2
+        site.produce(records[bounds[n] : middle])
+        with site.worker(injected=KILL + injected) as worker:
+            worker.until_ready()
+            site.produce(records[middle : bounds[n + 1]])
+            assert worker.process.wait(DEADLINE) == -signal.SIGKILL, f"{step}: {worker.said()}"
+    site.produce(records[bounds[-2] :])
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+        assert worker.stop() == 0
+    engine, expected = site.replayed()
+    assert len(expected) > 20
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert knowledge(site.baselines()) == knowledge(engine)
+
+
+# Each takes its worker over before it begins, and stops one thing in it for good.
+STALLS = {
+    "scoring": (
+        "import threading\nfrom stream.engine import Engine\nEngine.score = lambda *_: threading.Event().wait()",
+        r"partition 0 has [\d,]+ events that are not scored, and scored none for \d+ s",
+    ),
+    "fetching": (
+        "import asyncio\nfrom faust.transport.drivers.aiokafka import Consumer\n"
+        "async def never(*_, **__):\n    await asyncio.Event().wait()\nConsumer._getmany = never",
+        r"partition 0 has [\d,]+ events that are not scored, and scored none for \d+ s",
+    ),
+    "delivery": (
+        "import asyncio\nfrom aiokafka import AIOKafkaProducer\nlives = iter([AIOKafkaProducer.commit_transaction])\n"
+        "async def never(self):\n    await next(lives, lambda _: asyncio.Event().wait())(self)\n"
+        "AIOKafkaProducer.commit_transaction = never",
+        r"what partition 0 has scored was not delivered for \d+ s",
+    ),
+    "restoring": (
+        "import asyncio\nfrom aiokafka import AIOKafkaConsumer\n"
+        "async def never(*_, **__):\n    await asyncio.Event().wait()\nAIOKafkaConsumer.getmany = never",
+        r"of the baselines of partition 0 nothing more was read after 0 records, for \d+ s",
+    ),
+    "the loop": (
+        "import time\nfrom stream.partition import Partition\nPartition.flush = lambda _: time.sleep(1000)",
+        r"the event loop has not come round for \d+ s",
+    ),
+    "the consumer's thread": (
+        "import threading\nfrom stream.worker import Desk\nflush = Desk.flush_for_ever\n"
+        "async def stop(desk):\n    loop = desk.app.consumer._thread.thread_loop\n"
+        "    loop.call_soon_threadsafe(loop.stop)\n    await flush(desk)\nDesk.flush_for_ever = stop",
+        r"the thread of the consumer has been gone for \d+ s|Faust gave up",
+    ),
+}
+
+
+@pytest.mark.kafka
+def test_a_stall_ends_the_worker_with_the_reason_and_where_everything_stood(site):
+    """And one that is paused for as long, and goes on, is no stall."""
+    site.produce(fleet(12, agents=12, days=5))
+    with ExitStack() as stack:
+        sound = stack.enter_context(site.worker("sound", STRAYLINE_STALL_SECONDS=STALL))
+        sound.until(lambda: site.committed() == {0: site.end(EVENTS)})
+        stalled = {
+            what: stack.enter_context(
+                site.worker(what.replace(" ", "-"), injected=injected, group=what, STRAYLINE_STALL_SECONDS=STALL)
+            )
+            for what, (injected, _) in STALLS.items()
+        }
+        sound.process.send_signal(signal.SIGSTOP)
+        for what, worker in stalled.items():
+            assert worker.process.wait(DEADLINE) == 1, what
+            last = json.loads(worker.log.read_text().splitlines()[-1])
+            assert re.search(STALLS[what][1], last["event"]), (what, last["event"])
+            if "stalled" in last["event"]:
+                assert any("watchdog.py" in place for place in last["threads"]["watchdog"])
+        scoring = json.loads(stalled["scoring"].log.read_text().splitlines()[-1])
+        assert any(
+            place.endswith("partition.py:%d _score" % line)
+            for line in range(1000)
+            for place in scoring["threads"]["score_0"]
+        )
+        sound.process.send_signal(signal.SIGCONT)
+        sound.until_ready()
+        assert sound.stop() == 0
+
+
+@pytest.mark.kafka
+def test_a_partition_that_stays_is_not_read_again(site_of_two):
+    """A second worker joins and takes one of two: of the other's baselines only its own last record is looked at."""
+    site = site_of_two
+    records = fleet(13, agents=12, days=8)
+    half = len(records) // 2
+    site.produce(records[:half])
+    with site.worker("one") as one:
+        one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+        stored = {n: len(site.read(BASELINES, n)) for n in range(2)}
+        with site.worker("two") as two:
+            two.until_ready()
+            one.until_ready()
+            (kept,) = said(one, "partition ready")[2:]
+            (moved,) = said(two, "partition ready")
+            assert (kept["went_on"], kept["records"]) == (True, 0)
+            assert (moved["went_on"], moved["records"]) == (False, stored[int(moved["partition"])])
+            site.produce(records[half:])
+            one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+            assert one.stop() == two.stop() == 0
+    expected = []
+    for n in range(2):
+        engine, alerts = site.replayed(n)
+        expected += alerts
+        assert knowledge(site.baselines(n)) == knowledge(engine)
+    assert site.alerts() == by_agent(expected)
+
+
+@pytest.mark.kafka
+def test_the_group_may_change_twice_in_a_row_and_while_baselines_are_read(site_of_two):
+    """And a stand-by that has waited for longer than a consumer may be idle takes over from one that is killed."""
+    site = site_of_two
+    records = fleet(14, agents=12, days=8)
+    half = len(records) // 2
+    site.produce(records[:half])
+    for n in range(120):  # some time's worth of reading
+        site.produce([(b"stranger/%d" % n, bytes(900_000))], BASELINES)
+    with site.worker("one") as one:
+        one.until(lambda: "reading baselines" in one.get("/readyz")[1])
+        with (
+            site.worker("two") as two,
+            site.worker("three", injected="import stream.worker as w\nw.POLL_SECONDS = 4") as three,
+        ):
+            three.until(lambda: bool(said(three, "partitions assigned")) and three.get("/readyz")[0] == 200)
+            two.until_ready()
+            one.until_ready()
+            workers = {w.get("/readyz")[1]: w for w in (one, two, three)}
+            assert set(workers) == {"partitions []\n", "partitions [0]\n", "partitions [1]\n"}
+            site.produce(records[half:])
+            one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+            workers["partitions [0]\n"].kill()
+            idle = workers["partitions []\n"]
+            idle.until(lambda: idle.get("/readyz")[1] != "partitions []\n" and idle.get("/readyz")[0] == 200)
+            site.produce(fleet(15, agents=12, days=5))
+            idle.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+    expected = []
+    for n in range(2):
+        engine, alerts = site.replayed(n)
+        expected += alerts
+        assert knowledge(site.baselines(n)) == knowledge(engine)
+    assert site.alerts() == by_agent(expected)
+
+
+@pytest.mark.kafka
+def test_a_disk_that_is_full_and_a_clock_that_jumps_do_not_stop_it(site):
+    """No line of the log can be written, nor any file; and the wall clock goes years ahead and back with every look at it."""
+    site.produce(fleet(16, agents=12, days=5))
+    with site.worker(
+        injected="import itertools, resource, time\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "clock, jumps = time.time, itertools.cycle([0, 4e8, -4e8, 7200, -7200])\ntime.time = lambda: clock() + next(jumps)"
+    ) as worker:
+        worker.until(lambda: site.committed() == {0: site.end(EVENTS)})
+        assert worker.stop() == 0
+    assert worker.log.read_bytes() == b""
+    engine, expected = site.replayed()
+    assert expected
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert knowledge(site.baselines()) == knowledge(engine)
