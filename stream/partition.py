@@ -98,12 +98,13 @@ class Partition:
             went_on = before is not None and await self._go_on(consumer, before)
             if not went_on:
                 await self._begin(consumer)
-            # Not by this consumer, to which a topic ends where a transaction of a gateway's is still open.
-            last = (await asyncio.to_thread(event_ends, self.settings))[self.number]
-            said = TopicPartition(VERDICTS, self.number)
+            source, said = TopicPartition(EVENTS, self.number), TopicPartition(VERDICTS, self.number)
+            ends = await consumer.end_offsets([source, said])
             # A topic that is shorter than what was read of it is a new one.
-            if self.next_verdict > (await consumer.end_offsets([said]))[said]:
-                self.next_verdict = 0
+            self.next_verdict = self.next_verdict if self.next_verdict <= ends[said] else 0
+            last = ends[source]
+            if self.next_offset > last:  # to this consumer a topic ends where a gateway's transaction is still open
+                last = (await asyncio.to_thread(event_ends, self.settings))[self.number]
             consumer.assign([said])
             consumer.seek(said, self.next_verdict)
         except BaseException:

@@ -160,6 +160,20 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             done = max(done, self._position.get(tp, 0))
         return max(0, end - done)
 
+    def trouble(self) -> BaseException | None:
+        """Why the consumer no longer takes part in its group; None while it does. aiokafka raises it at its own `getmany`, which Faust
+        passes by, so nothing would come any more and nobody would know."""
+        consumer = getattr(self._thread, "_consumer", None)
+        coordinator = getattr(consumer, "_coordinator", None)
+        task = getattr(coordinator, "_coordination_task", None)
+        if task is not None and task.done():
+            if task.cancelled():  # seen after a process was paused for longer than a request may take
+                return RuntimeError("aiokafka's coordination was cancelled")
+            ended: BaseException | None = task.exception()
+            return ended and (ended.__cause__ or ended)
+        pending: BaseException | None = getattr(coordinator, "_pending_exception", None)
+        return pending
+
     def stay(self) -> None:
         """Tell aiokafka that a stand-by lives. It takes a consumer without partitions, which has nothing to fetch, for one that hangs: after
         `broker_max_poll_interval` it leaves the group, and never comes back."""

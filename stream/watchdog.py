@@ -77,8 +77,8 @@ class Watchdog(threading.Thread):
         os._exit(1)
 
 
-def tracebacks(loop: asyncio.AbstractEventLoop) -> dict[str, dict[str, list[str]]]:
-    """Where every thread and every task of a loop stands: `file:line function`, innermost last."""
+def tracebacks(*loops: asyncio.AbstractEventLoop | None) -> dict[str, dict[str, list[str]]]:
+    """Where every thread and every task of these loops stands: `file:line function`, innermost last."""
     frames = sys._current_frames()  # noqa: SLF001
     threads = {
         thread.name: [_place(f.filename, f.lineno, f.name) for f in traceback.extract_stack(frames[thread.ident])]
@@ -86,10 +86,12 @@ def tracebacks(loop: asyncio.AbstractEventLoop) -> dict[str, dict[str, list[str]
         if thread.ident in frames
     }
     tasks: dict[str, list[str]] = {}
-    with suppress(RuntimeError):  # a task began or ended at that moment
-        for task in asyncio.all_tasks(loop):
-            where = [_place(f.f_code.co_filename, f.f_lineno, f.f_code.co_name) for f in task.get_stack(limit=FRAMES)]
-            tasks[f"{task.get_name()} {getattr(task.get_coro(), '__qualname__', '')}"] = where
+    for loop in loops:
+        with suppress(RuntimeError):  # a task began or ended at that moment
+            for task in asyncio.all_tasks(loop) if loop else ():
+                frames_of = task.get_stack(limit=FRAMES)
+                where = [_place(f.f_code.co_filename, f.f_lineno, f.f_code.co_name) for f in frames_of]
+                tasks[f"{task.get_name()} {getattr(task.get_coro(), '__qualname__', '')}"] = where
     return {"threads": {name: where[-FRAMES:] for name, where in threads.items()}, "tasks": tasks}
 
 

@@ -82,7 +82,9 @@ async def _serve(app: Any, desk: Desk) -> int:
     """Start, wait for a signal or a crash, drain, stop."""
     loop = asyncio.get_running_loop()
     desk.begin()
-    Watchdog(desk.watched, lambda reason: fatal(f"stalled: {reason}", more=tracebacks(loop))).start()
+    Watchdog(
+        desk.watched, lambda reason: fatal(f"stalled: {reason}", more=tracebacks(loop, desk.consumer_loop))
+    ).start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -224,6 +226,14 @@ class Desk:
         for number in sorted(self.held):
             self._opened(number)
 
+    @property
+    def consumer_loop(self) -> asyncio.AbstractEventLoop | None:
+        """Of the thread in which the consumer of events runs."""
+        loop: asyncio.AbstractEventLoop | None = getattr(
+            getattr(self.app.consumer, "_thread", None), "thread_loop", None
+        )
+        return loop
+
     def begin(self) -> None:
         """Start what goes on for as long as the process does."""
         loop = asyncio.get_running_loop()
@@ -233,6 +243,9 @@ class Desk:
         """Show that the loop comes round, and a stand-by to its consumer."""
         while True:
             self.beats += 1
+            trouble = self.app.consumer.trouble()
+            if trouble is not None and not self.stopping:
+                fatal("the consumer has left its group; the worker will go on where it was after a restart", trouble)
             if not self.held and not self.rebalancing and not self.stopping:
                 self.app.consumer.stay()
             await asyncio.sleep(BEAT_SECONDS)
