@@ -26,7 +26,7 @@ def closeness(a: Arrays, entity: Array, agent: Key, typed: bool, recipient: Key,
     """Step of the scale above. `entity` holds the keys of fleet, cohort and agent."""
     if known(a.facts, place(RECIPIENT, 0), entity[2], recipient):
         return 0
-    if known(a.facts, place(RECIPIENT, 0), agent_entity(recipient), agent):
+    if known(a.facts, place(RECIPIENT, 0), entity_of(a, recipient), agent):
         return 1
     i = find(a.contacts, agent)
     j = find(a.contacts, recipient)
@@ -117,5 +117,29 @@ def cohort_row(a: Arrays, key: Key, clock: float) -> int:
 
 @inline
 def agent_entity(agent: Key) -> Key:
-    """Key of an agent."""
+    """Key of an agent whose baseline was never begun anew (`models.newcomer`)."""
     return mix(np.uint64(3), np.uint64(agent))
+
+
+@inline
+def next_entity(entity: Key) -> Key:
+    """Key of the same agent once its baseline is begun anew."""
+    return mix(np.uint64(5), np.uint64(entity))
+
+
+@inline
+def left_behind(entity: Key) -> Key:
+    """Key of the row of facts which says that an agent's key is no longer in use."""
+    return mix(np.uint64(6), np.uint64(entity))
+
+
+@inline
+def entity_of(a: Arrays, agent: Key) -> Key:
+    """Key of an agent: its row has it. Where that gave way, the first that was not left behind."""
+    ag = find(a.agents, agent)
+    entity = a.agents[ag].entity if ag >= 0 else np.uint64(0)
+    if entity == np.uint64(0):
+        entity = agent_entity(agent)
+        while find(a.facts, left_behind(entity)) >= 0:
+            entity = next_entity(entity)
+    return entity

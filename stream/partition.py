@@ -32,7 +32,7 @@ from stream.fields import meant
 from stream.replay import warn
 from stream.settings import Settings
 from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS, event_ends
-from stream.verdict import decode_verdict
+from stream.verdict import Reset, decode_verdict
 
 log = structlog.get_logger()
 MOST_WAITING = 50_000  # records scored and not yet delivered; then scoring waits for the delivery
@@ -295,12 +295,13 @@ class Partition:
                 self._rejects.append((verdict, VERDICTS, record.key))
                 metrics.REJECTS.labels(verdict.reason).inc()
             else:
-                await asyncio.get_running_loop().run_in_executor(self._executor, self.engine.judge, verdict)
+                alerts = await asyncio.get_running_loop().run_in_executor(self._executor, self.engine.judge, verdict)
+                self._alerts += [(alert, record.timestamp / 1000.0) for alert in alerts]
                 metrics.VERDICTS.labels(verdict.verdict).inc()
                 log.info(
                     "verdict heeded",
                     partition=self.number,
-                    alert_id=verdict.alert_id,
+                    on=verdict.agent_id if isinstance(verdict, Reset) else verdict.alert_id,
                     verdict=verdict.verdict,
                     by=verdict.by,
                     before_offset=self.next_offset,
