@@ -100,7 +100,8 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
     out: dict[str, Any] = {
         "agent_id": agent_id,
         "events": int(row["seen"]),
-        "begun_anew": entity != parties.agent_entity(np.uint64(agent)),  # then at the time of the next, by a reset
+        "begun_anew": int(entity)
+        != int(parties.agent_entity(np.uint64(agent))),  # then at the time of the next, by a reset
         "first_event_time": float(row["first"]),
         "last_event_time": float(row["w"]),
         "usual": {},

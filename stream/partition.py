@@ -73,8 +73,8 @@ class Partition:
 
     @property
     def undelivered(self) -> bool:
-        """Whether anything waits for the next flush."""
-        return bool(self.waiting or self._judged or self._acknowledge)
+        """Whether anything waits for the next flush, or is being delivered."""
+        return bool(self.waiting or self._judged or self._acknowledge or self._flushing.locked())
 
     async def open(self) -> None:
         """Fence off whoever had the partition before, then restore its baselines, or what of them is new."""
@@ -301,7 +301,8 @@ class Partition:
                 log.info(
                     "verdict heeded",
                     partition=self.number,
-                    on=verdict.agent_id if isinstance(verdict, Reset) else verdict.alert_id,
+                    agent_id=verdict.agent_id,
+                    alert_id=None if isinstance(verdict, Reset) else verdict.alert_id,
                     verdict=verdict.verdict,
                     by=verdict.by,
                     before_offset=self.next_offset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -13,7 +14,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
-from kafka.admin import KafkaAdminClient
+from aiokafka import AIOKafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import TopicAlreadyExistsError
 
 from benchmarks.kafka import Broker, missing
@@ -21,7 +23,7 @@ from stream.engine import warm_up
 from stream.settings import load
 from stream.topics import ALERTS, BASELINES, EVENTS
 from tests.shared import knowledge
-from tests.test_worker import DEADLINE, Site, Worker, by_agent, fleet, strayline
+from tests.test_worker import DEADLINE, ROOT, Site, Worker, by_agent, fleet, python, strayline
 
 STALL = "3"
 OUTAGE = 12.0  # seconds
@@ -252,6 +254,21 @@ def test_a_disk_that_is_full_and_a_clock_that_jumps_do_not_stop_it(site):
     assert knowledge(site.baselines()) == knowledge(engine)
 
 
+@pytest.mark.parametrize(
+    "full", ["resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))", "os.environ.update(NUMBA_CACHE_DIR='/dev/null/x')"]
+)
+def test_models_compile_where_nothing_can_be_kept(full, tmp_path):
+    """On a full disk, and where there is none to write to."""
+    script = (
+        f"import os, resource\n{full}\nfrom models.compiled import njit\n"
+        "@njit\ndef twice(x):\n    return 2 * x\nassert twice(21) == 42"
+    )
+    file = tmp_path / "script.py"
+    file.write_text(script)
+    told = python(str(file), NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONPATH=str(ROOT))
+    assert (told.returncode, told.stderr) == (0, "")
+
+
 @pytest.fixture(scope="module")
 def mortal() -> Iterator[Broker]:
     """A broker that dies, loses its disk, and compacts as soon as it may."""
@@ -356,3 +373,43 @@ def test_topics_that_change_under_a_worker_end_it_with_the_command_that_mends_th
         assert worker.process.wait(DEADLINE) == 1
         assert f"{BASELINES} has partitions=1, should be 2" in worker.said()
         assert f"--alter --topic {BASELINES} --partitions 2" in worker.said()
+
+
+@pytest.mark.kafka
+def test_a_changelog_that_was_compacted_and_one_of_nothing_but_an_aborted_transaction_are_restored(mortal, tmp_path):
+    """By the broker's own cleaner; and where the end of the topic is no record, nobody waits for one."""
+
+    async def abort() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=mortal.bootstrap, transactional_id="nobody") as producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(BASELINES, b"never", key=b"stranger/never")
+            await producer.abort_transaction()
+
+    site = Site(mortal, tmp_path, "compacted")
+    eager = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.0", "delete.retention.ms": "0"}
+    with KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, BASELINES, configs=eager)])
+    asyncio.run(abort())
+    records = fleet(23, agents=12, days=8)
+    half = len(records) // 2
+    with site.worker() as worker:
+        worker.until_ready()
+        for low in range(0, half, 100):  # so that there is much to compact
+            high = min(half, low + 100)
+            site.produce(records[low:high])
+            worker.until_scored(high)
+        worker.until(lambda: site.committed() == {0: half})
+        assert worker.stop() == 0
+    deadline = time.monotonic() + DEADLINE
+    while len(left := site.read(BASELINES)) >= len({r.key for r in left}) + 20:
+        site.produce([(b"stranger/last", None)], BASELINES)  # rolls the segment
+        assert time.monotonic() < deadline
+    asyncio.run(abort())
+    assert left[-1].offset > 2 * len(left)
+    site.produce(records[half:])
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+        assert worker.stop() == 0
+    engine, expected = site.replayed()
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert knowledge(site.baselines()) == knowledge(engine)
