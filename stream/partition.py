@@ -38,6 +38,7 @@ log = structlog.get_logger()
 MOST_WAITING = 50_000  # records scored and not yet delivered; then scoring waits for the delivery
 MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its headers
 DELIVERY_MS = 30_000
+SHORT_MS = 20
 
 
 class Place(NamedTuple):
@@ -170,8 +171,10 @@ class Partition:
         consumer.assign([tp])
         end = (await consumer.end_offsets([tp]))[tp]
         consumer.seek(tp, first)  # an offset that is no longer there is read as the first that is
-        while await consumer.position(tp) < end:
-            for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, ()):
+        while (
+            await consumer.position(tp) < end
+        ):  # the last is the end of a transaction, and no record: nobody should wait for one
+            for record in (await consumer.getmany(tp, timeout_ms=SHORT_MS)).get(tp, ()):
                 yield record
 
     def _restore(self, reader: Reader, record: Any) -> None:

@@ -390,11 +390,12 @@ def test_a_changelog_that_was_compacted_and_one_of_nothing_but_an_aborted_transa
     with KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, BASELINES, configs=eager)])
     asyncio.run(abort())
+    short = "import stream.baselines\nstream.baselines.RING = 64"  # so that there is much to compact
     records = fleet(23, agents=12, days=8)
     half = len(records) // 2
-    with site.worker() as worker:
+    with site.worker(injected=short) as worker:
         worker.until_ready()
-        for low in range(0, half, 100):  # so that there is much to compact
+        for low in range(0, half, 100):
             high = min(half, low + 100)
             site.produce(records[low:high])
             worker.until_scored(high)
@@ -407,7 +408,7 @@ def test_a_changelog_that_was_compacted_and_one_of_nothing_but_an_aborted_transa
     asyncio.run(abort())
     assert left[-1].offset > 2 * len(left)
     site.produce(records[half:])
-    with site.worker() as worker:
+    with site.worker(injected=short) as worker:
         worker.until(lambda: site.committed() == {0: len(records)})
         assert worker.stop() == 0
     engine, expected = site.replayed()

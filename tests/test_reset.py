@@ -18,7 +18,7 @@ from stream.columns import name_hash
 from stream.engine import Engine
 from stream.explain import baseline, baseline_text
 from stream.judge import reset_of
-from stream.topics import ALERTS, EVENTS, VERDICTS
+from stream.topics import ALERTS, BASELINES, EVENTS, VERDICTS
 from stream.verdict import Reset, decode_verdict
 from tests.shared import knowledge, rows
 from tests.test_verdicts import AGENTS, BEGIN, DAY, SETTINGS, day, event, leak, past, run
@@ -167,9 +167,11 @@ def test_a_worker_heeds_it_exactly_once_and_its_alerts_are_those_of_replay(broke
     agent_id = json.loads(records[half - 1][1] or b"")["agent_id"]
     with site.worker() as worker:
         worker.until(lambda: site.committed() == {0: half})
+        stored = site.end(BASELINES)
         told = strayline("reset", agent_id, "--by", "ana", "--reason", "CHG-1", STRAYLINE_BROKER=site.bootstrap)
         assert told.returncode == 0, told.stderr
         worker.until(lambda: worker.metric("strayline_verdicts_total", verdict="reset") == 1)
+        worker.until(lambda: site.end(BASELINES) > stored)
     site.produce(records[half:])
     with site.worker() as worker:
         worker.until(lambda: site.committed() == {0: len(records)})
