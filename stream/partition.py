@@ -96,11 +96,14 @@ class Partition:
         self._consumer = consumer
         await consumer.start()
         try:
-            went_on = before is not None and await self._go_on(consumer, before)
+            stored, source, said = (TopicPartition(name, self.number) for name in (BASELINES, EVENTS, VERDICTS))
+            consumer.assign([stored, source, said])  # asked about a topic that it does not know, it takes a second
+            consumer.pause(stored, source, said)
+            ends = await consumer.end_offsets([stored, source, said])
+            consumer.assign([stored])
+            went_on = before is not None and await self._go_on(consumer, before, ends[stored])
             if not went_on:
-                await self._begin(consumer)
-            source, said = TopicPartition(EVENTS, self.number), TopicPartition(VERDICTS, self.number)
-            ends = await consumer.end_offsets([source, said])
+                await self._begin(consumer, ends[stored])
             # A topic that is shorter than what was read of it is a new one.
             self.next_verdict = self.next_verdict if self.next_verdict <= ends[said] else 0
             last = ends[source]
@@ -132,17 +135,17 @@ class Partition:
             seconds=round(seconds, 2),
         )
 
-    async def _begin(self, consumer: AIOKafkaConsumer) -> None:
+    async def _begin(self, consumer: AIOKafkaConsumer, end: int) -> None:
         """Read all of the baselines into an engine that knows nothing."""
         self.engine, self._last, self.read = Engine(self.settings), None, 0
         self._alerts, self._rejects, self.waiting, self._judged = [], [], 0, 0
         reader = Reader(self.engine)
-        async for record in self._baselines(consumer, 0):
+        async for record in self._baselines(consumer, 0, end):
             self._restore(reader, record)
         self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
         self._writer = reader.writer()
 
-    async def _go_on(self, consumer: AIOKafkaConsumer, last: Place) -> bool:
+    async def _go_on(self, consumer: AIOKafkaConsumer, last: Place, end: int) -> bool:
         """Apply what others have written after our last record; False where that cannot be, for then all is to be read again.
 
         It cannot be if that record is gone: much was written, or it is another topic. Nor if others wrote while we knew more than we had delivered.
@@ -150,7 +153,7 @@ class Partition:
         reader = Reader(self.engine, self._writer)
         reader.next_offset, reader.next_verdict = self.next_offset, self.next_verdict
         found = False
-        async for record in self._baselines(consumer, last.offset):
+        async for record in self._baselines(consumer, last.offset, end):
             if not found:
                 if _place(record) != last:
                     return False
@@ -165,11 +168,9 @@ class Partition:
             self._writer = reader.writer()
         return found
 
-    async def _baselines(self, consumer: AIOKafkaConsumer, first: int) -> AsyncIterator[Any]:
+    async def _baselines(self, consumer: AIOKafkaConsumer, first: int, end: int) -> AsyncIterator[Any]:
         """The records of baselines from an offset on. Nobody else can write any now."""
         tp = TopicPartition(BASELINES, self.number)
-        consumer.assign([tp])
-        end = (await consumer.end_offsets([tp]))[tp]
         consumer.seek(tp, first)  # an offset that is no longer there is read as the first that is
         while (
             await consumer.position(tp) < end
