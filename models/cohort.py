@@ -51,7 +51,7 @@ def due(seen: float) -> bool:
 def seek(a: st.Arrays, agent: Key, clock: float, fade: float) -> None:
     """Put an agent beside those that do the same, or make it a leader."""
     ag = find(a.agents, agent)
-    me = parties.agent_entity(agent)
+    me = parties.entity_of(a, agent)
     if not _says_what_it_does(a, me):
         return
     own = -1  # its own place among the leaders
@@ -62,7 +62,7 @@ def seek(a: st.Arrays, agent: Key, clock: float, fade: float) -> None:
     for i in range(len(a.leaders)):
         if i == own or not _leads(a, i) or (own >= 0 and not _older(a, i, own)):
             continue
-        same = alike(a, me, parties.agent_entity(a.leaders[i].key))
+        same = alike(a, me, parties.entity_of(a, a.leaders[i].key))
         if same > best or (same == best and at >= 0 and _older(a, i, at)):
             best, at = same, i
     if best >= ALIKE:
@@ -148,7 +148,7 @@ def _place(a: st.Arrays) -> int:
 def _join(a: st.Arrays, ag: int, leader: Key, clock: float, fade: float) -> None:
     """Move an agent to the cohort of a leader, with what it is known for."""
     agent = a.agents[ag].key
-    me = parties.agent_entity(agent)
+    me = parties.entity_of(a, agent)
     old = parties.cohort_of(a, NOBODY, ag)
     a.agents[ag].leader = leader
     a.agents_dirty[ag] = 1

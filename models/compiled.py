@@ -1,19 +1,22 @@
 """`njit`: numba's compiler with our defaults, and an on-disk cache that is never stale.
 
 numba notices that a function's own file has changed, not that a file it calls into has. So the cache folder is named
-after a digest of every source in `models/` and `stream/columns.py`: a changed model never runs as its old self.
+after a digest of every source in `models/` and `stream/columns.py`: a changed model never runs as its old self. Where nothing can be
+kept (a disk that is full, or for reading only) the next start compiles again, and this one goes on.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
-from numba.core import config
+from numba.core import caching, config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,14 +34,35 @@ if "NUMBA_CACHE_DIR" not in os.environ:
     config.CACHE_DIR = _cache_folder()
 
 
+def _can_keep(folder: str) -> bool:
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # what numba tries too, and then looks for another folder
+    except OSError:
+        return False
+    return True
+
+
+_KEEPS = _can_keep(config.CACHE_DIR)
+_save = caching.Cache.save_overload
+
+
+def _save_if_there_is_room(cache: Any, signature: Any, data: Any) -> None:
+    with suppress(OSError):
+        _save(cache, signature, data)
+
+
+caching.Cache.save_overload = _save_if_there_is_room
+
+
 def njit(function: F) -> F:
     """Compile on first call, without the interpreter's lock, results cached on disk; IEEE arithmetic, no fast-math."""
-    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+    compiled: F = numba.njit(cache=_KEEPS, nogil=True, error_model="numpy")(function)
     return compiled
 
 
 def inline(function: F) -> F:
     """The same for what runs within a loop: copied into its callers as machine code, and without counting references to arrays,
     which is a third of the time of small functions. So it must not allocate: the caller hands it room to work in."""
-    compiled: F = numba.njit(cache=True, nogil=True, error_model="numpy", forceinline=True, _nrt=False)(function)
+    compiled: F = numba.njit(cache=_KEEPS, nogil=True, error_model="numpy", forceinline=True, _nrt=False)(function)
     return compiled

@@ -94,7 +94,7 @@ def facts_of_recipients(
         if b.domain.hash[j] != 0:
             q = say(f, q, signals.DOMAIN, 0, b.domain.hash[j], j, 0.0)
         detail[SESSION + 2] += 1 - inside
-        close = parties.closeness(a, h.agent, b.recipient.hash[j], h.clock)
+        close = parties.closeness(a, h.agent, w.entity[2], b.recipient.hash[j], h.clock)
         if close > w.step[CLOSENESS]:
             w.step[CLOSENESS] = close
             w.step_of[CLOSENESS] = 0

@@ -24,16 +24,16 @@ import math
 import numpy as np
 
 from models import batch as col
-from models import budget, clock, cohort, event, facts, hours, learning, memory, parties, scoring, signals
+from models import budget, clock, cohort, event, facts, hours, learning, memory, newcomer, parties, scoring, signals
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline, njit
 from models.here import AGENTS, KEEP, SESSIONS, Facts, Here, Room
+from models.newcomer import YOUNG_EVENTS
 from models.table import Array, Key, claim, find, mix
 
 POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 1800.0, 0.8, 3.0, 4.0
 SESSION_GAP = 1800.0  # seconds of quiet after which a session begins, where the event names none
-YOUNG_EVENTS = 50  # an agent with fewer is warming
 DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
 GROWING_TABLES = np.array(st.GROWING)
@@ -225,14 +225,9 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
     agent = b.agent.hash[e]
     ag, fresh = claim(a.agents, a.agents_dirty, a.tally[AGENTS], agent)
     if fresh:
-        a.agents_body[ag, :] = 0
-        a.agents[ag].seen = 0
-        a.agents[ag].first = a.agents[ag].w = a.agents[ag].began = clock_s
-        a.agents[ag].pool = a.agents[ag].calls = a.agents[ag].night = 0
-        a.agents[ag].peak = -1
-        a.agents[ag].kept = a.agents[ag].begin = a.agents[ag].night_at = -1e18
-        a.agents[ag].version = a.agents[ag].left = 0
-        a.agents[ag].leader = 0
+        newcomer.begin(a.agents, a.agents_body, ag, clock_s)
+        a.agents[ag].leader = a.agents[ag].entity = 0
+        a.agents[ag].entity = parties.entity_of(a, agent)
         a.fleet[0].warming += 1
     cohort_key = parties.cohort_of(a, b.cohort[e], ag)
     peered = b.cohort[e] != 0 or a.agents[ag].leader != 0
@@ -240,7 +235,7 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
     if fresh:
         a.cohorts[co].agents += 1
     w.entity[1] = cohort_key
-    w.entity[2] = parties.agent_entity(agent)
+    w.entity[2] = a.agents[ag].entity
     gap = clock_s - a.agents[ag].w
     if learned:
         a.agents[ag].w = clock_s

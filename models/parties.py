@@ -26,9 +26,9 @@ COHORTS = TABLES.index("cohorts")
 
 
 @inline
-def closeness(a: Arrays, agent: Key, recipient: Key, clock: float) -> int:
-    """Step of the scale above."""
-    if known(a.facts, place(RECIPIENT, 0), agent_entity(agent), recipient):
+def closeness(a: Arrays, agent: Key, me: Key, recipient: Key, clock: float) -> int:
+    """Step of the scale above; `me` is the key under which the agent's baseline stands."""
+    if known(a.facts, place(RECIPIENT, 0), me, recipient):
         return 0
     i = find(a.contacts, agent)
     j = find(a.contacts, recipient)
@@ -36,7 +36,7 @@ def closeness(a: Arrays, agent: Key, recipient: Key, clock: float) -> int:
         return FAR
     quiet = clock - a.contacts[j].w
     active = 0 if quiet < RECENTLY else 1 if quiet < LATELY else 2
-    if known(a.facts, place(RECIPIENT, 0), agent_entity(recipient), agent):
+    if known(a.facts, place(RECIPIENT, 0), entity_of(a, recipient), agent):
         return 1 + active
     common = 0
     if i >= 0:
@@ -121,5 +121,29 @@ def cohort_row(a: Arrays, key: Key, clock: float) -> int:
 
 @inline
 def agent_entity(agent: Key) -> Key:
-    """Key of an agent."""
+    """Key of an agent whose baseline was never begun anew (`models.newcomer`)."""
     return mix(np.uint64(3), np.uint64(agent))
+
+
+@inline
+def next_entity(entity: Key) -> Key:
+    """Key of the same agent once its baseline is begun anew."""
+    return mix(np.uint64(5), np.uint64(entity))
+
+
+@inline
+def left_behind(entity: Key) -> Key:
+    """Key of the row of facts which says that an agent's key is no longer in use."""
+    return mix(np.uint64(6), np.uint64(entity))
+
+
+@inline
+def entity_of(a: Arrays, agent: Key) -> Key:
+    """Key of an agent: its row has it. Where that gave way, the first that was not left behind."""
+    ag = find(a.agents, agent)
+    entity = a.agents[ag].entity if ag >= 0 else np.uint64(0)
+    if entity == np.uint64(0):
+        entity = agent_entity(agent)
+        while find(a.facts, left_behind(entity)) >= 0:
+            entity = next_entity(entity)
+    return entity

@@ -33,8 +33,8 @@ def _mix(a: Key, b: Key) -> Key:
     return np.uint64(mix(np.uint64(a), np.uint64(b)))
 
 
-def _entity(agent: Key) -> Key:
-    return np.uint64(parties.agent_entity(np.uint64(agent)))
+def _entity(state: State, agent: Key) -> Key:
+    return np.uint64(parties.entity_of(state.arrays(), np.uint64(agent)))
 
 
 def fade(state: State) -> float:
@@ -55,7 +55,7 @@ def name_of(state: State, value: Key) -> str | None:
 def used(state: State, agent: Key, fact: int) -> list[Used]:
     """The most used values of a fact, most used first; at most eight are remembered."""
     t = state["profiles"]
-    entity = _entity(agent)
+    entity = _entity(state, agent)
     i = _find(t.head, _mix(entity, np.uint64(PROFILE + fact)))
     if i < 0:
         return []
@@ -74,7 +74,7 @@ def used(state: State, agent: Key, fact: int) -> list[Used]:
 def total(state: State, agent: Key, fact: int) -> tuple[float, float]:
     """How often an agent has shown a fact at all, and with how many distinct values; faded."""
     head = state["facts"].head
-    i = _find(head, _mix(facts.place(fact, 0), _entity(agent)))
+    i = _find(head, _mix(facts.place(fact, 0), _entity(state, agent)))
     now = fade(state)
     return (float(head[i]["w"]) * now, float(head[i]["d"]) * now) if i >= 0 else (0.0, 0.0)
 
@@ -96,9 +96,12 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
     if i < 0:
         return None
     row = t.head[i]
+    entity = _entity(state, agent)
     out: dict[str, Any] = {
         "agent_id": agent_id,
         "events": int(row["seen"]),
+        "begun_anew": int(entity)
+        != int(parties.agent_entity(np.uint64(agent))),  # then at the time of the next, by a reset
         "first_event_time": float(row["first"]),
         "last_event_time": float(row["w"]),
         "usual": {},
@@ -109,12 +112,11 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
         if values:
             out["usual"][FACTS[fact].name] = [{"value": u.name, "count": round(u.count, 1)} for u in values]
             out["distinct"][FACTS[fact].name] = round(total(state, agent, fact)[1], 1)
-    out["daily_amounts"] = [round(2.0**x - 1.0) for x in levels(state, _entity(agent))]
-    level = _find(state["levels"].head, _entity(agent))
+    out["daily_amounts"] = [round(2.0**x - 1.0) for x in levels(state, entity)]
+    level = _find(state["levels"].head, entity)
     shifted = float(state["levels"].head[level]["shifted"]) if level >= 0 else 0.0
     out["level_changed"] = shifted or None
     amounts = state["amounts"].head
-    entity = _entity(agent)
     out["amounts"] = {}
     for u in used(state, agent, TOOL):
         for k, what in enumerate(("bytes", "records")):
@@ -130,15 +132,10 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
 
 def _hash_of(state: State, agent: Key, name: str) -> Any:
     t = state["profiles"]
-    i = _find(t.head, _mix(_entity(agent), np.uint64(PROFILE + TOOL)))
+    i = _find(t.head, _mix(_entity(state, agent), np.uint64(PROFILE + TOOL)))
     return next(v for v in t.body[i] if v and name_of(state, v) == name)
 
 
 def _round(x: float) -> float:
     """Two significant digits: a baseline is not an account."""
     return float(f"{max(0.0, x):.2g}")
-
-
-def agent_key(agent: Key) -> int:
-    """Key of an agent in the tables that cohorts are in as well."""
-    return int(_entity(agent))

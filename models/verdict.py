@@ -169,7 +169,7 @@ def _room(a: st.Arrays, j: Judged) -> Any:
     entity = np.zeros(facts.LEVELS, np.uint64)
     entity[0] = parties.fleet_entity()
     entity[1] = parties.cohort_of(a, j.cohort, find(a.agents, j.agent))
-    entity[2] = parties.agent_entity(j.agent)
+    entity[2] = parties.entity_of(a, j.agent)
     keys = np.zeros((1, facts.LEVELS, 2), np.uint64)
     slots = np.zeros((1, facts.LEVELS, 2), np.int64)
     return 2.0**age, 2.0**-age, entity, keys, slots, np.zeros((1, facts.LEVELS, 4))
@@ -202,6 +202,6 @@ def _alone(a: st.Arrays, base: Key, value: Key, agent: Key) -> bool:
         other = a.agents[i].key
         if other == np.uint64(0) or other == agent:
             continue
-        if facts.known(a.facts, base, parties.agent_entity(other), value):
+        if facts.known(a.facts, base, parties.entity_of(a, other), value):
             return False
     return True

@@ -58,6 +58,10 @@ class WindowDetector:
         self.tail = Exceedance()
         self._of: OrderedDict[int, compose.Pipeline] = OrderedDict()
 
+    def forget(self, agent: int) -> None:
+        """Begin anew with an agent."""
+        self._of.pop(agent, None)
+
     def pay(self, agent: int, sums: Sequence[float]) -> float:
         """Score an agent's present window, then learn it; what the signal pays, in bits."""
         model = self._of.get(agent)

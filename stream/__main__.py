@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 import structlog
 
 from stream.errors import SettingsError, StraylineError
+from stream.log import Log, let_go
 from stream.operations import COMMANDS
 from stream.settings import SETTINGS, host_port, load
 
@@ -46,7 +47,7 @@ def main_group() -> None:
             structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", Log(sys.stderr))),
     )
 
 
@@ -271,6 +272,51 @@ def verdict(
         )
 
 
+@main_group.command()
+@click.argument("agent_id")
+@click.option("--by", required=True, help="Who says so: a person's name. It is kept.")
+@click.option("--reason", required=True, help="Why. It is kept, for the auditor.")
+@click.option(
+    "--to",
+    metavar="FILE",
+    help="Append it to a file, for `strayline replay --verdicts`, instead of sending it.",
+)
+@click.option(
+    "--time",
+    "moment",
+    metavar="TIME",
+    callback=_moment,
+    help="When it was said, as 2026-03-12T08:44:00Z; default: now. A replay heeds it then.",
+)
+def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | None) -> None:
+    """Begin an agent's baseline anew: after it was given other work, or where what it has learned was poisoned.
+
+    What is usual for it, its amounts, hours and contacts no longer count, and marks of malicious verdicts on it neither; an open alert of
+    it ends. What its cohort and the fleet have learned stays, so it is judged by its peers, and its alerts say that it is warming.
+
+    \b
+    Example:
+      strayline reset support-assistant-11 --by "Ana Lima" --reason "now handles refunds, CHG-1042"
+    """
+    for option, text in (("AGENT_ID", agent_id), ("--by", by), ("--reason", reason)):
+        if not text.strip():
+            raise click.BadParameter(
+                "must not be empty: a reset has an agent, an owner and a reason", param_hint=option
+            )
+    settings = load()
+    from stream import judge  # noqa: PLC0415
+
+    said = judge.reset_of(agent_id, by.strip(), reason.strip(), moment)
+    if to:
+        judge.append(to, said)
+    else:
+        judge.send(settings, agent_id, said)
+    where = (
+        to or f"agent.access.verdicts on {settings.broker}; `strayline explain {agent_id} --worker HOST:PORT` shows it"
+    )
+    click.echo(f"{agent_id}: baseline to begin anew, by {by.strip()}, written to {where}", err=True)
+
+
 for _command in COMMANDS:
     main_group.add_command(_command)
 
@@ -394,6 +440,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     finally:
+        let_go(sys.stderr)
         if signal.getsignal(signal.SIGTERM) is _terminate:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -121,15 +121,15 @@ class Writer:
 
 
 class Reader:
-    """Puts records, in the order of the topic, back into a fresh engine."""
+    """Puts records, in the order of the topic, back into a fresh engine, or into one that knows all that its writer has written."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, after: Writer | None = None) -> None:
         self.engine = engine
         self.next_offset = 0
         self.next_verdict = 0
-        self.sequence = 0
+        self.sequence = after.sequence if after else 0
         self.records = 0
-        self._written: dict[bytes, int] = {}
+        self._written: dict[bytes, int] = dict(after._written) if after else {}  # noqa: SLF001
         self._layout = layout_id()
 
     def read(self, key: bytes | None, value: bytes | None) -> None:

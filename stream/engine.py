@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models import drift, loop, profile, verdict
+from models import drift, loop, newcomer, parties, verdict
 from models.batch import NOTABLE, WARMING, Batch, Scores, blank
 from models.budget import STEP
 from models.signals import KINDS
@@ -28,7 +28,7 @@ from stream.errors import SettingsError
 from stream.fields import Fields
 from stream.kept import keep
 from stream.settings import Settings
-from stream.verdict import Verdict, judged
+from stream.verdict import Reset, Verdict, judged
 
 SHIFT_DAYS = 3.0
 
@@ -59,7 +59,7 @@ class Said(NamedTuple):
 
     at: int  # before which event
     clock: float  # of the event before that
-    verdict: Verdict
+    verdict: Verdict | Reset
 
 
 @dataclass(slots=True)
@@ -113,8 +113,8 @@ class Engine:
         self._ladder = np.array([name_hash(rung.lower()) for rung in settings.classifications], np.uint64)
         self._own = np.array([name_hash(domain) for domain in settings.domains], np.uint64)
         self._shifts: dict[int, float] = {}  # when each level last changed, as far as was told
-        self._restored = False
-        self.verdicts: deque[Verdict] = deque()  # to be heeded at their time, in its order
+        self.restored = False  # whether what a host put back has been looked at
+        self.verdicts: deque[Verdict | Reset] = deque()  # to be heeded at their time, in its order
         self.unknown: set[str] = set()  # classifications outside the ladder, each reported once
         self.unknown_clearances: set[str] = set()  # of recipients
         self.fields = Fields()
@@ -143,13 +143,13 @@ class Engine:
         if decoded.fields is None:
             return Ran(decoded, None, None, np.zeros(0))
         b = hashed(decoded.fields, self._ladder)
-        if not self._restored:  # what a host put back is complete once events come
+        if not self.restored:  # what a host put back is complete once events come
             head = self.state["levels"].head
             self._shifts = {int(row["key"]): float(row["shifted"]) for row in head[head["shifted"] > 0]}
-            self._restored = True
+            self.restored = True
         before = self.state.tally[:, 1].copy()
         out, said = self._loop(b)
-        ran = Ran(decoded, b, out, self._watch_windows(b, out), said=said)
+        ran = Ran(decoded, b, out, self._watch_windows(b, out, said), said=said)
         ran.turns = self._end_days(b, out)
         gone = self.state.tally[:, 1] - before
         ran.evicted = {TABLES[i]: int(gone[i]) for i in np.flatnonzero(gone)}
@@ -213,18 +213,30 @@ class Engine:
             ),
         )
 
-    def judge(self, said: Verdict) -> None:
-        """Heed a verdict now, between two batches."""
+    def judge(self, said: Verdict | Reset) -> list[Alert]:
+        """Heed a verdict now, between two batches; the last words on an alert that a reset ends."""
         self._heed(said)
+        if isinstance(said, Reset):
+            if self.windows is not None:
+                self.windows.forget(name_hash(said.agent_id))
+            return self.episodes.end(said.agent_id, float(self.state.fleet["clock"]))
         self.episodes.settle(said.agent_id, said.alert_id, benign=said.verdict == "benign")
+        return []
 
-    def _heed(self, said: Verdict) -> None:
+    def _heed(self, said: Verdict | Reset) -> None:
         """Change what is learned."""
+        if isinstance(said, Reset):
+            self._make_room("facts", 1)
+            newcomer.reset(self.state.arrays(), np.uint64(name_hash(said.agent_id)))
+            return
         j = judged(said, self.settings.classifications)
-        full = TABLES.index("facts")
-        while self.state.tally[full, 0] + verdict.FACT_ROWS * len(j.value) > self.state.arrays().limits[full]:
-            self.state.grow(full)
+        self._make_room("facts", verdict.FACT_ROWS * len(j.value))
         (verdict.benign if said.verdict == "benign" else verdict.malicious)(self.state.arrays(), j)
+
+    def _make_room(self, table: str, rows: int) -> None:
+        full = TABLES.index(table)
+        while self.state.tally[full, 0] + rows > self.state.arrays().limits[full]:
+            self.state.grow(full)
 
     def _settle(self, said: Said, scored: Scored) -> None:
         """Tell the open episode that a verdict is on. What ended before the verdict ends before it here."""
@@ -232,6 +244,11 @@ class Engine:
         scored.alerts += alerts
         scored.alert_positions += [scored.positions[max(0, said.at - 1)]] * len(alerts)
         v = said.verdict
+        if isinstance(v, Reset):
+            last = self.episodes.end(v.agent_id, said.clock)
+            scored.alerts += last
+            scored.alert_positions += [scored.positions[max(0, said.at - 1)]] * len(last)
+            return
         self.episodes.settle(v.agent_id, v.alert_id, benign=v.verdict == "benign")
 
     def _loop(self, b: Batch) -> tuple[Scores, list[Said]]:
@@ -250,11 +267,14 @@ class Engine:
                 self.state.grow(why)
         return out, said
 
-    def _watch_windows(self, b: Batch, out: Scores) -> Array:
+    def _watch_windows(self, b: Batch, out: Scores, said: list[Said]) -> Array:
         """Bits that the River detector pays for each event; it may lift an event over the threshold."""
         paid = np.zeros(len(b.time))
         if self.windows is not None:
+            resets = deque((s.at, name_hash(s.verdict.agent_id)) for s in said if isinstance(s.verdict, Reset))
             for e, sums in enumerate(out.window.tolist()):
+                while resets and resets[0][0] <= e:
+                    self.windows.forget(resets.popleft()[1])
                 paid[e] = self.windows.pay(int(b.agent.hash[e]), sums)
             np.add(out.score, paid, out=out.score)
             out.parts[:, KINDS.index("rate")] += paid
@@ -273,7 +293,8 @@ class Engine:
                 clock = float(out.clock[at])
                 levels.head[i]["shifted"] = clock
                 levels.dirty[i] = 1
-                whose = "agent" if entity == profile.agent_key(b.agent.hash[at]) else "cohort"
+                cohorts = (int(out.cohort[at]), int(parties.cohort_entity(np.uint64(b.cohort[at]))))
+                whose = "cohort" if entity in cohorts else "agent"
                 turns.append(Turn(at, entity, clock, whose))
         return turns
 

@@ -124,6 +124,17 @@ class Episodes:
             self.changed.add(agent_id)
         return out
 
+    def end(self, agent_id: str, clock: float) -> list[Alert]:
+        """End an agent's episode now, as it would end after its gap."""
+        episode = self.open.pop(agent_id, None)
+        if episode is None:
+            return []
+        self.changed.add(agent_id)
+        unsaid = episode.revision and episode.events > episode.said and episode.settled < 0
+        out = [self._say(episode, clock, clock)] if unsaid else []
+        self.waiting -= len(episode.waiting)
+        return out
+
     def _rollout(self, x: Episode, clock: float) -> dict[str, list[Began]]:
         """What of it peers began in these days as well."""
         return self.rollouts.of(x.agent_type, x.agent_id, x.begun, clock) if x.agent_type is not None else {}

@@ -5,6 +5,7 @@
   x InputError        a file cannot be read to its end
   x OutputError       a result cannot be written
   x BrokerError       the broker, or a topic on it, is not as it must be
+    x TopicsError     a topic is missing, or has a shape that would lose something
   x StateError        stored baselines cannot be used
 
 A record that cannot be used is not an error: it becomes a `Reject` with its reason (`stream/codec.py`).
@@ -31,6 +32,10 @@ class OutputError(StraylineError):
 
 class BrokerError(StraylineError):
     """The broker cannot be reached, or a topic on it is missing or shaped wrongly."""
+
+
+class TopicsError(BrokerError):
+    """A topic is missing, or shaped so that baselines or verdicts would be lost; the message has the command that mends it."""
 
 
 class StateError(StraylineError):

@@ -71,9 +71,9 @@ def from_worker(address: str, agent_id: str) -> dict[str, Any]:
 
 def baseline_text(b: dict[str, Any]) -> str:
     """A baseline for reading, and last the key to its numbers."""
-    rows = [
-        f"{plain(b['agent_id'])}: {counted(b['events'], 'event')} from {rfc3339(b['first_event_time'])} to {rfc3339(b['last_event_time'])}"
-    ]
+    begin = "since its baseline was begun anew by" if b["begun_anew"] else "from"
+    end = f" to {rfc3339(b['last_event_time'])}" if b["events"] else ""
+    rows = [f"{plain(b['agent_id'])}: {counted(b['events'], 'event')} {begin} {rfc3339(b['first_event_time'])}{end}"]
     for fact, values in b["usual"].items():
         known = ", ".join(f"{plain(v['value'], 60)} ({number(v['count'])})" for v in values)
         rows.append(f"  {fact:15} {known}; {number(b['distinct'][fact])} different in all")

@@ -44,6 +44,12 @@ def verdict_on(alert: Alert, verdict: str, by: str, reason: str, at: float | Non
     )
 
 
+def reset_of(agent_id: str, by: str, reason: str, at: float | None = None) -> bytes:
+    """The word that an agent's baseline begins anew, as one JSON object; said now, unless it is told when."""
+    when = rfc3339(time.time() if at is None else at)
+    return encode({"agent_id": agent_id, "verdict": "reset", "time": when, "by": by, "reason": reason})
+
+
 def alert_in(path: str, alert_id: str) -> Alert:
     """The last revision of an alert in a file of alerts. Raises `InputError` if it is not there."""
     with Lines(path) as lines:

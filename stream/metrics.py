@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from models.state import GROWING, TABLES
 from stream.alert import SEVERITIES
 from stream.codec import REASONS
-from stream.verdict import VERDICTS as WORDS
+from stream.verdict import WORDS
 
 
 class Scores(Collector):

@@ -3,14 +3,18 @@
 Decode → score → wait for the next flush → one transaction of alerts, rejects and changed baselines with the next source offset → only then
 is anything acknowledged. A crash anywhere leaves the topic as after some flush; what is read again and already learned is skipped
 by its offset. So over one partition the alerts are those of a replay, whenever it was killed.
+
+A rebalance takes every partition away, also those that come back at once. So a closed partition keeps its engine, and where its last record of baselines
+lies: opened again it reads what others have written since, which is nothing where nobody had it in between.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
@@ -28,15 +32,23 @@ from stream.engine import Decoded, Engine, Scored
 from stream.fields import meant
 from stream.replay import warn
 from stream.settings import Settings
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS
-from stream.verdict import decode_verdict
+from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS, event_ends
+from stream.verdict import Reset, decode_verdict
 
 log = structlog.get_logger()
 MOST_WAITING = 200_000  # records scored and not yet delivered; then scoring waits for the delivery
 MOST_REFUSED = 16 << 20  # bytes of rejects not yet delivered; likewise
 MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its headers
 DELIVERY_MS = 30_000
+SHORT_MS = 20
 _T = TypeVar("_T")
+
+
+class Place(NamedTuple):
+    """A record of baselines: where it lies and what it is, so that another topic of the same name is not taken for the old one."""
+
+    offset: int
+    checksum: int
 
 
 class Threads(NamedTuple):
@@ -60,7 +72,7 @@ class Taken(NamedTuple):
 
 
 class Partition:
-    """Use `open`, then `decode` and `score` for each batch, in order, and `flush` now and then; `close` when the partition goes to another worker."""
+    """Use `open`, then `decode` and `score` for each batch, in order, and `flush` now and then; `close` when the partition is taken away, and `open` again should it come back."""
 
     def __init__(self, settings: Settings, number: int, work: Threads) -> None:
         self.settings = settings
@@ -80,26 +92,24 @@ class Partition:
         self._rejects: list[tuple[Reject, str, bytes | None]] = []  # with the topic and the key of the record
         self._refused = 0  # bytes of those
         self._consumer: AIOKafkaConsumer | None = None  # of verdicts
-        self._producer = AIOKafkaProducer(
-            **arguments(settings),
-            transactional_id=f"{settings.group}-{EVENTS}-{number}",
-            # Not compressed: baselines are already, alerts are few, and aiokafka's lz4 does 40 MB/s.
-            linger_ms=0,  # what a flush sends it sends at once
-            max_batch_size=1 << 20,
-            max_request_size=8 << 20,
-            request_timeout_ms=DELIVERY_MS,
-            transaction_timeout_ms=60_000,
-        )
+        self._producer: AIOKafkaProducer | None = None
+        self._last: Place | None = None  # the record of baselines up to which the engine is what the topic says
+        self.read = 0  # records of baselines, since it was last opened
+        self.flushed_at = time.monotonic()
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether anything waits for the next flush, or is being delivered."""
+        return bool(self.waiting or self._judged or self._acknowledge or self._flushing.locked())
 
     async def open(self) -> None:
-        """Fence off whoever had the partition before, then restore its baselines."""
+        """Fence off whoever had the partition before, then restore its baselines, or what of them is new."""
         begin = time.perf_counter()
+        self.read, before = 0, self._last
+        self._producer = self._sender()
         await self._producer.start()
         async with self._producer.transaction():
             pass  # the first transaction takes the transactional id over and ends what the last owner left open
-        reader = Reader(self.engine)
-        corrupt = 0
-        tp = TopicPartition(BASELINES, self.number)
         consumer = AIOKafkaConsumer(
             **arguments(self.settings),
             isolation_level="read_committed",
@@ -111,34 +121,24 @@ class Partition:
         self._consumer = consumer
         await consumer.start()
         try:
-            consumer.assign([tp])
-            end = (await consumer.end_offsets([tp]))[tp]
-            await consumer.seek_to_beginning(tp)
-            while await consumer.position(tp) < end:
-                for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, ()):
-                    try:
-                        reader.read(record.key, record.value)
-                    except Corrupt as reason:
-                        corrupt += 1
-                        log.warning(
-                            "corrupt baselines record left out: what it held is learned anew",
-                            partition=self.number,
-                            offset=record.offset,
-                            reason=str(reason),
-                        )
-            source, said = TopicPartition(EVENTS, self.number), TopicPartition(VERDICTS, self.number)
-            ends = await consumer.end_offsets([source, said])
-            last = ends[source]
+            stored, source, said = (TopicPartition(name, self.number) for name in (BASELINES, EVENTS, VERDICTS))
+            consumer.assign([stored, source, said])  # asked about a topic that it does not know, it takes a second
+            consumer.pause(stored, source, said)
+            ends = await consumer.end_offsets([stored, source, said])
+            consumer.assign([stored])
+            went_on = before is not None and await self._go_on(consumer, before, ends[stored])
+            if not went_on:
+                await self._begin(consumer, ends[stored])
             # A topic that is shorter than what was read of it is a new one.
-            self.next_verdict = reader.next_verdict if reader.next_verdict <= ends[said] else 0
+            self.next_verdict = self.next_verdict if self.next_verdict <= ends[said] else 0
+            last = ends[source]
+            if self.next_offset > last:  # to this consumer a topic ends where a gateway's transaction is still open
+                last = (await asyncio.to_thread(event_ends, self.settings))[self.number]
             consumer.assign([said])
             consumer.seek(said, self.next_verdict)
         except BaseException:
             await consumer.stop()
             raise
-        metrics.CORRUPT.inc(corrupt)
-        self._writer = reader.writer()
-        self.next_offset = reader.next_offset
         if self.next_offset > last:
             log.warning(
                 "the events topic is shorter than what was learned from it, so it is a new one: reading it from its beginning",
@@ -147,6 +147,7 @@ class Partition:
                 end=last,
             )
             self.next_offset = 0
+        self.flushed_at = time.monotonic()
         seconds = time.perf_counter() - begin
         metrics.RECOVERY.observe(seconds)
         log.info(
@@ -154,8 +155,78 @@ class Partition:
             partition=self.number,
             next_offset=self.next_offset,
             agents=int(self.engine.state["agents"].tally[0]),
-            records=reader.records,
+            records=self.read,
+            went_on=went_on,
             seconds=round(seconds, 2),
+        )
+
+    async def _begin(self, consumer: AIOKafkaConsumer, end: int) -> None:
+        """Read all of the baselines into an engine that knows nothing."""
+        self.engine, self._last, self.read = Engine(self.settings), None, 0
+        self._alerts, self._rejects, self.waiting, self._judged, self._refused = [], [], 0, 0, 0
+        reader = Reader(self.engine)
+        async for record in self._baselines(consumer, 0, end):
+            self._restore(reader, record)
+        self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
+        self._writer = reader.writer()
+
+    async def _go_on(self, consumer: AIOKafkaConsumer, last: Place, end: int) -> bool:
+        """Apply what others have written after our last record; False where that cannot be, for then all is to be read again.
+
+        It cannot be if that record is gone: much was written, or it is another topic. Nor if others wrote while we knew more than we had delivered.
+        """
+        reader = Reader(self.engine, self._writer)
+        reader.next_offset, reader.next_verdict = self.next_offset, self.next_verdict
+        found = False
+        async for record in self._baselines(consumer, last.offset, end):
+            if not found:
+                if _place(record) != last:
+                    return False
+                found = True
+            elif self.waiting or self._judged:
+                return False
+            else:
+                self._restore(reader, record)
+        if found and self.read:
+            self.engine.restored = False
+            self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
+            self._writer = reader.writer()
+        return found
+
+    async def _baselines(self, consumer: AIOKafkaConsumer, first: int, end: int) -> AsyncIterator[Any]:
+        """The records of baselines from an offset on. Nobody else can write any now."""
+        tp = TopicPartition(BASELINES, self.number)
+        consumer.seek(tp, first)  # an offset that is no longer there is read as the first that is
+        while (
+            await consumer.position(tp) < end
+        ):  # the last is the end of a transaction, and no record: nobody should wait for one
+            for record in (await consumer.getmany(tp, timeout_ms=SHORT_MS)).get(tp, ()):
+                yield record
+
+    def _restore(self, reader: Reader, record: Any) -> None:
+        self.read += 1
+        self._last = _place(record)
+        try:
+            reader.read(record.key, record.value)
+        except Corrupt as reason:
+            metrics.CORRUPT.inc()
+            log.warning(
+                "corrupt baselines record left out: what it held is learned anew",
+                partition=self.number,
+                offset=record.offset,
+                reason=str(reason),
+            )
+
+    def _sender(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
+            **arguments(self.settings),
+            transactional_id=f"{self.settings.group}-{EVENTS}-{self.number}",
+            # Not compressed: baselines are already, alerts are few, and aiokafka's lz4 does 40 MB/s.
+            linger_ms=0,  # what a flush sends it sends at once
+            max_batch_size=1 << 20,
+            max_request_size=8 << 20,
+            request_timeout_ms=DELIVERY_MS,
+            transaction_timeout_ms=60_000,
         )
 
     @property
@@ -203,7 +274,8 @@ class Partition:
         """
         held = 0.0
         async with self._flushing:
-            if self._consumer is None:  # closed meanwhile: what it holds is for the next owner
+            producer = self._producer
+            if producer is None:  # closed meanwhile: what it holds is for the next owner
                 return held
             async with self._scoring:
                 await self._heed()
@@ -222,34 +294,35 @@ class Partition:
             metrics.STAGE.labels("changes").observe(held)
             if records:
                 with metrics.STAGE.labels("deliver").time():
-                    async with self._producer.transaction():
+                    async with producer.transaction():
                         sent = [
-                            await self._producer.send(
-                                ALERTS, encode(a), key=a.agent_id.encode("utf-8", "surrogatepass")
-                            )
+                            await producer.send(ALERTS, encode(a), key=a.agent_id.encode("utf-8", "surrogatepass"))
                             for a, _ in alerts
                         ]
-                        sent += [await self._send_reject(*reject) for reject in rejects]
+                        sent += [await self._send_reject(producer, *reject) for reject in rejects]
                         sent += [
-                            await self._producer.send(BASELINES, r.value, key=r.key, partition=self.number)
-                            for r in records
+                            await producer.send(BASELINES, r.value, key=r.key, partition=self.number) for r in records
                         ]
-                        await asyncio.gather(*sent)
+                        delivered = await asyncio.gather(*sent)
+                self._last = Place(delivered[-1].offset, zlib.crc32(records[-1].value))
                 now = time.time()
                 for _, arrived in alerts:
                     metrics.TO_ALERT.observe(max(0.0, now - arrived))
                 metrics.CHANGELOG.inc(sum(len(r.value) for r in records))
             for event in events:
                 event.ack()
+            self.flushed_at = time.monotonic()
         return held
 
     async def close(self) -> None:
-        """Give the partition up; what was not flushed is for the next owner."""
+        """Give the partition up; what was not flushed is for the next owner, unless that is us."""
         async with self._flushing, self._scoring:
-            await self._producer.stop()
+            if self._producer is not None:
+                await self._producer.stop()
             if self._consumer is not None:
                 await self._consumer.stop()
-                self._consumer = None
+            self._producer = self._consumer = None
+            self._acknowledge = []  # they are read again, from what was committed
         for gauge in (
             metrics.THRESHOLD,
             metrics.AGENTS,
@@ -273,12 +346,14 @@ class Partition:
                 self._rejects.append((verdict, VERDICTS, record.key))
                 metrics.REJECTS.labels(verdict.reason).inc()
             else:
-                await self._run(self._threads.score, self.engine.judge, verdict)
+                alerts = await self._run(self._threads.score, self.engine.judge, verdict)
+                self._alerts += [(alert, record.timestamp / 1000.0) for alert in alerts]
                 metrics.VERDICTS.labels(verdict.verdict).inc()
                 log.info(
                     "verdict heeded",
                     partition=self.number,
-                    alert_id=verdict.alert_id,
+                    agent_id=verdict.agent_id,
+                    alert_id=None if isinstance(verdict, Reset) else verdict.alert_id,
                     verdict=verdict.verdict,
                     by=verdict.by,
                     before_offset=self.next_offset,
@@ -312,7 +387,7 @@ class Partition:
         warn(scored)
         return scored
 
-    async def _send_reject(self, reject: Reject, topic: str, key: bytes | None) -> Any:
+    async def _send_reject(self, producer: AIOKafkaProducer, reject: Reject, topic: str, key: bytes | None) -> Any:
         value = reject.raw[:MOST_REJECT]
         headers = {
             "reason": reject.reason,
@@ -323,7 +398,7 @@ class Partition:
         }
         if len(value) < len(reject.raw):
             headers["cut_from_bytes"] = str(len(reject.raw))
-        return await self._producer.send(
+        return await producer.send(
             REJECTED,
             value,
             key=key,
@@ -356,3 +431,7 @@ class Partition:
         metrics.STATE.labels(number).set(state.nbytes)
         metrics.EVENT_TIME.labels(number).set(float(fleet["clock"]))
         metrics.PROCESSED.labels(number).set(self.next_offset)
+
+
+def _place(record: Any) -> Place:
+    return Place(record.offset, zlib.crc32(record.value or b""))

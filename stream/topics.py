@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka import TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
 
 from stream.client import admin, tool, user
-from stream.errors import BrokerError
+from stream.errors import BrokerError, TopicsError
 from stream.settings import Settings
 
 EVENTS = "agent.access.events"
@@ -23,6 +24,8 @@ BASELINES = "agent.access.baselines"
 VERDICTS = "agent.access.verdicts"
 
 _DAY = 24 * 60 * 60 * 1000
+# A broker refuses what is dated more than an hour ahead of it, and deletes by date: a worker's clock that is wrong, or jumps, must not count.
+_BROKERS_TIME = {"message.timestamp.type": "LogAppendTime"}
 _UNKNOWN_TOPIC = 3
 _EXISTS = 36
 _FORBIDDEN = 29
@@ -54,7 +57,12 @@ TOPICS = (
         ALERTS,
         None,
         # An alert names up to twenty events for each signal; in the worst case that is more than a broker's default.
-        {"cleanup.policy": "delete", "retention.ms": f"{90 * _DAY}", "max.message.bytes": f"{4 << 20}"},
+        {
+            "cleanup.policy": "delete",
+            "retention.ms": f"{90 * _DAY}",
+            "max.message.bytes": f"{4 << 20}",
+            **_BROKERS_TIME,
+        },
         "worker",
         "the SIEM, analysts",
         "a quarter: investigations begin long after the alert",
@@ -63,7 +71,12 @@ TOPICS = (
         REJECTED,
         1,
         # An event that just fits its topic no longer fits here by default, with the reason and in base64.
-        {"cleanup.policy": "delete", "retention.ms": f"{30 * _DAY}", "max.message.bytes": f"{4 << 20}"},
+        {
+            "cleanup.policy": "delete",
+            "retention.ms": f"{30 * _DAY}",
+            "max.message.bytes": f"{4 << 20}",
+            **_BROKERS_TIME,
+        },
         "worker",
         "whoever owns the producers",
         "a month to mend a producer and send the records again; a trickle, so one partition",
@@ -79,6 +92,7 @@ TOPICS = (
             "segment.ms": f"{30 * 60 * 1000}",
             "segment.bytes": f"{64 << 20}",
             "max.message.bytes": f"{4 << 20}",
+            **_BROKERS_TIME,
         },
         "worker",
         "worker, when it is given a partition",
@@ -88,7 +102,12 @@ TOPICS = (
         VERDICTS,
         None,
         # A verdict carries the evidence of its alert.
-        {"cleanup.policy": "delete", "retention.ms": f"{400 * _DAY}", "max.message.bytes": f"{4 << 20}"},
+        {
+            "cleanup.policy": "delete",
+            "retention.ms": f"{400 * _DAY}",
+            "max.message.bytes": f"{4 << 20}",
+            **_BROKERS_TIME,
+        },
         "analysts, with `strayline verdict` or from the SIEM",
         "worker",
         "over a year, for auditors, and to be heeded again where baselines were lost; partition for partition beside the events",
@@ -134,15 +153,27 @@ def ensure_topics(
 
 
 def check_topics(settings: Settings) -> int:
-    """How many partitions the events have. Raises `BrokerError` unless a worker can run on the topics as they are."""
+    """How many partitions the events have. Raises `TopicsError` unless a worker can run on the topics as they are, and `BrokerError`."""
     with admin(settings) as client:
-        found = _replicas(client, settings)
-        _refuse_missing(settings, found, TOPICS)
-        fatal = [line for line in _drift(client, settings, found) if line.startswith(_FATAL)]
-        if fatal:
-            again = f"then look again with `strayline topics --partitions {len(found[EVENTS])}`"
-            raise BrokerError("; ".join([*fatal, again]))
-        return len(found[EVENTS])
+        return _checked(client, settings)
+
+
+def event_ends(settings: Settings) -> list[int]:
+    """The next offset of each partition of the events, open transactions included, once the topics are checked. Raises as `check_topics` does."""
+    with admin(settings) as client:
+        partitions = [TopicPartition(EVENTS, number) for number in range(_checked(client, settings))]
+        told = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+        return [int(told[tp].offset) for tp in partitions]
+
+
+def _checked(client: KafkaAdminClient, settings: Settings) -> int:
+    found = _replicas(client, settings)
+    _refuse_missing(settings, found, TOPICS)
+    fatal = [line for line in _drift(client, settings, found) if line.startswith(_FATAL)]
+    if fatal:
+        again = f"then look again with `strayline topics --partitions {len(found[EVENTS])}`"
+        raise TopicsError("; ".join([*fatal, again]))
+    return len(found[EVENTS])
 
 
 def partitions_of(settings: Settings, name: str) -> int:
@@ -183,7 +214,7 @@ Replicas = dict[str, list[list[int]]]  # topic → the brokers that hold each pa
 def _refuse_missing(settings: Settings, found: Replicas, rows: Sequence[Topic]) -> None:
     missing = [topic.name for topic in rows if topic.name not in found]
     if missing:
-        raise BrokerError(
+        raise TopicsError(
             f"{settings.broker} has no topic {', '.join(missing)}: create what is missing with "
             f"`strayline topics --partitions {len(found.get(EVENTS, ())) or 'N'}`"
             + (", N being the most workers that will ever share the work" if EVENTS in missing else "")

@@ -148,19 +148,40 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 self._polled[tp] = polled[tp][-1].offset
         return {tp: [records] if self._is_batched(tp.topic) else records for tp, records in polled.items()}
 
-    def behind(self, tp: TP, done: int) -> int | None:
-        """How many offsets of a partition are still to be worked on from `done` on; None while the broker has not said.
+    def behind(self, tp: TP, done: int, told: int = 0) -> int | None:
+        """How many offsets of a partition are still to be worked on from `done` on; None while the broker has not said. `told` is where
+        somebody else says that the partition ends: a consumer that fetches nothing does not know that there is anything.
 
         The end of a transaction takes an offset and is no record: where all that was polled is done, what lies before the
         position was none.
         """
         state = self._state(tp)
-        end: int | None = None if state is None else state.highwater
-        if end is None or tp not in self._position:
+        end = max(told, (None if state is None else state.highwater) or 0)
+        if not told and (state is None or state.highwater is None or tp not in self._position):
             return None
         if self._polled.get(tp, -1) < done:
-            done = max(done, self._position[tp])
+            done = max(done, self._position.get(tp, 0))
         return max(0, end - done)
+
+    def trouble(self) -> BaseException | None:
+        """Why the consumer no longer takes part in its group; None while it does. aiokafka raises it at its own `getmany`, which Faust
+        passes by, so nothing would come any more and nobody would know."""
+        consumer = getattr(self._thread, "_consumer", None)
+        coordinator = getattr(consumer, "_coordinator", None)
+        task = getattr(coordinator, "_coordination_task", None)
+        if task is not None and task.done():
+            if task.cancelled():  # seen after a process was paused for longer than a request may take
+                return RuntimeError("aiokafka's coordination was cancelled")
+            ended: BaseException | None = task.exception()
+            return ended and (ended.__cause__ or ended)
+        pending: BaseException | None = getattr(coordinator, "_pending_exception", None)
+        return pending
+
+    def stay(self) -> None:
+        """Tell aiokafka that a stand-by lives. It takes a consumer without partitions, which has nothing to fetch, for one that hangs: after
+        `broker_max_poll_interval` it leaves the group, and never comes back."""
+        with self._thread._ensure_consumer()._subscription.fetch_context():  # noqa: SLF001
+            pass
 
     def _state(self, tp: TP) -> Any:
         # What aiokafka's `highwater` and `position` read, without waiting for a position, and without failing where there is none.

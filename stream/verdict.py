@@ -46,7 +46,7 @@ from stream.files import Lines
 from stream.kept import MOST_TEXT
 from stream.measured import AMOUNTS
 
-VERDICTS = ("benign", "malicious")
+WORDS = ("benign", "malicious", "reset")
 MOST_BYTES = 4 << 20  # as large as an alert may be
 MOST_EVIDENCE = 64
 
@@ -92,18 +92,42 @@ class Verdict(msgspec.Struct):
         return self.time.timestamp() if isinstance(self.time, datetime) else float(self.time)
 
 
-_decode = msgspec.json.Decoder(Verdict).decode
+class Reset(msgspec.Struct):
+    """A word not on an alert but on an agent: its baseline begins anew (`models.newcomer`)."""
+
+    agent_id: Id
+    verdict: Literal["reset"]
+    time: When
+    by: Text
+    reason: Text
+
+    @property
+    def seconds(self) -> float:
+        return self.time.timestamp() if isinstance(self.time, datetime) else float(self.time)
 
 
-def decode_verdict(raw: bytes | None, position: int) -> Verdict | Reject:
-    """A verdict from its bytes, or why it is none."""
-    found: Verdict | Reject = decode_one(_decode, raw, position, MOST_BYTES)
+class _Word(msgspec.Struct):
+    verdict: Any = None
+
+
+_word = msgspec.json.Decoder(_Word).decode
+_verdict = msgspec.json.Decoder(Verdict).decode
+_reset = msgspec.json.Decoder(Reset).decode
+
+
+def _decode(raw: bytes) -> Verdict | Reset:
+    return _reset(raw) if _word(raw).verdict == "reset" else _verdict(raw)
+
+
+def decode_verdict(raw: bytes | None, position: int) -> Verdict | Reset | Reject:
+    """A verdict or a reset from its bytes, or why it is none."""
+    found: Verdict | Reset | Reject = decode_one(_decode, raw, position, MOST_BYTES)
     return found
 
 
-def verdicts_in(path: str) -> tuple[deque[Verdict], list[Reject]]:
-    """The verdicts of a file in the order of their times, and the lines that are none. Raises `InputError`."""
-    found: list[Verdict] = []
+def verdicts_in(path: str) -> tuple[deque[Verdict | Reset], list[Reject]]:
+    """The verdicts and resets of a file in the order of their times, and the lines that are none. Raises `InputError`."""
+    found: list[Verdict | Reset] = []
     rejects: list[Reject] = []
     with Lines(path) as lines:
         for first, batch in lines:

@@ -15,11 +15,10 @@ import os
 import signal
 import socket
 import sys
-import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
@@ -33,11 +32,13 @@ from stream import metrics
 from stream.acls import check_access
 from stream.client import quiet
 from stream.engine import warm_up
+from stream.errors import StraylineError, TopicsError
 from stream.explain import baseline
 from stream.partition import Partition, Taken, threads
 from stream.settings import Settings
-from stream.topics import EVENTS, check_topics
+from stream.topics import EVENTS, check_topics, event_ends
 from stream.transport import batched, check_faust, credentials, urls
+from stream.watchdog import Watchdog, Watched, tracebacks
 
 log = structlog.get_logger()
 STOP_SECONDS = 30.0
@@ -45,6 +46,12 @@ POLL = (
     4000  # records that one poll brings, and so at most a batch: what it costs to score them is what an alert waits for
 )
 OPENING = 4  # partitions at once: each holds what it fetched, up to 64 MiB
+POLL_SECONDS = (
+    600.0  # a rebalance waits so long for a worker that delivers what it had in hand, or still reads baselines
+)
+PATIENCE = 5.0  # times as long as a stall: the group is for others to form, too, and one partition may wait while others catch up
+BEAT_SECONDS = 0.5
+LOOK_SECONDS = 20.0
 SESSION_SECONDS = 10.0  # a crashed worker's partitions are free after this; a restarted one takes its own back at once
 
 
@@ -82,6 +89,10 @@ def run(settings: Settings) -> int:
 async def _serve(app: Any, desk: Desk) -> int:
     """Start, wait for a signal or a crash, drain, stop."""
     loop = asyncio.get_running_loop()
+    desk.begin()
+    Watchdog(
+        desk.watched, lambda reason: fatal(f"stalled: {reason}", more=tracebacks(loop, desk.consumer_loop))
+    ).start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -94,6 +105,7 @@ async def _serve(app: Any, desk: Desk) -> int:
     await asyncio.wait({stopping, crashed}, return_when=asyncio.FIRST_COMPLETED)
     if app.crash_reason is not None:
         fatal("Faust gave up; the worker will go on where it was after a restart", app.crash_reason)
+    desk.stopping = True
     log.info("stopping: delivering what was scored, then committing")
     try:
         async with asyncio.timeout(STOP_SECONDS):
@@ -107,7 +119,7 @@ async def _serve(app: Any, desk: Desk) -> int:
 
 def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
     """The application: one topic, one stream function, one web server on a socket that listens already; and its desk."""
-    app = faust.App(
+    app = App(
         settings.group,
         broker=urls(settings.broker),
         broker_credentials=credentials(settings),
@@ -127,7 +139,7 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
         table_standby_replicas=0,  # no tables here: and with a standby Faust takes another assignor
         reply_create_topic=False,
         broker_request_timeout=30.0,
-        broker_max_poll_interval=600.0,
+        broker_max_poll_interval=POLL_SECONDS,
         stream_recovery_delay=0.0,
         stream_buffer_maxsize=8,  # batches, not records
         stream_wait_empty=True,
@@ -135,8 +147,6 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
         topic_disable_leader=True,
         web_enabled=False,
         autodiscover=False,
-        # Faust makes this folder wherever it is started, and without tables puts nothing there.
-        datadir=str(Path(tempfile.gettempdir()) / "strayline-faust"),
     )
     desk = Desk(app, settings)
 
@@ -154,8 +164,15 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
     return app, desk
 
 
+class App(faust.App):  # type: ignore[misc]
+    """Faust's, but it makes no folders: without tables it puts nothing there, and a full disk would keep it from starting."""
+
+    def _create_directories(self) -> None:
+        pass
+
+
 class Desk:
-    """The partitions that this worker holds, and the tasks that deliver for them."""
+    """The partitions that this worker holds, the tasks that deliver for them, and what of it all should move (`stream.watchdog`)."""
 
     def __init__(self, app: Any, settings: Settings) -> None:
         self.app = app
@@ -164,10 +181,17 @@ class Desk:
         self.held: set[int] = set()
         self.rebalancing = True
         self._opening: dict[int, asyncio.Task[Partition]] = {}  # of every partition held, done or not
+        self._left: dict[int, Partition] = {}  # taken away by the rebalance that is going on, and perhaps to come back
         self._turn = asyncio.Semaphore(OPENING)
         self._threads = threads()
         self._scoring: asyncio.Task[None] | None = None  # of the batch that was taken last
         self._delivering: dict[int, asyncio.Task[None]] = {}
+        self._reading: dict[int, Partition] = {}  # whose turn it is to read baselines
+        self._tasks: list[asyncio.Task[None]] = []
+        self._look = asyncio.Event()  # at the topics, now
+        self.stopping = False
+        self.beats = 0
+        self._ends: list[int] = []  # of the events' partitions, as the broker told when it was last asked
 
     @property
     def waiting_for(self) -> str | None:
@@ -203,7 +227,7 @@ class Desk:
             partition.news.set()
 
     async def revoked(self, app: Any, revoked: Any, **_: Any) -> None:
-        """Partitions go to other workers: Faust has waited for what we had in hand."""
+        """A rebalance begins, and takes all partitions: Faust has waited for what we had in hand. Most will come back."""
         del app
         self.rebalancing = True
         for tp in revoked:
@@ -214,16 +238,101 @@ class Desk:
                 partition = await opening
                 self.partitions.pop(tp.partition, None)
                 await partition.close()
+                self._left[tp.partition] = partition
 
     async def assigned(self, app: Any, assigned: Any, **_: Any) -> None:
         """Partitions are ours now. Their baselines are read meanwhile: the group must not wait for that."""
         del app
         metrics.REBALANCES.inc()
         self.held = {tp.partition for tp in assigned if tp.topic == EVENTS}
+        self._left = {number: left for number, left in self._left.items() if number in self.held}
         self.rebalancing = False
+        self._look.set()
         log.info("partitions assigned", partitions=sorted(self.held))
         for number in sorted(self.held):
             self._opened(number)
+
+    @property
+    def consumer_loop(self) -> asyncio.AbstractEventLoop | None:
+        """Of the thread in which the consumer of events runs."""
+        loop: asyncio.AbstractEventLoop | None = getattr(
+            getattr(self.app.consumer, "_thread", None), "thread_loop", None
+        )
+        return loop
+
+    def begin(self) -> None:
+        """Start what goes on for as long as the process does."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self.beat_for_ever()), loop.create_task(self.look_for_ever())]
+
+    async def beat_for_ever(self) -> None:
+        """Show that the loop comes round, and a stand-by to its consumer."""
+        while True:
+            self.beats += 1
+            trouble = self.app.consumer.trouble()
+            if trouble is not None and not self.stopping:
+                fatal("the consumer has left its group; the worker will go on where it was after a restart", trouble)
+            if not self.held and not self.rebalancing and not self.stopping:
+                self.app.consumer.stay()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def look_for_ever(self) -> None:
+        """See that the topics are still there and what they were, now and then and whenever partitions come: a broker may come back without them."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), min(LOOK_SECONDS, self.settings.stall_seconds / 3))
+            self._look.clear()
+            scored = {number: partition.next_offset for number, partition in self.partitions.items()}
+            try:
+                ends = await asyncio.to_thread(event_ends, self.settings)
+            except TopicsError as error:
+                fatal(str(error))
+            except StraylineError:
+                continue  # it cannot be reached: the clients try again, and what cannot be delivered ends the process
+            shorter = [number for number, offset in scored.items() if offset > ends[number]]
+            if shorter:
+                fatal(
+                    f"{EVENTS} was made anew: partitions {shorter} are shorter than what was read of them. After a restart they are read "
+                    "from their beginning, with the baselines as they are"
+                )
+            self._ends = ends
+
+    def watched(self) -> Iterator[Watched]:
+        """What should move, or end the process; asked from another thread."""
+        patient = self.settings.stall_seconds
+        yield Watched("loop", self.beats, patient, "the event loop has not come round")
+        if self.stopping:  # which has a time limit of its own
+            return
+        if self.rebalancing:
+            yield Watched("group", None, PATIENCE * patient, "the group has not given this worker its partitions")
+        for number, partition in list(self._reading.items()):
+            reading = f"of the baselines of partition {number} nothing more was read after {partition.read} records,"
+            yield Watched(f"baselines {number}", (id(partition), partition.read), patient, reading)
+        partitions = list(self.partitions.items())
+        done = sum(partition.next_offset for _, partition in partitions)
+        for number, partition in partitions:
+            behind = 0 if self._reading else self._behind(partition)
+            if behind:
+                said = f"partition {number} has {behind:,} events that are not scored, and scored none"
+                yield Watched("all", done, patient, said)
+                yield Watched(f"events {number}", partition.next_offset, PATIENCE * patient, said)
+            if partition.undelivered:
+                kept = f"what partition {number} has scored was not delivered"
+                yield Watched(f"delivery {number}", partition.flushed_at, patient + self.settings.flush_seconds, kept)
+        yield from (Watched(name, None, BEAT_SECONDS, said) for name, said in self._ended())
+
+    def _ended(self) -> Iterator[tuple[str, str]]:
+        """What runs for as long as the process does, and no longer runs."""
+        if any(number in self.partitions and task.done() for number, task in self._delivering.items()):
+            yield "delivery", "a task that delivers has been gone"
+        if any(task.done() for task in self._tasks):
+            yield "looker", "a task that looks after the worker has been gone"
+        for agent in self.app.agents.values():
+            if any(actor.actor_task is not None and actor.actor_task.done() for actor in list(agent._actors)):  # noqa: SLF001
+                yield "agent", "the task that takes events has been gone"
+        thread = getattr(getattr(self.app.consumer, "_thread", None), "_thread", None)
+        if thread is not None and not thread.is_alive():
+            yield "consumer", "the thread of the consumer has been gone"
 
     async def _deliver(self, number: int) -> None:
         """Deliver for a partition, again and again, for as long as it is here. It outlives Faust's services, which wait for it when they stop.
@@ -260,21 +369,28 @@ class Desk:
 
     async def _open(self, number: int) -> Partition:
         async with self._turn:
+            partition = self._left.pop(number, None) or Partition(self.settings, number, self._threads)
+            self._reading[number] = partition
             try:
-                partition = Partition(self.settings, number, self._threads)
                 await partition.open()
             except Exception as error:  # noqa: BLE001  # without its baselines nothing of a partition may be scored
                 fatal(
                     f"the baselines of partition {number} could not be read; is the broker up? `strayline topics` tells",
                     error,
                 )
+            del self._reading[number]
         self.partitions[number] = partition
         if number not in self._delivering or self._delivering[number].done():  # else it goes on with this one
             self._delivering[number] = asyncio.get_running_loop().create_task(self._deliver(number))
         return partition
 
+    def _behind(self, partition: Partition) -> int | None:
+        told = self._ends[partition.number] if partition.number < len(self._ends) else 0
+        found: int | None = self.app.consumer.behind(TP(EVENTS, partition.number), partition.next_offset, told)
+        return found
+
     def _measure_lag(self, partition: Partition) -> int | None:
-        behind: int | None = self.app.consumer.behind(TP(EVENTS, partition.number), partition.next_offset)
+        behind = self._behind(partition)
         if behind is not None and partition.number in self.partitions:  # not of one that went to another meanwhile
             metrics.LAG.labels(str(partition.number)).set(behind)
         return behind
@@ -346,15 +462,18 @@ def _where(settings: Settings) -> str:
     return f"[{host}]:{settings.http_port}" if ":" in host else f"{host}:{settings.http_port}"
 
 
-def fatal(what: str, error: BaseException | None = None) -> NoReturn:
+def fatal(what: str, error: BaseException | None = None, more: Mapping[str, Any] | None = None) -> NoReturn:
     """Say why and end the process at once. Nothing is lost: what was not in a transaction is read again."""
-    log.error(
-        what,
-        error=f"{type(error).__name__}: {error}" if error else None,
-        exc_info=error if os.environ.get("PYTHONFAULTHANDLER") else None,
-    )
-    sys.stderr.flush()
-    os._exit(1)
+    try:
+        log.error(
+            what,
+            error=f"{type(error).__name__}: {error}" if error else None,
+            exc_info=error if os.environ.get("PYTHONFAULTHANDLER") else None,
+            **(more or {}),
+        )
+        sys.stderr.flush()
+    finally:
+        os._exit(1)
 
 
 def _instance(settings: Settings) -> str:

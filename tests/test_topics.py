@@ -78,6 +78,7 @@ def test_missing_topics_are_created_once(settings):
         "segment.ms": "1800000",
         "segment.bytes": "67108864",
         "max.message.bytes": "4194304",
+        "message.timestamp.type": "LogAppendTime",
     }
 
 

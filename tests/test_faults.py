@@ -1,0 +1,416 @@
+"""Faults, on a real broker: whatever is killed, stopped, lost or moved, and whenever, alerts and baselines are those of a replay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import TopicAlreadyExistsError
+
+from benchmarks.kafka import Broker, missing
+from stream.engine import warm_up
+from stream.settings import load
+from stream.topics import ALERTS, BASELINES, EVENTS
+from tests.shared import knowledge
+from tests.test_worker import DEADLINE, ROOT, Site, Worker, by_agent, fleet, python, strayline
+
+STALL = "3"
+OUTAGE = 12.0  # seconds
+
+# Runs in the worker's process: SIGKILL at the n-th time that it comes to a step of the commit protocol, or has done it.
+KILL = """
+import functools, os, signal
+from aiokafka import AIOKafkaProducer
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread
+def deadly(owner, name, times, after):
+    done, left = getattr(owner, name), [times]
+    @functools.wraps(done)
+    async def step(*arguments, **named):
+        left[0] -= 1
+        if not left[0] and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        out = await done(*arguments, **named)
+        if not left[0]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return out
+    setattr(owner, name, step)
+"""
+# The first transaction of a worker fences off the one before it.
+STEPS = {
+    "before the transaction": "deadly(AIOKafkaProducer, 'begin_transaction', 2, False)",
+    "with a part of it sent": "deadly(AIOKafkaProducer, 'send', 7, True)",
+    "with all of it sent": "deadly(AIOKafkaProducer, 'commit_transaction', 2, False)",
+    "after its commit and before the acknowledgement": "deadly(AIOKafkaProducer, 'commit_transaction', 3, True)",
+    "after the acknowledgement and before the offset's commit": "deadly(AIOKafkaConsumerThread, '_commit', 1, False)",
+    "after the offset's commit": "deadly(AIOKafkaConsumerThread, '_commit', 1, True)",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    """Once, and kept on disk for the workers."""
+    warm_up(load({}))
+
+
+@pytest.fixture
+def site(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
+    return Site(broker, tmp_path, unique("group"))
+
+
+@pytest.fixture
+def site_of_two(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
+    return Site(broker, tmp_path, unique("group"), partitions=2)
+
+
+def said(worker: Worker, event: str) -> list[dict[str, object]]:
+    """What it logged of one kind."""
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
+    return [line for line in lines if event in line["event"]]
+
+
+@pytest.mark.kafka
+def test_killed_at_any_step_of_the_commit_protocol_it_loses_nothing_and_says_nothing_twice(site):
+    """One life for each step; each begins with what the one before has left."""
+    records = fleet(11, agents=12, days=8)
+    bounds = [len(records) * n // (len(STEPS) + 1) for n in range(len(STEPS) + 2)]
+    for n, (step, injected) in enumerate(STEPS.items()):
+        middle = (bounds[n] + bounds[n + 1]) // 2
+        site.produce(records[bounds[n] : middle])
+        with site.worker(injected=KILL + injected) as worker:
+            worker.until_ready()
+            site.produce(records[middle : bounds[n + 1]])
+            assert worker.process.wait(DEADLINE) == -signal.SIGKILL, f"{step}: {worker.said()}"
+    site.produce(records[bounds[-2] :])
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+        assert worker.stop() == 0
+    engine, expected = site.replayed()
+    assert len(expected) > 20
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert knowledge(site.baselines()) == knowledge(engine)
+
+
+# Each takes its worker over before it begins, and stops one thing in it for good.
+STALLS = {
+    "scoring": (
+        "import threading\nfrom stream.partition import Partition\nPartition._score = lambda *_: threading.Event().wait()",
+        r"partition 0 has [\d,]+ events that are not scored, and scored none for \d+ s",
+    ),
+    "fetching": (
+        (
+            "import asyncio\nfrom faust.transport.drivers.aiokafka import Consumer\n"
+            "async def never(self, active_partitions, timeout):\n    await asyncio.Event().wait()\nConsumer._getmany = never"
+        ),
+        r"partition 0 has [\d,]+ events that are not scored, and scored none for \d+ s",
+    ),
+    "delivery": (
+        (
+            "import asyncio\nfrom aiokafka import AIOKafkaProducer\nlives = iter([AIOKafkaProducer.commit_transaction])\n"
+            "async def never(self):\n    await next(lives, lambda _: asyncio.Event().wait())(self)\n"
+            "AIOKafkaProducer.commit_transaction = never"
+        ),
+        r"what partition 0 has scored was not delivered for \d+ s",
+    ),
+    "restoring": (
+        (
+            "import asyncio\nfrom aiokafka import AIOKafkaConsumer\n"
+            "async def never(*_, **__):\n    await asyncio.Event().wait()\nAIOKafkaConsumer.getmany = never"
+        ),
+        r"of the baselines of partition 0 nothing more was read after 0 records, for \d+ s",
+    ),
+    "the loop": (
+        "import time\nfrom stream.partition import Partition\nPartition.flush = lambda _: time.sleep(1000)",
+        r"the event loop has not come round for \d+ s",
+    ),
+    "the consumer's thread": (
+        (
+            "import threading\nfrom stream.worker import Desk\nflush = Desk.flush_for_ever\n"
+            "async def stop(desk):\n    loop = desk.app.consumer._thread.thread_loop\n"
+            "    loop.call_soon_threadsafe(loop.stop)\n    await flush(desk)\nDesk.flush_for_ever = stop"
+        ),
+        r"the thread of the consumer has been gone for \d+ s|Faust gave up",
+    ),
+}
+
+
+@pytest.mark.kafka
+def test_a_stall_ends_the_worker_with_the_reason_and_where_everything_stood(site):
+    """And one that is paused for as long, and goes on, is no stall."""
+    site.produce(fleet(12, agents=12, days=5))
+    with ExitStack() as stack:
+        sound = stack.enter_context(site.worker("sound", STRAYLINE_STALL_SECONDS=STALL))
+        sound.until(lambda: site.committed() == {0: site.end(EVENTS)})
+        stalled = {
+            what: stack.enter_context(
+                site.worker(what.replace(" ", "-"), injected=injected, group=what, STRAYLINE_STALL_SECONDS=STALL)
+            )
+            for what, (injected, _) in STALLS.items()
+        }
+        sound.process.send_signal(signal.SIGSTOP)
+        site.produce(fleet(17, agents=12, days=5))
+        for what, worker in stalled.items():
+            assert worker.process.wait(DEADLINE) == 1, what
+            last = json.loads(worker.log.read_text().splitlines()[-1])
+            assert re.search(STALLS[what][1], last["event"]), (what, last["event"])
+            if "stalled" in last["event"]:
+                assert any("watchdog.py" in place for place in last["threads"]["watchdog"])
+        scoring = json.loads(stalled["scoring"].log.read_text().splitlines()[-1])
+        assert any("threading.py" in place and place.endswith(" wait") for place in scoring["threads"]["score_0"])
+        sound.process.send_signal(signal.SIGCONT)
+        # aiokafka may not survive a pause that is longer than a request may take.
+        with suppress(subprocess.TimeoutExpired):
+            sound.process.wait(2 * float(STALL))
+        assert sound.process.poll() is None or "the consumer has left its group" in sound.said()
+
+
+@pytest.mark.kafka
+def test_a_partition_that_stays_is_not_read_again(site_of_two):
+    """A second worker joins and takes one of two: of the other's baselines only its own last record is looked at."""
+    site = site_of_two
+    records = fleet(13, agents=12, days=8)
+    half = len(records) // 2
+    site.produce(records[:half])
+    with site.worker("one") as one:
+        one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+        stored = {n: len(site.read(BASELINES, n)) for n in range(2)}
+        with site.worker("two") as two:
+            two.until_ready()
+            one.until_ready()
+            (kept,) = said(one, "partition ready")[2:]
+            (moved,) = said(two, "partition ready")
+            assert (kept["went_on"], kept["records"]) == (True, 0)
+            assert (moved["went_on"], moved["records"]) == (False, stored[int(moved["partition"])])
+            site.produce(records[half:])
+            one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+            assert one.stop() == two.stop() == 0
+    expected = []
+    for n in range(2):
+        engine, alerts = site.replayed(n)
+        expected += alerts
+        assert knowledge(site.baselines(n)) == knowledge(engine)
+    assert site.alerts() == by_agent(expected)
+
+
+@pytest.mark.kafka
+def test_the_group_may_change_twice_in_a_row_and_while_baselines_are_read(site_of_two):
+    """And a stand-by that has waited for longer than a consumer may be idle takes over from one that is killed."""
+    site = site_of_two
+    records = fleet(14, agents=12, days=8)
+    half = len(records) // 2
+    site.produce(records[:half])
+    for n in range(120):  # some time's worth of reading
+        site.produce([(b"stranger/%d" % n, bytes(900_000))], BASELINES)
+    with site.worker("one") as one:
+        one.until(lambda: "reading baselines" in one.get("/readyz")[1])
+        with (
+            site.worker("two") as two,
+            site.worker("three", injected="import stream.worker as w\nw.POLL_SECONDS = 4") as three,
+        ):
+            three.until(lambda: bool(said(three, "partitions assigned")) and three.get("/readyz")[0] == 200)
+            two.until_ready()
+            one.until_ready()
+            workers = {w.get("/readyz")[1]: w for w in (one, two, three)}
+            assert set(workers) == {"partitions []\n", "partitions [0]\n", "partitions [1]\n"}
+            site.produce(records[half:])
+            one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+            workers["partitions [0]\n"].kill()
+            idle = workers["partitions []\n"]
+            idle.until(lambda: idle.get("/readyz")[1] != "partitions []\n" and idle.get("/readyz")[0] == 200)
+            site.produce(fleet(15, agents=12, days=5))
+            idle.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+    expected = []
+    for n in range(2):
+        engine, alerts = site.replayed(n)
+        expected += alerts
+        assert knowledge(site.baselines(n)) == knowledge(engine)
+    assert site.alerts() == by_agent(expected)
+
+
+@pytest.mark.kafka
+def test_a_disk_that_is_full_and_a_clock_that_jumps_do_not_stop_it(site):
+    """No line of the log can be written, nor any file; and the wall clock goes years ahead and back with every look at it."""
+    site.produce(fleet(16, agents=12, days=5))
+    with site.worker(
+        injected="import itertools, resource, time\nresource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+        "clock, jumps = time.time, itertools.cycle([0, 4e8, -4e8, 7200, -7200])\ntime.time = lambda: clock() + next(jumps)"
+    ) as worker:
+        worker.until(lambda: site.committed() == {0: site.end(EVENTS)})
+        assert worker.stop() == 0
+    assert worker.log.read_bytes() == b""
+    engine, expected = site.replayed()
+    assert expected
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert knowledge(site.baselines()) == knowledge(engine)
+
+
+@pytest.mark.parametrize(
+    "full", ["resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))", "os.environ.update(NUMBA_CACHE_DIR='/dev/null/x')"]
+)
+def test_models_compile_where_nothing_can_be_kept(full, tmp_path):
+    """On a full disk, and where there is none to write to."""
+    script = (
+        f"import os, resource\n{full}\nfrom models.compiled import njit\n"
+        "@njit\ndef twice(x):\n    return 2 * x\nassert twice(21) == 42"
+    )
+    file = tmp_path / "script.py"
+    file.write_text(script)
+    told = python(str(file), NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONPATH=str(ROOT))
+    assert (told.returncode, told.stderr) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[Broker]:
+    """A broker that dies, loses its disk, and compacts as soon as it may."""
+    lack = missing()
+    if lack is not None:
+        pytest.skip(lack)
+    with Broker(properties={"log.cleaner.backoff.ms": "100", "log.initial.task.delay.ms": "100"}) as running:
+        yield running
+
+
+@pytest.mark.kafka
+def test_a_broker_that_is_killed_in_a_transaction_and_comes_back_costs_nothing(mortal, tmp_path):
+    """The worker lives, or its supervisor starts it again."""
+    site = Site(mortal, tmp_path, "outage")
+    records = fleet(18, agents=12, days=8)
+    half = len(records) // 2
+    site.produce(records[:half])
+    injected = (
+        "from aiokafka import AIOKafkaProducer\nfrom pathlib import Path\nwhole = AIOKafkaProducer.commit_transaction\n"
+        "async def tell(self):\n    Path(%r).touch()\n    await whole(self)\nAIOKafkaProducer.commit_transaction = tell"
+    )
+    told = tmp_path / "commits"
+    with ExitStack() as lives:
+        worker = lives.enter_context(site.worker(injected=injected % str(told)))
+        worker.until_ready()
+        told.unlink(missing_ok=True)
+        worker.until(told.exists)
+        mortal.kill()
+        with suppress(subprocess.TimeoutExpired):
+            worker.process.wait(OUTAGE)
+        mortal.start()
+        site.produce(records[half:])
+        deadline = time.monotonic() + DEADLINE
+        while site.committed() != {0: len(records)}:
+            if worker.process.poll() is not None:  # it said why
+                assert re.search(r"could not|stalled|gave up|left its group", worker.said())
+                worker = lives.enter_context(site.worker())
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(0.1)
+            assert time.monotonic() < deadline, worker.said()
+        assert worker.stop() == 0
+    engine, expected = site.replayed()
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert knowledge(site.baselines()) == knowledge(engine)
+
+
+@pytest.mark.kafka
+def test_a_broker_that_lost_its_disk_is_told_of_and_what_to_do(mortal, tmp_path):
+    """By the worker that runs, and by the next; after `strayline topics` it goes on, with what comes then."""
+    site = Site(mortal, tmp_path, "lost")
+    site.produce(fleet(20, agents=12, days=5))
+    with site.worker(STRAYLINE_STALL_SECONDS=STALL) as worker:
+        worker.until(lambda: site.committed() == {0: site.end(EVENTS)})
+        mortal.kill()
+        shutil.rmtree(mortal.data / "logs")
+        mortal.start()
+        assert worker.process.wait(DEADLINE) == 1
+        told = worker.said()
+    with site.worker() as worker:
+        assert worker.process.wait(DEADLINE) == 1
+        assert f"{mortal.bootstrap} has no topic {EVENTS}" in worker.said()
+        assert "`strayline topics --partitions N`" in worker.said()
+    assert "has no topic" in told or "could not be delivered" in told or "stalled" in told
+    assert strayline("topics", "--partitions", "1", STRAYLINE_BROKER=mortal.bootstrap).returncode == 0
+    records = fleet(21, agents=12, days=5)
+    site.produce(records)
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+        assert worker.stop() == 0
+    engine, expected = site.replayed()
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert knowledge(site.baselines()) == knowledge(engine)
+
+
+@pytest.mark.kafka
+def test_topics_that_change_under_a_worker_end_it_with_the_command_that_mends_them(mortal, tmp_path):
+    """More partitions, so that agents are elsewhere; or events made anew, of which it would skip as many as it had read."""
+    site = Site(mortal, tmp_path, "changed")
+    records = fleet(22, agents=12, days=5)
+    site.produce(records)
+    with (
+        site.worker(STRAYLINE_STALL_SECONDS=STALL) as worker,
+        KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin,
+    ):
+        worker.until(lambda: site.committed() == {0: len(records)})
+        admin.delete_topics([EVENTS])
+        gone = False
+        while not gone:  # at first the old one is still there
+            with suppress(TopicAlreadyExistsError):
+                admin.create_topics({EVENTS: {"num_partitions": 1, "replication_factor": 1}})
+                gone = True
+        assert worker.process.wait(DEADLINE) == 1
+        assert re.search(rf"{EVENTS} was made anew|has no topic {EVENTS}", worker.said())
+    site.produce(records[:1000])
+    with (
+        site.worker(STRAYLINE_STALL_SECONDS=STALL) as worker,
+        KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin,
+    ):
+        worker.until(lambda: site.committed() == {0: 1000})
+        assert "it is a new one: reading it from its beginning" in worker.said()
+        admin.create_partitions({EVENTS: 2})
+        assert worker.process.wait(DEADLINE) == 1
+        assert f"{BASELINES} has partitions=1, should be 2" in worker.said()
+        assert f"--alter --topic {BASELINES} --partitions 2" in worker.said()
+
+
+@pytest.mark.kafka
+def test_a_changelog_that_was_compacted_and_one_of_nothing_but_an_aborted_transaction_are_restored(mortal, tmp_path):
+    """By the broker's own cleaner; and where the end of the topic is no record, nobody waits for one."""
+
+    async def abort() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=mortal.bootstrap, transactional_id="nobody") as producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(BASELINES, b"never", key=b"stranger/never")
+            await producer.abort_transaction()
+
+    site = Site(mortal, tmp_path, "compacted")
+    eager = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.0", "delete.retention.ms": "0"}
+    with KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, BASELINES, configs=eager)])
+    asyncio.run(abort())
+    short = "import stream.baselines\nstream.baselines.RING = 64"  # so that there is much to compact
+    records = fleet(23, agents=12, days=8)
+    half = len(records) // 2
+    with site.worker(injected=short) as worker:
+        worker.until_ready()
+        for low in range(0, half, 100):
+            high = min(half, low + 100)
+            site.produce(records[low:high])
+            worker.until_scored(high)
+        worker.until(lambda: site.committed() == {0: half})
+        assert worker.stop() == 0
+    deadline = time.monotonic() + DEADLINE
+    while len(left := site.read(BASELINES)) >= len({r.key for r in left}) + 20:
+        site.produce([(b"stranger/last", None)], BASELINES)  # rolls the segment
+        assert time.monotonic() < deadline
+    asyncio.run(abort())
+    assert left[-1].offset > 2 * len(left)
+    site.produce(records[half:])
+    with site.worker(injected=short) as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+        assert worker.stop() == 0
+    engine, expected = site.replayed()
+    assert [r.value for r in site.read(ALERTS)] == expected
+    assert knowledge(site.baselines()) == knowledge(engine)
