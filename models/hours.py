@@ -11,7 +11,7 @@ Sunday, at whatever hour. Half a start of the cohort's is worth about eight sess
 up: `S ← S · 2^(−Δt/6 h) + max(0, h − 1)`, whose tail (`models.tails`) is what pays. An odd start teaches less, max(0.2, 2^(2 − h)), or the
 first of a night would excuse the others.
 
-What it misses: a single session at night, mostly: harmless ones are as odd; messages without sessions, whose half hours are their sessions, give much noise; an agent that works round the clock; the first days.
+What it misses: a single session at night, mostly: harmless ones are as odd; messages without sessions, which begin after half an hour of quiet, give some noise; an agent that works round the clock; the first days.
 """
 
 from __future__ import annotations

@@ -172,7 +172,8 @@ def _events(
         a.recent[at_recent].key = ticket
         a.recent_dirty[at_recent] = 1
         a.agents[h.ag].pool = pool
-        a.agents_body[h.ag, st.OWN_AGAIN : st.OWN_AGAIN + signals.N_AGAIN] = w.again
+        for g in range(signals.N_AGAIN):
+            a.agents_body[h.ag, st.OWN_AGAIN + g] = w.again[g]
         if not w.judged[0]:
             weight = learning.doubt(a.fleet, score)
             learning.learn_facts(a, b, e, w, q, h, weight)
