@@ -111,10 +111,14 @@ class Partition:
         self._consumer = consumer
         await consumer.start()
         try:
+            source, said = TopicPartition(EVENTS, self.number), TopicPartition(VERDICTS, self.number)
+            # All three at once: of a topic that it was not given aiokafka finds the broker only after a second.
+            consumer.assign([tp, source, said])
+            consumer.pause(tp, source, said)
+            ends = await consumer.end_offsets([tp, source, said])
             consumer.assign([tp])
-            end = (await consumer.end_offsets([tp]))[tp]
             await consumer.seek_to_beginning(tp)
-            while await consumer.position(tp) < end:
+            while await consumer.position(tp) < ends[tp]:
                 for record in (await consumer.getmany(tp, timeout_ms=500)).get(tp, ()):
                     try:
                         reader.read(record.key, record.value)
@@ -126,8 +130,6 @@ class Partition:
                             offset=record.offset,
                             reason=str(reason),
                         )
-            source, said = TopicPartition(EVENTS, self.number), TopicPartition(VERDICTS, self.number)
-            ends = await consumer.end_offsets([source, said])
             last = ends[source]
             # A topic that is shorter than what was read of it is a new one.
             self.next_verdict = reader.next_verdict if reader.next_verdict <= ends[said] else 0
