@@ -141,7 +141,7 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
         broker_request_timeout=30.0,
         broker_max_poll_interval=POLL_SECONDS,
         stream_recovery_delay=0.0,
-        stream_buffer_maxsize=8,  # batches, not records
+        stream_buffer_maxsize=4,  # batches, not records: enough to decode the next while one is scored, and all that waits in memory
         stream_wait_empty=True,
         topic_allow_declare=False,
         topic_disable_leader=True,
