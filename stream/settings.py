@@ -139,7 +139,7 @@ SETTINGS = (
     Setting("STRAYLINE_ALERTS_PER_DAY", _above_zero, "5", "alerts a day over the whole fleet that the analysts can read; it sets the threshold"),
     Setting("STRAYLINE_MAX_EVENT_BYTES", _whole(1024, 1 << 30), "1048576", "a longer record is rejected unread (bytes)"),
     Setting("STRAYLINE_STATE_MIB", _whole(16, 1 << 20), "512", "memory that the baselines of one partition (or one replay) may take (MiB); beyond it the least used give way"),
-    Setting("STRAYLINE_FLUSH_SECONDS", _above_zero, "0.5", "the worker delivers alerts and changed baselines, and commits, this often (s)"),
+    Setting("STRAYLINE_FLUSH_SECONDS", _above_zero, "0.5", "the worker delivers changed baselines, and commits, this often (s); alerts and rejects are delivered at once, with what was learned till then"),
     Setting("STRAYLINE_STALL_SECONDS", _above_zero, "60", "a worker in which nothing has moved for so long though there is work ends itself, with the reason, to be started anew (s)"),
     Setting("STRAYLINE_RIVER_DETECTOR", str, "", "a detector of river.anomaly, such as HalfSpaceTrees, to run over each agent's window features as a further signal; empty: off"),
 )  # fmt: skip
