@@ -133,7 +133,6 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
         consumer_group_instance_id=_instance(settings),
         consumer_max_fetch_size=4 << 20,
         consumer_auto_offset_reset="earliest",
-        consumer_metadata_max_age_ms=10_000,  # a topic that was made a moment ago is seen by then, and not after five minutes
         key_serializer="raw",
         value_serializer="raw",
         store="memory://",

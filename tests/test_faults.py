@@ -368,8 +368,9 @@ def test_topics_that_change_under_a_worker_end_it_with_the_command_that_mends_th
             with suppress(subprocess.TimeoutExpired):
                 worker.process.wait(0.2)
     site.produce(records[:1000])
+    # Another instance: a static member that had no partitions when its topic was gone is given none again.
     with (
-        site.worker(STRAYLINE_STALL_SECONDS=STALL) as worker,
+        site.worker("two", STRAYLINE_STALL_SECONDS=STALL) as worker,
         KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin,
     ):
         worker.until(lambda: site.committed() == {0: 1000})
