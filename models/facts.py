@@ -116,7 +116,8 @@ def learn(
                 facts[i].w = 0.0
                 facts[i].d = 0.0
         facts[i].w += weight * now
-        dirty[i] = 1
+        mark = 1 if level == LEVELS - 1 else 3  # see `models.state.SHARED`
+        dirty[i] |= mark
         j = slots[q, level, 0]
         if j < 0 or facts[j].key != keys[q, level, 0]:
             j, first = claim(facts, dirty, tally, keys[q, level, 0])
@@ -124,7 +125,7 @@ def learn(
                 facts[j].w = 0.0
                 facts[j].d = 0.0
         facts[j].w += weight * now
-        dirty[j] = 1
+        dirty[j] |= mark
         if fresh:
             facts[j].d += min(1.0, weight) * now
         weight *= counts[q, level, 3] / (counts[q, level, 0] + counts[q, level, 3])

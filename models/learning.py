@@ -74,6 +74,8 @@ def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight
     for q in range(n):
         k = f.attribute[q]
         before = facts.learn(a.facts, a.facts_dirty, a.tally[FACTS], f.keys, f.slots, f.counts, q, h.now, weight)
+        if k == signals.RECIPIENT and before == 0:
+            parties.first_time(a, f.keys[q, 2, 1], h.agent, f.value[q], h.clock)
         if NAMED[k] and (before == 0 or _doubled(before + 1, before + 1 + weight)):
             profile = mix(w.entity[2], np.uint64(memory.PROFILE + k))
             memory.remember(
@@ -148,8 +150,10 @@ def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owner: int) -> None:
         if fresh:
             a.owners[i].principal = b.principal.hash[e]
             a.owners[i].shared = 0
-        elif a.owners[i].principal != b.principal.hash[e]:
+            a.owners_dirty[i] |= st.SHARED
+        elif a.owners[i].principal != b.principal.hash[e] and not a.owners[i].shared:
             a.owners[i].shared = 1
+            a.owners_dirty[i] |= st.SHARED
         a.owners[i].w = h.clock
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
         other = b.recipient.hash[j]

@@ -13,12 +13,13 @@ import numpy as np
 from models.compiled import inline
 from models.facts import known, of_value, place
 from models.signals import DOMAIN, RECIPIENT
-from models.state import RING, TABLES, Arrays
+from models.state import RING, SHARED, TABLES, Arrays
 from models.table import Array, Key, claim, find, mix
 
 HOME = 40  # attribute under which the fleet counts the domains of its principals
 HOME_SHARE = 0.2
-COHORTS = TABLES.index("cohorts")
+AGENT = 41  # under which the fleet knows the agents of every partition
+COHORTS, CONTACTS = TABLES.index("cohorts"), TABLES.index("contacts")
 
 
 @inline
@@ -37,11 +38,32 @@ def closeness(a: Arrays, entity: Array, agent: Key, typed: bool, recipient: Key,
                     return 2
     if typed and known(a.facts, place(RECIPIENT, 0), entity[1], recipient):
         return 3
-    if known(a.facts, place(RECIPIENT, 0), entity[0], recipient) or find(a.agents, recipient) >= 0:
+    if known(a.facts, place(RECIPIENT, 0), entity[0], recipient) or is_agent(a, recipient):
         return 4
     if domain != np.uint64(0) and known(a.facts, place(DOMAIN, 0), entity[0], domain):
         return 5
     return 6
+
+
+@inline
+def is_agent(a: Arrays, party: Key) -> bool:
+    """Whether a party is an agent, of this partition or another."""
+    return bool(find(a.agents, party) >= 0 or known(a.facts, place(AGENT, 0), fleet_entity(), party))
+
+
+@inline
+def first_time(a: Arrays, row: Key, agent: Key, other: Key, clock: float) -> None:
+    """An agent writes to a party for the first time; `row` is the key of that fact. Other partitions are to know whom it
+    has met, and if that is an agent too, that it has written to it: it may be theirs."""
+    i, fresh = claim(a.contacts, a.contacts_dirty, a.tally[CONTACTS], agent)
+    if fresh:
+        a.contacts[i].n = 0
+        a.contacts[i].w = clock
+    a.contacts_dirty[i] |= SHARED
+    if is_agent(a, other):
+        j = find(a.facts, row)
+        if j >= 0:
+            a.facts_dirty[j] |= SHARED
 
 
 @inline
@@ -83,6 +105,7 @@ def count_home(head: Array, dirty: Array, tally: Array, home: Key, now: float) -
         if fresh:
             head[i].w = head[i].d = 0
         head[i].w += now
+        dirty[i] |= SHARED
 
 
 @inline

@@ -33,6 +33,7 @@ WINDOW_SUMS = 6
 HALF_HOURS = 48  # of a day; a profile holds weekdays, then weekends
 HOURS = 48  # of weekdays, then of weekends
 PIECE = 1 << 17  # bytes
+SHARED, TAKEN = 2, 4  # marks of a changed row, beside the 1 that each has: others are to know, a verdict took from it (`models.exchange`)
 TOO_FAR = 64.0  # half-lives after which weights are scaled down, long before a float overflows
 
 # Columns of an agent's body and of a cohort's.
@@ -90,6 +91,8 @@ LAYOUTS = (
     Layout("rhythms", [K, ("w", "f8"), ("first", "f8"), ("level", "f8"), ("n", "f4"), ("plain", "f4"), ("shaped", "f4"), ("low", "f4"), ("high", "f4"), ("mean", "f4"), ("mean_low", "f4"), ("mean_high", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180),
     # the agents that those without a type are compared with, since when
     Layout("leaders", [K, ("w", "f8")], ("u1", 0), LEADERS, 0.0, ages=False, lasts=0),
+    # rows of facts (0) and amounts (1) that are not an agent's own, and to whom other partitions add (`models.exchange`)
+    Layout("shared", [K, ("w", "f8"), ("of", "u1")], ("u1", 0), 1 << 6, 0.02, ages=False, lasts=360),
     # ids of the last events: a repeated one is scored and not learned again
     Layout("recent", [K], ("u1", 0), 1 << 16, 0.0, ages=False, lasts=0),
     Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("clock", "f8"), ("ahead", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("days", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0),
@@ -251,7 +254,7 @@ class State:
         new.head[slots] = old.head[moved]
         if old.layout.body[1]:
             new.body[slots] = old.body[moved]
-        new.dirty[slots] = 1
+        new.dirty[slots] = old.dirty[moved] | 1
         new.tally[0] = len(slots)
         self.tables[which] = new
 
@@ -267,7 +270,7 @@ class State:
         self.fleet["days"] *= scale
         self.fleet["begin"] += TOO_FAR * HALF_LIFE
         for t in self.tables:
-            t.dirty[:] = t.head["key"] != 0
+            t.dirty |= t.head["key"] != 0
 
     def delta(self) -> list[bytes]:
         """The rows changed since the last call, in pieces of about `PIECE` bytes, and forget that they changed."""
