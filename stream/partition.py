@@ -27,7 +27,8 @@ from stream.engine import Engine, Scored
 from stream.fields import meant
 from stream.replay import warn
 from stream.settings import Settings
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS
+from stream.sharing import Sharing
+from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, VERDICTS
 from stream.verdict import decode_verdict
 
 log = structlog.get_logger()
@@ -39,10 +40,12 @@ DELIVERY_MS = 30_000
 class Partition:
     """Use `open`, then `take` for each batch and `flush` now and then; `close` when the partition goes to another worker."""
 
-    def __init__(self, settings: Settings, number: int, executor: Executor) -> None:
+    def __init__(self, settings: Settings, number: int, executor: Executor, of: int = 1) -> None:
+        """Of so many partitions."""
         self.settings = settings
         self.number = number
         self.engine = Engine(settings)
+        self._sharing = Sharing(settings, self.engine, number, of, executor) if of > 1 else None
         self.next_offset = 0
         self.next_verdict = 0
         self.waiting = 0
@@ -108,6 +111,8 @@ class Partition:
             self.next_verdict = reader.next_verdict if reader.next_verdict <= ends[said] else 0
             consumer.assign([said])
             consumer.seek(said, self.next_verdict)
+            if self._sharing is not None:
+                await self._sharing.open(reader.positions)
         except BaseException:
             await consumer.stop()
             raise
@@ -165,11 +170,14 @@ class Partition:
                 events, alerts, rejects = self._acknowledge, self._alerts, self._rejects
                 self._acknowledge, self._alerts, self._rejects = [], [], []
                 learned, self.waiting, self._judged = self.waiting + self._judged, 0, 0
+                learned += self._sharing is not None and await self._sharing.receive()
                 if not events and not learned:
                     return
+                given = await self._sharing.exchange() if self._sharing is not None and learned else []
+                positions = self._sharing.positions if self._sharing is not None else None
                 records = (
                     await asyncio.get_running_loop().run_in_executor(
-                        self._executor, self._writer.flush, self.next_offset, self.next_verdict
+                        self._executor, self._writer.flush, self.next_offset, self.next_verdict, positions
                     )
                     if learned
                     else []
@@ -188,11 +196,15 @@ class Partition:
                             await self._producer.send(BASELINES, r.value, key=r.key, partition=self.number)
                             for r in records
                         ]
+                        sent += [
+                            await self._producer.send(COHORTS, r.value, key=r.key, partition=self.number) for r in given
+                        ]
                         await asyncio.gather(*sent)
                 now = time.time()
                 for _, arrived in alerts:
                     metrics.TO_ALERT.observe(max(0.0, now - arrived))
                 metrics.CHANGELOG.inc(sum(len(r.value) for r in records))
+                metrics.GIVEN.inc(sum(len(r.value) for r in given))
             for event in events:
                 event.ack()
 
@@ -200,6 +212,8 @@ class Partition:
         """Give the partition up; what was not flushed is for the next owner."""
         async with self._flushing, self._scoring:
             await self._producer.stop()
+            if self._sharing is not None:
+                await self._sharing.close()
             if self._consumer is not None:
                 await self._consumer.stop()
                 self._consumer = None

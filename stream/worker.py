@@ -16,7 +16,6 @@ import socket
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,9 +64,7 @@ def run(settings: Settings) -> int:
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     quiet()
-    # Each partition keeps its own threshold, and all of them together keep to the budget.
-    share = replace(settings, alerts_per_day=settings.alerts_per_day / partitions)
-    return asyncio.run(_serve(*make_app(share, listening)))
+    return asyncio.run(_serve(*make_app(settings, listening, partitions)))
 
 
 async def _serve(app: Any, desk: Desk) -> int:
@@ -96,7 +93,7 @@ async def _serve(app: Any, desk: Desk) -> int:
     return 0
 
 
-def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
+def make_app(settings: Settings, listening: socket.socket, partitions: int) -> tuple[Any, Desk]:
     """The application: one topic, one stream function, one web server on a socket that listens already; and its desk."""
     app = faust.App(
         settings.group,
@@ -129,7 +126,7 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
         # Faust makes this folder wherever it is started, and without tables puts nothing there.
         datadir=str(Path(tempfile.gettempdir()) / "strayline-faust"),
     )
-    desk = Desk(app, settings)
+    desk = Desk(app, settings, partitions)
 
     @app.agent(batched(app, EVENTS), name="score_events")  # type: ignore[untyped-decorator]
     async def score_events(stream: Any) -> None:
@@ -145,11 +142,12 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
 
 
 class Desk:
-    """The partitions that this worker holds, and the task that delivers for them."""
+    """The partitions that this worker holds, of so many, and the task that delivers for them."""
 
-    def __init__(self, app: Any, settings: Settings) -> None:
+    def __init__(self, app: Any, settings: Settings, of: int = 1) -> None:
         self.app = app
         self.settings = settings
+        self.of = of
         self.partitions: dict[int, Partition] = {}  # whose baselines are read
         self.held: set[int] = set()
         self.rebalancing = True
@@ -228,7 +226,7 @@ class Desk:
     async def _open(self, number: int) -> Partition:
         async with self._turn:
             try:
-                partition = Partition(self.settings, number, self._executor)
+                partition = Partition(self.settings, number, self._executor, self.of)
                 await partition.open()
             except Exception as error:  # noqa: BLE001  # without its baselines nothing of a partition may be scored
                 fatal(
