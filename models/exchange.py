@@ -210,7 +210,9 @@ class Exchange:
         keys, at = keys[at >= 0], at[at >= 0]
         slots = self._bodies[TAILS].slots(keys)
         now = t.body[at]
-        gained = now - self._bodies[TAILS].x[slots]
+        seen = self._bodies[TAILS].x[slots]
+        seen[now.sum(1) < 0.5 * seen.sum(1)] = 0.0
+        gained = now - seen
         self._bodies[TAILS].x[slots] = now
         return TAILS, keys, gained
 
@@ -371,7 +373,10 @@ class Exchange:
     def _room(self, name: str, rows: int) -> None:
         """Let a table grow until so many more rows have room, if it may."""
         which = TABLES.index(name)
-        while self.state.tally[which, 0] + rows > self.state.arrays().limits[which]:
+        while True:
+            t = self.state.tables[which]
+            if len(t.head) >= t.largest or t.tally[0] + rows <= len(t.head) // 2:
+                return
             self.state.grow(which)
 
     def _align(self) -> None:

@@ -116,7 +116,7 @@ def learn(
                 facts[i].w = 0.0
                 facts[i].d = 0.0
         facts[i].w += weight * now
-        mark = 1 if level == LEVELS - 1 else 3  # see `models.state.SHARED`
+        mark = 1 if level == LEVELS - 1 else 3  # 2 is `models.state.SHARED`
         dirty[i] |= mark
         j = slots[q, level, 0]
         if j < 0 or facts[j].key != keys[q, level, 0]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -358,6 +359,7 @@ class State:
             )
 
 
+@cache
 def layout_id() -> int:
     """A number that changes with the shape of the state: baselines of another shape are not used."""
     text = repr([(x.name, x.fields, x.body) for x in LAYOUTS]) + repr((HALF_LIFE, TAIL_SCALE))

@@ -69,7 +69,7 @@ def benign(a: st.Arrays, j: Judged) -> None:
             a.facts[i].w = max(0.0, a.facts[i].w + a.facts[i].d)
         if i >= 0:
             a.facts[i].d = 0.0
-            a.facts_dirty[i] = 1
+            a.facts_dirty[i] |= 1
         facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0)
         held_back = 1.0 - counts[0, 2, 0]
         if held_back > 0:
@@ -78,7 +78,7 @@ def benign(a: st.Arrays, j: Judged) -> None:
         i, total = find(a.facts, keys[0, 2, 1]), find(a.facts, keys[0, 2, 0])
         if i >= 0 and total >= 0:
             a.facts[i].d = max(0.0, SHARE * a.facts[total].w - a.facts[i].w)
-            a.facts_dirty[i] = 1
+            a.facts_dirty[i] |= 1
     for m in range(len(j.amount)):
         i = find(a.amounts, _amount(j, m, entity[2]))
         if i < 0:
@@ -128,7 +128,9 @@ def malicious(a: st.Arrays, j: Judged) -> None:
                 if above >= 0:
                     _untaught(a, slots[0, level, 0], a.facts[above].w, now)
                     a.facts[above].w = 0.0
-                    a.facts_dirty[above] = 1
+                    for row in (above, slots[0, level, 0]):
+                        if row >= 0:
+                            a.facts_dirty[row] |= 1 | st.SHARED | st.TAKEN
         i, _ = claim(a.facts, a.facts_dirty, a.tally[FACTS], keys[0, 2, 1])
         marks = MARK if own < RARE else 0.0
         a.facts[i].w = (keep + marks) * now
@@ -191,7 +193,7 @@ def _untaught(a: st.Arrays, context: int, weight: float, distinct: float) -> Non
     if context >= 0:
         a.facts[context].w = max(0.0, a.facts[context].w - weight)
         a.facts[context].d = max(0.0, a.facts[context].d - min(weight, distinct))
-        a.facts_dirty[context] = 1
+        a.facts_dirty[context] |= 1
 
 
 @inline
