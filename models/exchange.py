@@ -19,7 +19,7 @@ has of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -41,6 +41,7 @@ from models.increments import (
     bodies,
     dense,
     fading,
+    together,
 )
 from models.state import SHARED, TABLES, TAKEN, State
 from models.table import Array
@@ -91,9 +92,15 @@ class Exchange:
         self.own.add(out)
         return out
 
-    def add(self, x: Increments, alerts_per_day: float) -> None:
-        """Add what another partition has learned. Nothing may have been learned here since `export`."""
+    def add(self, given: Sequence[Increments], alerts_per_day: float) -> None:
+        """Add what other partitions have learned, in one step: so it does not matter whose came first.
+
+        Nothing may have been learned here since `export`.
+        """
+        if not given:
+            return
         self._align()
+        x = given[0] if len(given) == 1 else together(given)
         if self.state.fleet["events"] == 0 and self.state.fleet["begin"] == 0.0:
             # Nothing was learned here yet: any landmark will do, and the sender's needs no conversion.
             self.state.fleet["begin"] = self.state.fleet["clock"] = x.begin
@@ -115,8 +122,7 @@ class Exchange:
         """Put together anew all that is shared, from what each partition has given, this one included."""
         self._align()
         self._clear()
-        for each in given:
-            self.add(each.page(0, 1), alerts_per_day)
+        self.add([each.page(0, 1) for each in given if each.begin], alerts_per_day)
 
     # Counts of facts.
 

@@ -11,11 +11,13 @@ Weights that fade are forward-decayed from `begin`; who adds them to others conv
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from models import state as st
+from models.amounts import Z_FADE as FADE
 from models.compiled import njit
 from models.signals import N_FACTS
 from models.table import Array
@@ -183,6 +185,23 @@ class Contributions:
             self.begin = begin
         elif abs(begin - self.begin) > st.TOO_FAR / 2 * st.HALF_LIFE:
             self.rescale(begin)
+
+
+def together(given: Sequence[Increments]) -> Increments:
+    """The sum of increments, with the landmark of the first."""
+    total = Contributions()
+    for x in given:
+        total.add(x)
+    out = total.page(0, 1)
+    each = np.concatenate([x.amounts for x in given])
+    at = out.amounts
+    order = np.argsort(at["key"])
+    mine = order[np.searchsorted(at["key"], each["key"], sorter=order)]
+    at["t"] = -np.inf
+    np.maximum.at(at["t"], mine, each["t"])
+    np.add.at(at["z"], mine, each["z"] * np.exp(-np.minimum(at["t"][mine] - each["t"], 1e7) / FADE))
+    contacts, owners = (np.concatenate([x[i] for x in given]) for i in (6, 7))
+    return out._replace(contacts=contacts, owners=owners)
 
 
 def between(of: float, at: float) -> float:

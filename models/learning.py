@@ -75,7 +75,7 @@ def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight
         k = f.attribute[q]
         before = facts.learn(a.facts, a.facts_dirty, a.tally[FACTS], f.keys, f.slots, f.counts, q, h.now, weight)
         if k == signals.RECIPIENT and before == 0:
-            parties.first_time(a, f.keys[q, 2, 1], h.agent, f.value[q], h.clock)
+            parties.first_time(a, h.agent, f.value[q], h.clock, h.now)
         if NAMED[k] and (before == 0 or _doubled(before + 1, before + 1 + weight)):
             profile = mix(w.entity[2], np.uint64(memory.PROFILE + k))
             memory.remember(

@@ -18,8 +18,8 @@ from models.table import Array, Key, claim, find, mix
 
 HOME = 40  # attribute under which the fleet counts the domains of its principals
 HOME_SHARE = 0.2
-AGENT = 41  # under which the fleet knows the agents of every partition
-COHORTS, CONTACTS = TABLES.index("cohorts"), TABLES.index("contacts")
+AGENT, WROTE = 41, 42  # under which partitions know each other's agents, and that one has written to another
+COHORTS, CONTACTS, FACTS = (TABLES.index(name) for name in ("cohorts", "contacts", "facts"))
 
 
 @inline
@@ -28,6 +28,8 @@ def closeness(a: Arrays, entity: Array, agent: Key, typed: bool, recipient: Key,
     if known(a.facts, place(RECIPIENT, 0), entity[2], recipient):
         return 0
     if known(a.facts, place(RECIPIENT, 0), agent_entity(recipient), agent):
+        return 1
+    if find(a.agents, recipient) < 0 and known(a.facts, place(WROTE, 0), agent_entity(recipient), agent):
         return 1
     i = find(a.contacts, agent)
     j = find(a.contacts, recipient)
@@ -52,17 +54,19 @@ def is_agent(a: Arrays, party: Key) -> bool:
 
 
 @inline
-def first_time(a: Arrays, row: Key, agent: Key, other: Key, clock: float) -> None:
-    """An agent writes to a party for the first time; `row` is the key of that fact. Other partitions are to know whom it
-    has met, and if that is an agent too, that it has written to it: it may be theirs."""
+def first_time(a: Arrays, agent: Key, other: Key, clock: float, now: float) -> None:
+    """An agent writes to a party for the first time. Other partitions are to know whom it has met, and if that is an agent too,
+    that it has written to it: it may be theirs."""
     i, fresh = claim(a.contacts, a.contacts_dirty, a.tally[CONTACTS], agent)
     if fresh:
         a.contacts[i].n = 0
         a.contacts[i].w = clock
     a.contacts_dirty[i] |= SHARED
     if is_agent(a, other):
-        j = find(a.facts, row)
-        if j >= 0:
+        j, fresh = claim(a.facts, a.facts_dirty, a.tally[FACTS], of_value(mix(place(WROTE, 0), agent_entity(agent)), other))
+        if fresh:
+            a.facts[j].w = now
+            a.facts[j].d = 0.0
             a.facts_dirty[j] |= SHARED
 
 

@@ -34,7 +34,9 @@ from stream.rollout import Began
 RING, PAGES = 2048, 64
 EVERY = RING // 2 // PAGES  # increments from page to page
 MOST_PENDING = 64  # records of others that wait for a flush of one's own; then one is made for them
-_HEADER = struct.Struct("<4sBBxxQQII")  # magic, version, kind, layout, number, length of the increments, checksum of what follows
+_HEADER = struct.Struct("<4sBBxxQQI")  # magic, version, kind, layout, number, length of the increments
+_CHECKSUM = struct.Struct("<I")  # of the header and what follows the checksum
+_BODY = _HEADER.size + _CHECKSUM.size
 _MAGIC, _VERSION = b"STRC", 1
 _INCREMENTS, _PAGE = 0, 1
 
@@ -92,17 +94,20 @@ class Cohorts:
     def take(self, taken: Iterable[tuple[int, int, Given]]) -> None:
         """Add what others gave (partition, next offset, record). Nothing may have been learned since `give`.
 
-        Raises `Missing`, with what came before added, if increments of another are gone.
+        Raises `Missing`, with nothing added, if increments of another are gone: then `restore`.
         """
+        found = []
         for source, offset, given in taken:
             at = self.positions.setdefault(source, Position())
             if given.page < 0 and given.number > at.number:
                 if given.number > at.number + 1:
                     raise Missing(f"increments {at.number + 1} to {given.number - 1} of partition {source} are gone")
-                self._exchange.add(given.x, self._alerts_per_day)
-                self._note(given.began)
+                found.append(given)
                 at.number = given.number
             at.offset = max(at.offset, offset)
+        self._exchange.add([given.x for given in found], self._alerts_per_day)
+        for given in found:
+            self._note(given.began)
 
     def restore(self, given: dict[int, Contributions], positions: dict[int, Position]) -> None:
         """Put together anew what is shared, from what all others have given in all, up to these positions."""
@@ -130,24 +135,24 @@ class Cohorts:
     def _value(self, kind: int, x: Increments, began: list[Began]) -> bytes:
         dumped = x.dump()
         body = zstandard.ZstdCompressor(level=1).compress(dumped + _encode(began))
-        checksum = zlib.crc32(body)
-        return _HEADER.pack(_MAGIC, _VERSION, kind, self._layout, self.number, len(dumped), checksum) + body
+        header = _HEADER.pack(_MAGIC, _VERSION, kind, self._layout, self.number, len(dumped))
+        return header + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(header))) + body
 
 
 def read(key: bytes | None, value: bytes | None) -> Given | None:
     """What a record says; None for a tombstone. Raises `Corrupt`."""
     if not value:
         return None
-    if len(value) < _HEADER.size:
+    if len(value) < _BODY:
         raise Corrupt("it is shorter than a header")
-    magic, version, kind, layout, number, length, checksum = _HEADER.unpack_from(value)
-    body = value[_HEADER.size :]
+    magic, version, kind, layout, number, length = _HEADER.unpack_from(value)
+    body = value[_BODY:]
     if magic != _MAGIC or version != _VERSION:
         raise Corrupt(f"it is of version {version}, and this program writes {_VERSION}")
+    if (zlib.crc32(body, zlib.crc32(value[: _HEADER.size])),) != _CHECKSUM.unpack_from(value, _HEADER.size):
+        raise Corrupt("its checksum is wrong")
     if layout != layout_id():
         raise Corrupt("it was written for another layout of the state")
-    if zlib.crc32(body) != checksum:
-        raise Corrupt("its checksum is wrong")
     try:
         data = zstandard.ZstdDecompressor().decompress(body, max_output_size=1 << 28)
         page = int((key or b"").removeprefix(b"p/")) if kind == _PAGE else -1

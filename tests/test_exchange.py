@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from models import state as st
+from models.facts import of_value, place
 from models.increments import Contributions, load
+from models.parties import agent_entity
+from models.signals import CLOSENESS
 from models.state import SHARED
-from models.table import find
+from models.table import find, mix
 from stream.baselines import Corrupt, Reader, Writer
 from stream.codec import encode
 from stream.cohorts import EVERY, PAGES, RING, Cohorts, Given, Missing, read
@@ -47,8 +50,7 @@ class Part:
         self.log += [(r.key, r.value) for r in self.cohorts.give()]
 
     def take(self, *others: Part) -> None:
-        for other in others:
-            self.cohorts.take((other.number, n + 1, found(*record)) for n, record in enumerate(other.log))
+        self.cohorts.take((o.number, n + 1, found(*record)) for o in others for n, record in enumerate(o.log))
 
 
 def found(key: bytes, value: bytes) -> Given:
@@ -129,7 +131,7 @@ def test_the_same_increments_taken_again_change_nothing_and_their_order_does_not
             part.give()
     c.take(a, b)
     d.take(b, a)
-    close(shared(c.engine), shared(d.engine), rtol=2e-2)
+    close(shared(c.engine), shared(d.engine))
     before = shared(c.engine)
     for _ in range(3):
         c.take(*rng.sample([a, b], 2))
@@ -244,11 +246,6 @@ def test_a_relay_is_seen_from_the_other_side():
     assert at >= 0
     assert np.uint64(name_hash("agent-a")) in contacts.body[at]
     assert ran.out is not None
-    from models.signals import CLOSENESS
-    from models.facts import of_value, place
-    from models.parties import agent_entity
-    from models.table import mix
-
     base = mix(place(CLOSENESS, np.uint64(1)), agent_entity(np.uint64(name_hash("agent-b"))))
     assert find(known["facts"].head, of_value(base, np.uint64(1))) >= 0  # 1: has written to this agent
 
@@ -260,8 +257,6 @@ def test_what_cannot_be_read_is_refused():
     a.give()
     (key, value), *_ = a.log
     for at in (0, 5, 9, 20, len(value) // 2, len(value) - 1):
-        if at == 20:
-            continue  # the number is not covered by the checksum of the body, and a wrong one is missed
         with pytest.raises(Corrupt):
             read(key, value[:at] + bytes([value[at] ^ 255]) + value[at + 1 :])
     with pytest.raises(Corrupt):
