@@ -21,21 +21,28 @@ from pathlib import Path
 from typing import Self
 
 import aiokafka
+import numpy as np
 import pytest
 from aiokafka.structs import TopicPartition
 from kafka.admin import KafkaAdminClient
 from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
 
 from benchmarks.kafka import Broker
+from models.facts import place
+from models.increments import between
+from models.parties import HOME, fleet_entity
+from models.table import mix
 from stream.baselines import Reader
 from stream.codec import REASONS, encode
+from stream.cohorts import Reader as GivenReader
+from stream.cohorts import read as read_given
 from stream.engine import Engine, warm_up
 from stream.errors import BrokerError, InputError
 from stream.explain import from_worker
 from stream.replay import replay
 from stream.settings import load
 from stream.simulate import simulate
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, VERDICTS, ensure_topics
+from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, TOPICS, VERDICTS, ensure_topics
 from stream.worker import listen
 from tests.shared import knowledge
 
@@ -493,7 +500,7 @@ def test_baselines_that_cannot_be_read_end_the_worker_with_the_reason():
 def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
     """A second worker joins in mid-stream, and leaves."""
     site = site_of_two
-    records = fleet(4)
+    records = fleet(4, garbage=0.0)
     third = len(records) // 3
 
     def scored() -> bool:
@@ -512,12 +519,79 @@ def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
         one.until(scored)
         assert one.get("/readyz")[1] == "partitions [0, 1]\n"
         assert one.stop() == 0
-    expected = []
+    everything_was_told_once(site)
+
+
+@pytest.mark.kafka
+def test_whatever_is_killed_partitions_tell_each_other_everything_once(site_of_two):
+    """kill -9 of one of two workers, then of the other, while they score, deliver and read what the other gave."""
+    site = site_of_two
+    records = fleet(9, garbage=0.0)
+    rng = random.Random(9)
+    lives = 4
+    bounds = [len(records) * life // lives for life in range(lives + 1)]
+    for life in range(lives):
+        site.produce(records[bounds[life] : bounds[life + 1]])
+        half = [site.end(EVENTS, n) - (bounds[life + 1] - bounds[life]) // 4 for n in range(2)]
+        with site.worker("one") as one, site.worker("two") as two:
+            killed, other = (one, two) if life % 2 else (two, one)
+            number = rng.randrange(2)
+            killed.until(lambda: (killed.metric("strayline_processed_offset") + other.metric("strayline_processed_offset")) > half[number])  # noqa: B023
+            killed.kill()
+    with site.worker("one") as one, site.worker("two"):
+        one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+    everything_was_told_once(site)
+
+
+def everything_was_told_once(site: Site) -> None:
+    """What both partitions have given is what one process learns; each holds its own and what it has taken of the other's; no
+    alert is said twice, and none left out."""
+    given = {}
     for n in range(2):
-        engine, alerts = site.replayed(n)
-        expected += alerts
-        assert knowledge(site.baselines(n)) == knowledge(engine)
-    assert site.alerts() == by_agent(expected)
+        given[n] = GivenReader()
+        for record in site.read(COHORTS, n):
+            given[n].read(read_given(record.key, record.value))
+    events = [r.value for n in range(2) for r in site.read(EVENTS, n)]
+    engine = Engine(site.settings)
+    engine.score(engine.decode(sorted(events, key=event_time), range(len(events))))
+    home = mix(place(HOME, np.uint64(0)), fleet_entity())  # counts each event once, whoever learns it
+    (expected,) = (row["w"] for row in engine.state["facts"].head if row["key"] == home)
+    begin = float(engine.state.fleet["begin"])
+    told = 0.0
+    for reader in given.values():
+        at = reader.given.facts.slots(np.array([home]))
+        told += float(reader.given.facts.x[at, 0][0]) * between(reader.given.begin, begin)
+    assert told == pytest.approx(float(expected), rel=1e-3)
+    for n in range(2):
+        engine = Engine(site.settings)
+        baselines = Reader(engine)
+        for record in site.read(BASELINES, n):
+            baselines.read(record.key, record.value)
+        assert baselines.positions[n].number == given[n].number
+        taken = GivenReader()
+        for record in site.read(COHORTS, 1 - n):
+            if record.offset < baselines.positions[1 - n].offset:
+                taken.read(read_given(record.key, record.value))
+        assert taken.number == baselines.positions[1 - n].number > 0
+        begin = float(engine.state.fleet["begin"])
+        known = {int(key): 0.0 for key in given[n].given.facts.keys}
+        for reader in (given[n], taken):
+            for key, x in zip(reader.given.facts.key.tolist(), reader.given.facts.x[:, 0].tolist(), strict=True):
+                if key:
+                    known[key] = known.get(key, 0.0) + x * between(reader.given.begin, begin)
+        rows = {int(row["key"]): float(row["w"]) for row in engine.state["facts"].head}
+        keys = sorted(known)
+        np.testing.assert_allclose([rows[key] for key in keys], [known[key] for key in keys], 1e-3, 1e-2)
+    said: dict[str, list[int]] = {}
+    for alerts in site.alerts().values():
+        for alert in map(json.loads, alerts):
+            said.setdefault(alert["alert_id"], []).append(alert["revision"])
+    assert said
+    assert all(revisions == list(range(1, len(revisions) + 1)) for revisions in said.values())
+
+
+def event_time(record: bytes) -> str:
+    return str(json.loads(record)["time"])
 
 
 @pytest.mark.kafka
