@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from models import parties, signals
 from models import state as st
 from models.batch import SESSION, Batch
@@ -73,7 +75,7 @@ def owner_of(a: st.Arrays, b: Batch, e: int) -> int:
     o = find(a.owners, b.resource.hash[e])
     if o < 0:
         return 2
-    if a.owners[o].principal == b.principal.hash[e]:
+    if a.owners[o].principal == np.uint32(b.principal.hash[e]):
         return 3
     return 5 if a.owners[o].shared else 4
 

@@ -13,7 +13,7 @@ from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline
 from models.here import CALLS, CONTACTS, FACTS, KEEP, LEVELS, NAMES, OWNERS, PROFILES, RATE_MEMORY, TAILS, Here, Room
-from models.table import Key, claim, find, mix
+from models.table import Key, claim, find
 
 DOUBT_LEAST, DOUBT_QUANTILE, DOUBT_RATE, DOUBT_FLOOR = 0.05, 0.95, 0.02, 3.0
 # An episode ends after an hour without an event that is evidence, or after a day (seconds).
@@ -75,7 +75,7 @@ def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight
         k = f.attribute[q]
         before = facts.learn(a.facts, a.facts_dirty, a.tally[FACTS], f.keys, f.slots, f.counts, q, h.now, weight)
         if NAMED[k] and (before == 0 or _doubled(before + 1, before + 1 + weight)):
-            profile = mix(w.entity[2], np.uint64(memory.PROFILE + k))
+            profile = memory.profile_of(w.entity[2], k)
             memory.remember(
                 a.profiles,
                 a.profiles_body,
@@ -146,9 +146,9 @@ def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owner: int) -> None:
     if owner > 0:
         i, fresh = claim(a.owners, a.owners_dirty, a.tally[OWNERS], b.resource.hash[e])
         if fresh:
-            a.owners[i].principal = b.principal.hash[e]
+            a.owners[i].principal = np.uint32(b.principal.hash[e])
             a.owners[i].shared = 0
-        elif a.owners[i].principal != b.principal.hash[e]:
+        elif a.owners[i].principal != np.uint32(b.principal.hash[e]):
             a.owners[i].shared = 1
         a.owners[i].w = h.clock
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):

@@ -9,9 +9,12 @@ groups add up. Weights and dead zones began as those of the project's notes (rec
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 KINDS = ("volume", "scope", "recipient", "sequence", "policy", "rate")
 
@@ -74,3 +77,19 @@ GROUP_OF = np.array([GROUPS.index(s.group) for s in SIGNALS])
 KIND_OF = np.array([KINDS.index(s.kind) for s in SIGNALS])
 WEIGHT_OF = np.array([s.weight for s in SIGNALS])
 DEAD_OF = np.array([s.dead for s in SIGNALS])
+
+# Numbers of signals in the keys of stored rows. They go by the name, not by the place in the tables above, so that baselines outlive
+# a change of these: those below are what version 2 stored, and any other name has a number of its own.
+AMOUNTS = tuple(s.name for s in TAILS[1 : 1 + N_AMOUNTS])
+_FACT_NUMBERS = ("tool", "permission", "root", "branch", "resource", "classification", "transition", "outcome", "action", "recipient", "domain", "closeness", "flow", "owner")  # fmt: skip
+_TAIL_NUMBERS = ("clearance", "bytes", "records", "session_calls", "call_rate", "bytes_sum", "records_sum", "session_calls_sum", "off_hours", "repeats")  # fmt: skip
+_AMOUNT_NUMBERS = ("bytes", "records", "session_calls", "call_rate")
+
+
+def _numbers(names: Iterable[str], stored: tuple[str, ...]) -> NDArray[np.int64]:
+    return np.array([stored.index(x) if x in stored else 1000 + zlib.crc32(x.encode()) for x in names], np.int64)
+
+
+NUMBER_OF_FACT = _numbers((s.name for s in FACTS), _FACT_NUMBERS)
+NUMBER_OF_TAIL = _numbers((s.name for s in TAILS), _TAIL_NUMBERS)
+NUMBER_OF_AMOUNT = _numbers(AMOUNTS, _AMOUNT_NUMBERS)

@@ -4,11 +4,16 @@ Each flush is one transaction on the partition's own producer: alerts, rejects, 
 the events and of the verdicts. So either all of it is there or none, and a worker that was replaced without knowing is fenced by its transactional id.
 After a crash the state says from which offset on events have not been learned; what the group's committed offset brings again is skipped.
 
-The topic holds two kinds of records. *Changes* have keys that go round a ring (`c/0` … `c/2047`), and beside each flush some *pages*
+The topic holds two kinds of records. *Changes* have keys that go round a ring (`c/2048/0` … `c/2048/2047`), and beside each flush some *pages*
 of the whole state are written, the longest unwritten first, so many that before a change is overwritten every page has been written
 after it. So the topic stays as large as the state and a ring, nothing is ever written all at once, and reading it in order gives the
-state back, slot for slot, whatever compaction has removed and however often tables grew or workers changed in between. Values carry
+state back, slot for slot, whatever compaction has removed and however often tables grew or workers changed in between. The ring has room for
+as many changes as there are pages, or twice as many, and so grows with the state; what is left of a smaller one is emptied. Values carry
 a version, the layout of the state, a checksum and both offsets; a corrupt one is left out and counted.
+
+One record more describes the layout: which tables, columns and signals there are. Records of another layout, as an upgrade finds them, are
+read by their description into this program's (`models.layout`), and the first flush writes the whole state anew. Whoever reads the topic begins
+anew where the layout changes: what comes after is all that counts.
 
 What it does not keep: a River detector's objects (they warm up again).
 """
@@ -17,71 +22,107 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import msgspec
 import zstandard
 
-from models.state import layout_id
+from models.layout import VERSION_2, Stored, describe, identify
+from models.piece import HEADER
+from models.state import PIECE, TABLES, State
 from stream.engine import Engine
 from stream.episode import Episode
 from stream.rollout import Began
 
 TOPIC = "agent.access.baselines"
-RING = 2048
+RING = 2048  # at least
 _HEADER = struct.Struct(
     "<4sBBxxQQQQ"
 )  # magic, version, kind, layout, sequence, next source offset, next verdict offset
 _CHECKSUM = struct.Struct("<I")  # of the header and what follows the checksum
 _BODY = _HEADER.size + _CHECKSUM.size
-_MAGIC, _VERSION = b"STRL", 2
-_ROWS, _EPISODES, _ROLLOUTS = 0, 1, 2
+_MAGIC, _VERSION = b"STRL", 3
+_ROWS, _EPISODES, _ROLLOUTS, _LAYOUT = 0, 1, 2, 3
+_LAYOUT_KEY = b"layout"
 _EPISODE_CHUNK = 256
+_FLEET = TABLES.index("fleet")
 
 Page = tuple[int, int, int]  # as `State.pages` gives them
 
 _encode = msgspec.json.Encoder().encode
 _decode_episodes = msgspec.json.Decoder(list[tuple[str, Episode | None]]).decode
 _decode_rollouts = msgspec.json.Decoder(list[Began]).decode
+_decode_layout = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Record(NamedTuple):
-    """One record for the topic."""
+    """One record for the topic. An empty value says that there is nothing under the key any more."""
 
     key: bytes
     value: bytes
 
 
 class Corrupt(Exception):  # noqa: N818
-    """A value fails its checksum, or is of another version or layout. The message says which."""
+    """A value fails its checksum, or is of a version or layout that cannot be read. The message says which."""
 
 
 class Writer:
-    """Turns what an engine has learned since the last flush into records; `written` says when each page was, by the sequence."""
+    """Turns what an engine has learned since the last flush into records; `written` says when each page was, by the sequence.
 
-    def __init__(self, engine: Engine, sequence: int = 0, written: dict[bytes, int] | None = None) -> None:
+    `left` are keys of changes that no page has overtaken yet, with their sequence; those of another ring are emptied once all pages have.
+    Where the state was read from another layout (`anew`), the first flush writes all of it, and empties the keys in `foreign`.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        sequence: int = 0,
+        written: dict[bytes, int] | None = None,
+        left: dict[bytes, int] | None = None,
+        *,
+        anew: bool = False,
+        foreign: Iterable[bytes] = (),
+    ) -> None:
         self.engine = engine
         self.sequence = sequence
         self._written = written or {}
-        self._episodes_written = -RING  # all of them at the first flush
-        self._layout = layout_id()
+        self._left: dict[bytes, int] = {}
+        self._sizes: tuple[int, ...] = ()
+        self._pages: dict[bytes, Page] = {}  # the longest unwritten first
+        self.ring = RING
+        self._look_at_pages()
+        self._left = left or {}
+        self._anew, self._foreign = anew, set(foreign)
+        self._described = False
+        self._pace = 0.0  # pages that are due
+        self._episodes_written = -(1 << 62)  # all of them at the first flush
+        self._layout = identify(describe())
         self._compress = zstandard.ZstdCompressor(level=1).compress
 
     def flush(self, next_offset: int, next_verdict: int = 0) -> list[Record]:
         """Records of all changes, and of the next pages. The engine must not be scoring meanwhile."""
         before, at = self.sequence, (next_offset, next_verdict)
-        out = [self._change(_ROWS, piece, at) for piece in self.engine.state.delta()]
+        out = [] if self._described else [Record(_LAYOUT_KEY, self._value(_LAYOUT, _encode(describe()), at))]
+        self._described = True
+        out += [self._change(_ROWS, payload, at) for payload in _together(self._rows())]
         out += [self._change(_EPISODES, piece, at) for piece in self._episodes()]
         out += [self._change(_ROLLOUTS, piece, at) for piece in self._rollouts()]
         for key, page in self._due(self.sequence - before):
             out += [Record(key, self._value(_ROWS, piece, at)) for piece in self.engine.state.page(*page)]
             self._written[key] = self.sequence
-        return out
+        self._anew = False
+        return out + self._emptied({record.key for record in out})
+
+    def _rows(self) -> list[bytes]:
+        """What changed; of a state that is written anew nothing but what no page has."""
+        pieces = self.engine.state.delta()
+        return [x for x in pieces if HEADER.unpack_from(x)[0] == _FLEET] if self._anew else pieces
 
     def _episodes(self) -> list[bytes]:
         """The changed ones; all of them well before the ring comes round."""
         episodes = self.engine.episodes
-        if self.sequence - self._episodes_written >= RING // 2:
+        if self.sequence - self._episodes_written >= self.ring // 2:
             episodes.changed |= set(episodes.open)
             episodes.rollouts.changed = True
             self._episodes_written = self.sequence
@@ -102,17 +143,54 @@ class Writer:
 
     def _due(self, changes: int) -> list[tuple[bytes, Page]]:
         """Pages to write beside so many changes: at a pace that writes all within half a ring, and any that the ring overtakes."""
+        self._look_at_pages(self.sequence - changes)
+        if self._anew:
+            return list(self._pages.items())
+        self._pace += len(self._pages) * changes / (self.ring // 2)
+        paced, self._pace = divmod(self._pace, 1.0)
+        out: list[tuple[bytes, Page]] = []
+        for key, page in self._pages.items():
+            if len(out) >= paced and self._written[key] + self.ring >= self.sequence:
+                break
+            out.append((key, page))
+        for key, page in out:
+            del self._pages[key]
+            self._pages[key] = page
+        return out
+
+    def _look_at_pages(self, written: int = 0) -> None:
+        """Take in the pages of a table that grew: all its new rows are among the changes. The ring grows with them."""
+        sizes = tuple(len(t.head) for t in self.engine.state.tables)
+        if sizes == self._sizes:
+            return
+        self._sizes = sizes
         pages = _keyed(self.engine.state.pages())
         for key in pages:
-            self._written.setdefault(key, self.sequence - changes)  # a table grew: all its rows are among the changes
-        oldest = sorted(pages, key=self._written.__getitem__)
-        pace = -(-len(pages) * changes // (RING // 2))
-        overtaken = sum(self._written[key] + RING < self.sequence for key in oldest)
-        return [(key, pages[key]) for key in oldest[: max(pace, overtaken)]]
+            self._written.setdefault(key, written)
+        self._pages = {key: pages[key] for key in sorted(pages, key=self._written.__getitem__)}
+        if self.ring < _ring(len(pages)):
+            last = range(max(1, self.sequence - self.ring + 1), self.sequence + 1)
+            self._left |= {self._prefix() + b"%d" % (n % self.ring): n for n in last}
+            self.ring = _ring(len(pages))
+
+    def _emptied(self, now: set[bytes]) -> list[Record]:
+        """Keys under which there is nothing any more: of another layout, and changes of another ring that all pages have overtaken."""
+        gone, self._foreign = self._foreign - now, set()
+        if self._left:
+            oldest = min(self._written.values())
+            prefix = self._prefix()
+            over = {key for key, sequence in self._left.items() if sequence < oldest or key in now}
+            gone |= {key for key in over if not key.startswith(prefix)} - now
+            self._left = {key: sequence for key, sequence in self._left.items() if key not in over}
+        return [Record(key, b"") for key in sorted(gone)]
+
+    def _prefix(self) -> bytes:
+        return b"c/%d/" % self.ring
 
     def _change(self, kind: int, payload: bytes, at: tuple[int, int]) -> Record:
         self.sequence += 1
-        return Record(b"c/%d" % (self.sequence % RING), self._value(kind, payload, at))
+        key = self._prefix() + b"%d" % (self.sequence % self.ring)
+        return Record(key, self._value(kind, payload, at))
 
     def _value(self, kind: int, payload: bytes, at: tuple[int, int]) -> bytes:
         body = self._compress(payload)
@@ -121,7 +199,7 @@ class Writer:
 
 
 class Reader:
-    """Puts records, in the order of the topic, back into a fresh engine."""
+    """Puts records, in the order of the topic, back into a fresh engine; `writer` ends it."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -129,56 +207,125 @@ class Reader:
         self.next_verdict = 0
         self.sequence = 0
         self.records = 0
+        self.migrated = False  # the state was written for another layout
+        self.left_out: dict[str, int] = {}  # rows of a table that found no room when they were
         self._written: dict[bytes, int] = {}
-        self._layout = layout_id()
+        self._changes: dict[bytes, int] = {}
+        self._own = identify(describe())
+        self._layouts: dict[int, dict[str, Any]] = dict(VERSION_2)
+        self._layout = self._own  # of the records that count
+        self._stored: Stored | None = None  # where that is another one
+        self._foreign: set[bytes] = set()
 
     def read(self, key: bytes | None, value: bytes | None) -> None:
         """Apply one record. Raises `Corrupt`, with nothing applied."""
         if not value:
             return
-        kind, sequence, next_offset, next_verdict, payload = self._open(value)
+        version, kind, layout, sequence, next_offset, next_verdict, payload = _opened(value)
         try:
-            if kind == _ROWS:
-                self.engine.state.apply(payload)
+            if kind == _LAYOUT:
+                self._describe(layout, payload)
+            elif kind == _ROWS:
+                self._apply(version, layout, payload)
             elif kind == _ROLLOUTS:
                 self.engine.episodes.rollouts.restore(_decode_rollouts(payload))
-            else:
+            elif kind == _EPISODES:
                 for agent_id, episode in _decode_episodes(payload):
                     self.engine.episodes.restore(agent_id, episode)
+            else:
+                raise Corrupt(f"there is no kind {kind} of record")
         except (ValueError, msgspec.DecodeError) as error:
             raise Corrupt(f"it does not fit the state ({error})") from None
         self.sequence = max(self.sequence, sequence)
         self.next_offset = max(self.next_offset, next_offset)
         self.next_verdict = max(self.next_verdict, next_verdict)
         self.records += 1
-        if key is not None and key.startswith(b"p/"):
+        if key is None:
+            return
+        if layout != self._own:
+            self._foreign.add(key)
+        elif key.startswith(b"p/"):
             self._written[key] = sequence
+        elif key.startswith(b"c/"):
+            self._changes[key] = sequence
+
+    def _describe(self, layout: int, payload: bytes) -> None:
+        description = _decode_layout(payload)
+        if identify(description) != layout:
+            raise Corrupt("it describes another layout than its own")
+        self._layouts[layout] = description
+
+    def _apply(self, version: int, layout: int, payload: bytes) -> None:
+        """Put rows back, into this program's state or, until all are read, into what they were written for."""
+        if layout == self._own:
+            if layout != self._layout:
+                self._begin(layout)
+            self.engine.state.apply(payload)
+            return
+        if layout not in self._layouts:
+            raise Corrupt("it was written for another layout of the state, which no record here describes")
+        stored = self._stored if layout == self._layout and self._stored else Stored(self._layouts[layout])
+        (stored.apply_2 if version == 2 else stored.apply)(payload)
+        if stored is not self._stored:
+            self._begin(layout)
+            self._stored = stored
+
+    def _begin(self, layout: int) -> None:
+        """From here on records are of another layout: whoever changed it has written all of the state again."""
+        self._layout, self._stored = layout, None
+        self._written, self._changes = {}, {}
+        self.engine.state = State(self.engine.state.mib)
 
     def writer(self) -> Writer:
         """A writer that goes on where the read state ends. Pages that were not met have perhaps never been written."""
-        return Writer(self.engine, self.sequence, dict.fromkeys(_keyed(self.engine.state.pages()), 0) | self._written)
+        if self._stored is not None:
+            self.left_out = self._stored.into(self.engine.state)
+            self.migrated, self._stored = True, None
+        pages = _keyed(self.engine.state.pages())
+        return Writer(
+            self.engine,
+            self.sequence,
+            {} if self.migrated else dict.fromkeys(pages, 0) | self._written,
+            self._changes,
+            anew=self.migrated,
+            foreign=self._foreign,
+        )
 
-    def _open(self, value: bytes) -> tuple[int, int, int, int, bytes]:
-        if len(value) < _BODY:
-            raise Corrupt("it is shorter than a header")
-        magic, version, kind, layout, sequence, next_offset, next_verdict = _HEADER.unpack_from(value)
-        body = value[_BODY:]
-        if magic != _MAGIC or version != _VERSION:
-            raise Corrupt(f"it is of version {version}, and this program writes {_VERSION}")
-        if (zlib.crc32(body, zlib.crc32(value[: _HEADER.size])),) != _CHECKSUM.unpack_from(value, _HEADER.size):
-            raise Corrupt("its checksum is wrong")
-        if layout != self._layout:
-            raise Corrupt("it was written for another layout of the state")
-        try:
-            return (
-                kind,
-                sequence,
-                next_offset,
-                next_verdict,
-                zstandard.ZstdDecompressor().decompress(body, max_output_size=1 << 28),
-            )
-        except zstandard.ZstdError as error:
-            raise Corrupt(f"it does not decompress ({error})") from None
+
+def _opened(value: bytes) -> tuple[int, int, int, int, int, int, bytes]:
+    """Version, kind, layout, sequence, both offsets and payload of a value; raises `Corrupt`."""
+    if len(value) < _BODY:
+        raise Corrupt("it is shorter than a header")
+    magic, version, kind, layout, sequence, next_offset, next_verdict = _HEADER.unpack_from(value)
+    body = value[_BODY:]
+    if magic != _MAGIC or version not in (2, _VERSION):
+        raise Corrupt(f"it is of version {version}, and this program writes {_VERSION}")
+    if (zlib.crc32(body, zlib.crc32(value[: _HEADER.size])),) != _CHECKSUM.unpack_from(value, _HEADER.size):
+        raise Corrupt("its checksum is wrong")
+    try:
+        payload = zstandard.ZstdDecompressor().decompress(body, max_output_size=1 << 28)
+    except zstandard.ZstdError as error:
+        raise Corrupt(f"it does not decompress ({error})") from None
+    return version, kind, layout, sequence, next_offset, next_verdict, payload
+
+
+def _together(pieces: list[bytes]) -> list[bytes]:
+    """Small pieces joined to about a page: each record has its price."""
+    out: list[bytes] = []
+    some: list[bytes] = []
+    size = 0
+    for one in pieces:
+        if size + len(one) > PIECE and some:
+            out.append(b"".join(some))
+            some, size = [], 0
+        some.append(one)
+        size += len(one)
+    return [*out, b"".join(some)] if some else out
+
+
+def _ring(pages: int) -> int:
+    """Changes that are kept: a power of two, and twice the pages or more, so that pages are at most half of what is written."""
+    return max(RING, 1 << (2 * pages - 1).bit_length())
 
 
 def _keyed(pages: list[Page]) -> dict[bytes, Page]:
