@@ -91,7 +91,7 @@ class Stored:
         try:
             self.tables = [_StoredTable(table) for table in description["tables"]]
             self.numbers = {kind: dict(of) for kind, of in description["numbers"].items()}
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"no description of a layout ({error})") from None
 
     def apply(self, data: bytes) -> None:

@@ -22,8 +22,8 @@ import math
 
 import numpy as np
 
+from models import ahead, budget, clock, cohort, event, facts, hours, learning, memory, parties, scoring, signals
 from models import batch as col
-from models import budget, clock, cohort, event, facts, hours, learning, memory, parties, scoring, signals
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline, njit
@@ -94,6 +94,7 @@ def _events(
         full = _full(a.tally, a.limits, event.most(b, e), seeks)
         if full >= 0:
             return e, full
+        ahead.fetch(a, b, e)
         f = a.fleet[0]
         before = f.clock if f.events > 0 else b.time[e]
         w.saved[0] = f

@@ -82,23 +82,23 @@ _FLEET = (Section("usual", _FACTS, 2 * AGES), Section("tails", _TAILS, 1), Secti
 
 LAYOUTS = (
     # (attribute, context, fleet | cohort | agent) → total and distinct values; the same and a value → its count, and what a verdict adds
-    Layout("facts", [K, ("w", "f4"), ("d", "f4")], ("u1", 0), 1 << 16, 0.30, ages=True, lasts=360),
+    Layout("facts", [K, ("w", "f4"), ("d", "f4")], ("u1", 0), 1 << 16, 0.43, ages=True, lasts=360),
     # (amount, tool, cohort | agent) → mean, variance, cumulative sum, how the peers do, a verdict's ceiling
     Layout("amounts", [K, ("w", "f4"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4"), ("never", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
     # (signal, cohort | agent) → weight at or above each bin; a second row holds the upper half, where there is any
-    Layout("tails", [K, ("w", "f4")], ("f4", HALF), 1 << 8, 0.18, ages=False, lasts=360),
-    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("breach", "f4"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("night", "f4"), ("night_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8")], ("f4", OWN_WIDTH), 1 << 6, 0.14, ages=False, lasts=360, sections=_OWN),
-    Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.03, ages=False, lasts=360, sections=_PEERS),
+    Layout("tails", [K, ("w", "f4")], ("f4", HALF), 1 << 8, 0.07, ages=False, lasts=360),
+    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("breach", "f4"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("night", "f4"), ("night_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8")], ("f4", OWN_WIDTH), 1 << 6, 0.05, ages=False, lasts=360, sections=_OWN),
+    Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.02, ages=False, lasts=360, sections=_PEERS),
     # (agent, session) → last tool, highest class read and how much of it
-    Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4")], ("u1", 0), 1 << 10, 0.05, ages=False, lasts=1),
+    Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4")], ("u1", 0), 1 << 10, 0.03, ages=False, lasts=1),
     # (session, tool) → calls
-    Layout("calls", [K, ("w", "f8"), ("n", "f4")], ("u1", 0), 1 << 10, 0.05, ages=False, lasts=0.25),
+    Layout("calls", [K, ("w", "f8"), ("n", "f4")], ("u1", 0), 1 << 10, 0.07, ages=False, lasts=0.25),
     # resource → the first principal that it was touched for (half of the hash)
-    Layout("owners", [K, ("w", "f4"), ("principal", "u4"), ("shared", "u1")], ("u1", 0), 1 << 12, 0.05, ages=False, lasts=60),
+    Layout("owners", [K, ("w", "f4"), ("principal", "u4"), ("shared", "u1")], ("u1", 0), 1 << 12, 0.09, ages=False, lasts=60),
     # party → the last parties that it wrote to or heard from (half of the hashes)
-    Layout("contacts", [K, ("w", "f4"), ("n", "u4")], ("u4", RING), 1 << 8, 0.03, ages=False, lasts=180),
+    Layout("contacts", [K, ("w", "f4"), ("n", "u4")], ("u4", RING), 1 << 8, 0.05, ages=False, lasts=180),
     # (agent, attribute) → its most used values, and what they are called
-    Layout("profiles", [K, ("w", "f4")], ("u8", USUAL), 1 << 8, 0.02, ages=False, lasts=360),
+    Layout("profiles", [K, ("w", "f4")], ("u8", USUAL), 1 << 8, 0.03, ages=False, lasts=360),
     Layout("names", [K, ("w", "f4"), ("length", "u1")], ("u1", TEXT), 1 << 10, 0.02, ages=False, lasts=360),
     # agent | cohort → its amounts day by day
     Layout("levels", [K, ("w", "f8"), ("n", "u4"), ("day", "i8"), ("sum", "f8"), ("shifted", "f8")], ("f4", RING), 1 << 7, 0.01, ages=False, lasts=360),

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from models.compiled import inline, njit
 
 WINDOW = 16  # rows of which the least used gives way
-REACH = 256  # numbers that a lookup reads at most
+REACH = 1024  # numbers that a lookup reads at most
 MOST_ROWS = (1 << 26) - 2  # a number is a row and six bits of its key
 PER_ROW = 5  # bytes of the index
 _ROW = (1 << 26) - 1
@@ -41,31 +41,48 @@ Key = Any  # a numpy uint64
 
 def _word(kind: Any, store: bool) -> Any:
     """Read or write a word at so many bytes from where an array begins, which may be before it."""
-    wide = ir.IntType(kind.bitwidth)
-
-    def place(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
-        data = context.make_array(array_type)(context, builder, array).data
-        at = builder.gep(builder.bitcast(data, ir.IntType(8).as_pointer()), [offset])
-        return builder.bitcast(at, wide.as_pointer())
 
     def read(_: Any, array: Any, offset: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            out = builder.load(place(context, builder, signature.args[0], args[0], args[1]))
+            out = builder.load(_at(context, builder, signature.args[0], args, ir.IntType(kind.bitwidth)))
             out.align = 4
             return out
 
-        return kind(array, types.int64), code
+        return kind(array, offset), code
 
     def write(_: Any, array: Any, offset: Any, value: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            builder.store(args[2], place(context, builder, signature.args[0], args[0], args[1]), align=4)
+            builder.store(args[2], _at(context, builder, signature.args[0], args, ir.IntType(kind.bitwidth)), align=4)
             return context.get_dummy_value()
 
-        return types.void(array, types.int64, kind), code
+        return types.void(array, offset, value), code
 
     return intrinsic(write if store else read)
 
 
+def _at(context: Any, builder: Any, array_type: Any, args: Any, kind: Any) -> Any:
+    """The address so many bytes from where an array begins."""
+    data = context.make_array(array_type)(context, builder, args[0]).data
+    return builder.bitcast(builder.gep(builder.bitcast(data, _BYTE.as_pointer()), [args[1]]), kind.as_pointer())
+
+
+@intrinsic
+def _fetch(_: Any, array: Any, offset: Any) -> Any:
+    """Ask for the memory at so many bytes from where an array begins, without waiting for it."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        ask = builder.module.declare_intrinsic(
+            "llvm.prefetch.p0", (), ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _INT, _INT, _INT])
+        )
+        builder.call(
+            ask, [_at(context, builder, signature.args[0], args, _BYTE), *(ir.Constant(_INT, x) for x in (1, 3, 1))]
+        )
+        return context.get_dummy_value()
+
+    return types.void(array, offset), code
+
+
+_BYTE, _INT = ir.IntType(8), ir.IntType(32)
 _read, _write = _word(types.uint32, store=False), _word(types.uint32, store=True)
 
 
@@ -130,6 +147,20 @@ def find(head: Array, key: Key) -> int:
             return i
         at = at + 1 if at + 1 < n else 0
     return -1
+
+
+@inline
+def ahead(head: Array, key: Key, row: bool) -> None:
+    """Ask for the memory in which a key will be looked for: of the index first and, once that is there, of its row."""
+    x = _spread(key)
+    at = _place(x, _entries(head))
+    if not row:
+        _fetch(head, np.int64(-_HEADER - 4 - 4 * at))
+        return
+    number = _number(head, at)
+    i = (number & _ROW) - 1
+    if number - i - 1 == _bits(x) and i >= 0:
+        _fetch(head, np.int64(i * head.itemsize))
 
 
 @inline
