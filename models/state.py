@@ -35,6 +35,7 @@ WINDOW_SUMS = 6
 HALF_HOURS = 48  # of a day; a profile holds weekdays, then weekends
 HOURS = 48  # of weekdays, then of weekends
 PIECE = 1 << 17  # bytes
+_MANY = 1 << 20  # rows from which on a table grows by an eighth: room that is not used costs index
 TOO_FAR = 64.0  # half-lives after which weights are scaled down, long before a float overflows
 
 # Columns of an agent's body and of a cohort's.
@@ -279,12 +280,13 @@ class State:
         keep = float(2.0 ** ((oldest - fleet["begin"]) / HALF_LIFE) if t.layout.ages else oldest)
         gone = np.count_nonzero((t.head["key"] != 0) & (t.head["w"] < keep))
         # Enough only where that frees a quarter of the table: an event with ten thousand recipients asks for room in a
-        # table that is nearly empty, and must get it.
+        # table that is nearly empty, and must get it. What lasts for hours frees less at a time, and often.
         if gone:
             t.drop(keep)
             t.dropped = max(t.dropped, keep)
-        if gone < len(t.head) // 4:
-            t.extend(min(t.largest, len(t.head) + max(64, len(t.head) // 4)))
+        rows = len(t.head)
+        if gone < rows // (8 if t.layout.lasts <= 1 else 4):
+            t.extend(min(t.largest, rows + max(64, rows // (4 if rows < _MANY else 8))))
         t.reindex()
 
     def rescale(self) -> None:

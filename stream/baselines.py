@@ -4,11 +4,10 @@ Each flush is one transaction on the partition's own producer: alerts, rejects, 
 the events and of the verdicts. So either all of it is there or none, and a worker that was replaced without knowing is fenced by its transactional id.
 After a crash the state says from which offset on events have not been learned; what the group's committed offset brings again is skipped.
 
-The topic holds two kinds of records. *Changes* have keys that go round a ring (`c/2048/0` … `c/2048/2047`), and beside each flush some *pages*
-of the whole state are written, the longest unwritten first, so many that before a change is overwritten every page has been written
-after it. So the topic stays as large as the state and a ring, nothing is ever written all at once, and reading it in order gives the
-state back, slot for slot, whatever compaction has removed and however often tables grew or workers changed in between. The ring has room for
-as many changes as there are pages, or twice as many, and so grows with the state; what is left of a smaller one is emptied. Values carry
+The topic holds two kinds of records. *Changes* say what a flush found changed, and beside them *pages* of the whole state are written, the
+longest unwritten first, two bytes for three of changes. A change that all pages have been written after is no longer needed, and leaves its key to
+the next. So the topic stays about two and a half times as large as the state, nothing is ever written all at once, and reading it in order gives the
+state back, slot for slot, whatever compaction has removed and however often tables grew or workers changed in between. Values carry
 a version, the layout of the state, a checksum and both offsets; a corrupt one is left out and counted.
 
 One record more describes the layout: which tables, columns and signals there are. Records of another layout, as an upgrade finds them, are
@@ -22,7 +21,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -36,7 +36,7 @@ from stream.episode import Episode
 from stream.rollout import Began
 
 TOPIC = "agent.access.baselines"
-RING = 2048  # at least
+PACE = 2 / 3  # bytes of pages for each byte of changes
 _HEADER = struct.Struct(
     "<4sBBxxQQQQ"
 )  # magic, version, kind, layout, sequence, next source offset, next verdict offset
@@ -44,8 +44,9 @@ _CHECKSUM = struct.Struct("<I")  # of the header and what follows the checksum
 _BODY = _HEADER.size + _CHECKSUM.size
 _MAGIC, _VERSION = b"STRL", 3
 _ROWS, _EPISODES, _ROLLOUTS, _LAYOUT = 0, 1, 2, 3
-_LAYOUT_KEY = b"layout"
+_RECORD = 100  # bytes that a record costs beside its value
 _EPISODE_CHUNK = 256
+_MOST = 4 * PIECE  # bytes of rows in one record
 _FLEET = TABLES.index("fleet")
 
 Page = tuple[int, int, int]  # as `State.pages` gives them
@@ -68,10 +69,10 @@ class Corrupt(Exception):  # noqa: N818
 
 
 class Writer:
-    """Turns what an engine has learned since the last flush into records; `written` says when each page was, by the sequence.
+    """Turns what an engine has learned since the last flush into records.
 
-    `left` are keys of changes that no page has overtaken yet, with their sequence; those of another ring are emptied once all pages have.
-    Where the state was read from another layout (`anew`), the first flush writes all of it, and empties the keys in `foreign`.
+    `written` says when each page was, `changes` which changes are on the topic, both by the sequence. Where the state was read from another
+    layout (`anew`), the first flush writes all of it, and empties the keys in `foreign`.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Writer:
         engine: Engine,
         sequence: int = 0,
         written: dict[bytes, int] | None = None,
-        left: dict[bytes, int] | None = None,
+        changes: dict[bytes, int] | None = None,
         *,
         anew: bool = False,
         foreign: Iterable[bytes] = (),
@@ -87,79 +88,93 @@ class Writer:
         self.engine = engine
         self.sequence = sequence
         self._written = written or {}
-        self._left: dict[bytes, int] = {}
+        self._changes = deque(sorted((changes or {}).items(), key=lambda item: item[1]))  # the oldest first
+        self._over = 0  # changes up to this sequence need not be kept
+        self._keys = 1 + max((int(key[2:]) for key, _ in self._changes), default=-1)
         self._sizes: tuple[int, ...] = ()
         self._pages: dict[bytes, Page] = {}  # the longest unwritten first
-        self.ring = RING
-        self._look_at_pages()
-        self._left = left or {}
         self._anew, self._foreign = anew, set(foreign)
         self._described = False
-        self._pace = 0.0  # pages that are due
-        self._episodes_written = -(1 << 62)  # all of them at the first flush
+        self._due = 0.0  # bytes of pages
+        self._again = 0  # sequence before which no episode's record need be kept
+        self._paged, self._changed, self._episodes_size = (
+            0,
+            0,
+            -1,
+        )  # pages, bytes since then; bytes of all episodes then
         self._layout = identify(describe())
         self._compress = zstandard.ZstdCompressor(level=1).compress
+        self._look_at_pages()
 
     def flush(self, next_offset: int, next_verdict: int = 0) -> list[Record]:
         """Records of all changes, and of the next pages. The engine must not be scoring meanwhile."""
         before, at = self.sequence, (next_offset, next_verdict)
-        out = [] if self._described else [Record(_LAYOUT_KEY, self._value(_LAYOUT, _encode(describe()), at))]
-        self._described = True
-        out += [self._change(_ROWS, payload, at) for payload in _together(self._rows())]
-        out += [self._change(_EPISODES, piece, at) for piece in self._episodes()]
-        out += [self._change(_ROLLOUTS, piece, at) for piece in self._rollouts()]
-        for key, page in self._due(self.sequence - before):
-            out += [Record(key, self._value(_ROWS, piece, at)) for piece in self.engine.state.page(*page)]
-            self._written[key] = self.sequence
-        self._anew = False
-        return out + self._emptied({record.key for record in out})
+        out = []
+        if not self._described:
+            out.append(Record(b"layout/%d" % self._layout, self._value(_LAYOUT, _encode(describe()), at)))
+            self._described = True
+        self._over = min(self._again - 1, self._written[next(iter(self._pages))])
+        changes = [self._change(_ROWS, payload, at) for payload in _together(self._rows())]
+        changes += self._episodes(at)
+        size = sum(len(r.value) + _RECORD for r in changes)
+        self._changed += size
+        self._due += PACE * size
+        self._look_at_pages(before)
+        pages = self._write_pages(at)
+        out += changes + pages
+        emptied = [Record(key, b"") for key in sorted(self._foreign - {r.key for r in out})]
+        self._anew, self._foreign = False, set()
+        return out + emptied
 
     def _rows(self) -> list[bytes]:
         """What changed; of a state that is written anew nothing but what no page has."""
         pieces = self.engine.state.delta()
         return [x for x in pieces if HEADER.unpack_from(x)[0] == _FLEET] if self._anew else pieces
 
-    def _episodes(self) -> list[bytes]:
-        """The changed ones; all of them well before the ring comes round."""
+    def _episodes(self, at: tuple[int, int]) -> list[Record]:
+        """The changed episodes, and what cohorts began; all of them four times while all pages are written, for no page has them."""
         episodes = self.engine.episodes
-        if self.sequence - self._episodes_written >= self.ring // 2:
+        whole = self._episodes_size < 0 or (
+            4 * self._paged >= len(self._pages) and self._changed >= max(1, self._episodes_size)
+        )
+        if whole:
             episodes.changed |= set(episodes.open)
             episodes.rollouts.changed = True
-            self._episodes_written = self.sequence
+            self._again = self.sequence + 1
         changed = sorted(episodes.changed)
         episodes.changed.clear()
-        return [
-            _encode([(agent_id, episodes.open.get(agent_id)) for agent_id in changed[low : low + _EPISODE_CHUNK]])
+        out = [
+            self._change(_EPISODES, _encode([(name, episodes.open.get(name)) for name in changed[low : low + _EPISODE_CHUNK]]), at)
             for low in range(0, len(changed), _EPISODE_CHUNK)
-        ]
-
-    def _rollouts(self) -> list[bytes]:
-        """All of them, where one changed: they are few, and change with alerts."""
-        rollouts = self.engine.episodes.rollouts
-        if not rollouts.changed:
-            return []
-        rollouts.changed = False
-        return [_encode(list(rollouts.began.values()))]
-
-    def _due(self, changes: int) -> list[tuple[bytes, Page]]:
-        """Pages to write beside so many changes: at a pace that writes all within half a ring, and any that the ring overtakes."""
-        self._look_at_pages(self.sequence - changes)
-        if self._anew:
-            return list(self._pages.items())
-        self._pace += len(self._pages) * changes / (self.ring // 2)
-        paced, self._pace = divmod(self._pace, 1.0)
-        out: list[tuple[bytes, Page]] = []
-        for key, page in self._pages.items():
-            if len(out) >= paced and self._written[key] + self.ring >= self.sequence:
-                break
-            out.append((key, page))
-        for key, page in out:
-            del self._pages[key]
-            self._pages[key] = page
+        ]  # fmt: skip
+        if episodes.rollouts.changed:  # all of them: they are few, and change with alerts
+            episodes.rollouts.changed = False
+            out.append(self._change(_ROLLOUTS, _encode(list(episodes.rollouts.began.values())), at))
+        if whole:
+            self._paged, self._changed, self._episodes_size = 0, 0, sum(len(r.value) for r in out)
         return out
 
+    def _write_pages(self, at: tuple[int, int]) -> list[Record]:
+        """The longest unwritten pages, as many bytes as are due; or all."""
+        out = []
+        for key in list(self._pages) if self._anew else self._next():
+            page = self._pages.pop(key)
+            for piece in self.engine.state.page(*page):
+                out.append(Record(key, self._value(_ROWS, piece, at)))
+                self._due -= len(out[-1].value) + _RECORD
+            self._pages[key] = page
+            self._written[key] = self.sequence
+            self._paged += 1
+        return out
+
+    def _next(self) -> Iterator[bytes]:
+        for _ in range(len(self._pages)):
+            if self._due <= 0:
+                return
+            yield next(iter(self._pages))
+
     def _look_at_pages(self, written: int = 0) -> None:
-        """Take in the pages of a table that grew: all its new rows are among the changes. The ring grows with them."""
+        """Take in the pages of a table that grew: all its new rows are among the changes since."""
         sizes = tuple(len(t.head) for t in self.engine.state.tables)
         if sizes == self._sizes:
             return
@@ -168,28 +183,16 @@ class Writer:
         for key in pages:
             self._written.setdefault(key, written)
         self._pages = {key: pages[key] for key in sorted(pages, key=self._written.__getitem__)}
-        if self.ring < _ring(len(pages)):
-            last = range(max(1, self.sequence - self.ring + 1), self.sequence + 1)
-            self._left |= {self._prefix() + b"%d" % (n % self.ring): n for n in last}
-            self.ring = _ring(len(pages))
-
-    def _emptied(self, now: set[bytes]) -> list[Record]:
-        """Keys under which there is nothing any more: of another layout, and changes of another ring that all pages have overtaken."""
-        gone, self._foreign = self._foreign - now, set()
-        if self._left:
-            oldest = min(self._written.values())
-            prefix = self._prefix()
-            over = {key for key, sequence in self._left.items() if sequence < oldest or key in now}
-            gone |= {key for key in over if not key.startswith(prefix)} - now
-            self._left = {key: sequence for key, sequence in self._left.items() if key not in over}
-        return [Record(key, b"") for key in sorted(gone)]
-
-    def _prefix(self) -> bytes:
-        return b"c/%d/" % self.ring
 
     def _change(self, kind: int, payload: bytes, at: tuple[int, int]) -> Record:
+        """A change under the key of the oldest one, where that need not be kept: in no other order, or what came between would be gone before it."""
         self.sequence += 1
-        key = self._prefix() + b"%d" % (self.sequence % self.ring)
+        if self._changes and self._changes[0][1] <= self._over:
+            key = self._changes.popleft()[0]
+        else:
+            key = b"c/%d" % self._keys
+            self._keys += 1
+        self._changes.append((key, self.sequence))
         return Record(key, self._value(kind, payload, at))
 
     def _value(self, kind: int, payload: bytes, at: tuple[int, int]) -> bytes:
@@ -310,22 +313,17 @@ def _opened(value: bytes) -> tuple[int, int, int, int, int, int, bytes]:
 
 
 def _together(pieces: list[bytes]) -> list[bytes]:
-    """Small pieces joined to about a page: each record has its price."""
+    """Pieces joined: each record has its price."""
     out: list[bytes] = []
     some: list[bytes] = []
     size = 0
     for one in pieces:
-        if size + len(one) > PIECE and some:
+        if size + len(one) > _MOST and some:
             out.append(b"".join(some))
             some, size = [], 0
         some.append(one)
         size += len(one)
     return [*out, b"".join(some)] if some else out
-
-
-def _ring(pages: int) -> int:
-    """Changes that are kept: a power of two, and twice the pages or more, so that pages are at most half of what is written."""
-    return max(RING, 1 << (2 * pages - 1).bit_length())
 
 
 def _keyed(pages: list[Page]) -> dict[bytes, Page]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.state import PIECE
 from stream import baselines
 from stream.baselines import Corrupt, Reader, Record, Writer
 from stream.codec import encode, encode_lines
@@ -18,7 +19,7 @@ from stream.simulate import simulate
 from tests.shared import few, knowledge
 
 SETTINGS = load({})
-RINGS = (8, 16, 64, None)  # a flush has one to three changes; None: as large as the state asks for
+PACES = (2 / 3, 5.0, 50.0)  # at the last all pages are written every few flushes
 
 many = settings(few, max_examples=300)
 
@@ -54,12 +55,6 @@ class Topic:
         return reader
 
 
-def set_ring(monkeypatch: pytest.MonkeyPatch, ring: int | None) -> None:
-    monkeypatch.setattr(baselines, "RING", 16)
-    if ring:
-        monkeypatch.setattr(baselines, "_ring", lambda _: ring)
-
-
 def feed(engine: Engine, values: list[bytes]) -> bytes:
     """Score, and give what was said, as replay writes it."""
     scored = engine.score(engine.decode(values, range(len(values))))
@@ -90,11 +85,11 @@ def test_what_was_written_is_read_back(fleet, data):
     assert differing(reader.engine, engine) == []
 
 
-@pytest.mark.parametrize("ring", RINGS)
+@pytest.mark.parametrize("pace", PACES)
 @pytest.mark.parametrize("size", [10, 40])
-def test_a_compacted_topic_holds_the_state_of_its_last_flush(fleet, monkeypatch, ring, size):
-    """At every flush, also long after the ring came round and while tables grow."""
-    set_ring(monkeypatch, ring)
+def test_a_compacted_topic_holds_the_state_of_its_last_flush(fleet, monkeypatch, pace, size):
+    """At every flush, also long after the first keys came round and while tables grow."""
+    monkeypatch.setattr(baselines, "PACE", pace)
     engine, topic = Engine(SETTINGS), Topic()
     writer = Writer(engine)
     for low in range(0, 300 * size, size):
@@ -106,10 +101,10 @@ def test_a_compacted_topic_holds_the_state_of_its_last_flush(fleet, monkeypatch,
 
 
 @few
-@given(data=st.data(), ring=st.sampled_from(RINGS))
-def test_workers_that_follow_one_another_lose_nothing(fleet, monkeypatch, data, ring):
+@given(data=st.data(), pace=st.sampled_from(PACES))
+def test_workers_that_follow_one_another_lose_nothing(fleet, monkeypatch, data, pace):
     """However short they live: each begins with what compaction left, and writes on."""
-    set_ring(monkeypatch, ring)
+    monkeypatch.setattr(baselines, "PACE", pace)
     whole, engine, topic = Engine(SETTINGS), Engine(SETTINGS), Topic()
     writer = Writer(engine)
     at = 0
@@ -125,12 +120,13 @@ def test_workers_that_follow_one_another_lose_nothing(fleet, monkeypatch, data, 
         assert reader.next_offset == at
         engine, writer = reader.engine, reader.writer()
         assert differing(engine, whole) == []
-    assert len([x for x in topic.records.values() if x]) <= writer.ring + len(engine.state.pages()) + 1
+    whole = sum(len(r.value) + 100 for r in Writer(engine, anew=True).flush(at))
+    assert sum(map(len, topic.records.values())) < (3 + 1.5 / pace) * whole
 
 
-def test_an_open_episode_outlives_the_ring(fleet, monkeypatch):
-    """Though nothing in it changes while others fill the ring many times."""
-    set_ring(monkeypatch, 64)
+def test_an_open_episode_outlives_the_changes_after_it(fleet, monkeypatch):
+    """Though nothing in it changes while others take every key many times."""
+    monkeypatch.setattr(baselines, "PACE", 50.0)
     engine, topic = Engine(SETTINGS), Topic()
     writer = Writer(engine)
     low = 0
@@ -138,9 +134,11 @@ def test_an_open_episode_outlives_the_ring(fleet, monkeypatch):
         feed(engine, fleet[low : low + 50])
         low += 50
     topic.add(writer.flush(low))
+    assert (keys := len(topic.records)) > 20
     for n in range(200):
-        engine.state["facts"].dirty[n] = 1
+        engine.state["facts"].dirty[: 100 * n] = 1
         topic.add(writer.flush(low + n))
+    assert len(topic.records) < keys + 30
     assert differing(topic.reader().engine, engine) == []
 
 
@@ -148,12 +146,12 @@ def test_a_table_that_grows_does_not_make_all_be_written_at_once(fleet):
     """Or a large state would be one transaction of hundreds of megabytes."""
     engine = Engine(SETTINGS)
     writer = Writer(engine)
-    most = 0
+    sent = dict.fromkeys((b"p", b"c"), 0)
     for low in range(0, len(fleet), 20):
         feed(engine, fleet[low : low + 20])
-        records = writer.flush(low)
-        most = max(most, len([r for r in records if r.key.startswith(b"p/")]))
-    assert most <= 3
+        for key, value in writer.flush(low):
+            sent[key[:1]] = sent.get(key[:1], 0) + len(value) + 100
+        assert sent[b"p"] <= baselines.PACE * sent[b"c"] + PIECE
 
 
 @pytest.fixture(scope="module")
