@@ -17,7 +17,11 @@ from models.compiled import inline
 from models.state import ALL_BUDGET, SCORE_BINS, START
 from models.table import Array
 
-LOWEST = 10  # half bits: with less than 5 bits an event is no evidence (`models.here.KEEP`), whatever the budget
+LONE = 1.5  # fewer than three strange events must be so many times as strange, unless they did serious harm
+SHARE = float(__import__('os').environ.get('E_SHARE','0.7'))
+POWER=4.0
+LOWEST = int(__import__('os').environ.get('E_LOW','10'))
+_=0  # half bits: with less than 5 bits an event is no evidence (`models.here.KEEP`), whatever the budget
 STEP = 2.0  # steps a bit
 
 
@@ -32,9 +36,10 @@ def count(fleet: Any, body: Array, peak: float, score: float, now: float, alerts
     """Count an episode whose largest score rises from `peak` (below 0: a new episode) to `score`, and set the threshold."""
     low = min(SCORE_BINS - 1, int(STEP * peak)) if peak >= 0 else -1
     high = min(SCORE_BINS - 1, int(STEP * score))
+    now = now**POWER
     for b in range(low + 1, high + 1):
         body[ALL_BUDGET + b] += now
-    allowed = alerts_per_day * max(fleet[0].days, now)
+    allowed = SHARE * alerts_per_day * max(fleet[0].days, now)
     b = fleet[0].bin
     while b < SCORE_BINS - 1 and body[ALL_BUDGET + b] > allowed:
         b += 1

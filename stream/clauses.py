@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from stream.alert import Evidence
 from stream.words import number, people, plain, size
 
+# Changes that explain (`stream.change`): of the agent or its cohort, not of one event.
+OF_THE_COHORT = ("cohort_shift", "rollout", "cohort_rise", "new_type", "moved_hours", "new_colleague")
 _MEASURED = {"bytes", "records", "session_calls", "call_rate"}
 
 
@@ -152,8 +154,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "approval": lambda e: f"{e.observed}",
     "read_before": lambda e: f"{e.observed}",
     "new_version": lambda e: f"{e.observed}",
-    "cohort_shift": lambda e: f"{e.observed}",
-    "rollout": lambda e: f"{e.observed}",
+    **dict.fromkeys(OF_THE_COHORT, lambda e: f"{e.observed}"),
 }  # fmt: skip
 
 

@@ -152,6 +152,7 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         _rungs(cleared_for, ladder),
         cleared_for,
         g.size,
+        len(ladder),
     )
 
 

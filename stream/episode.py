@@ -9,6 +9,7 @@ import msgspec
 
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
+from stream.change import changes
 from stream.codec import Recipient
 from stream.evidence import evidence
 from stream.kept import MOST_TEXT, Kept, below, did, outside, uncleared
@@ -61,8 +62,8 @@ class Episode(msgspec.Struct):
     to_agent: bool = False
     harm: int = 0  # of the event that did most of it
     denied: bool = False
-    shift: bool = False
-    rollout: bool = False
+    excused: bool = False  # what is strangest has an explanation that harms nobody
+    changed: dict[str, Evidence] = {}  # by name, see `stream.change`
     begun: list[str] = []  # what it began to do, see `stream.rollout`
     version: str | None = None  # of the agent's code, as the event that it is about says
     revision: int = 0
@@ -83,6 +84,7 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     did_harm = harm(kept, found, len(ladder))
     x.harm = max(x.harm, did_harm)
     x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
+    x.changed |= {c.name: c for c in changes(kept)}
     rank = (did_harm if did_harm >= SERIOUS else 0, kept.own)
     if rank > x.rank:
         x.rank = rank
@@ -123,9 +125,9 @@ def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
 def _told(x: Episode) -> list[Evidence]:
     """The evidence of the event that it is about and the strongest of the others', strongest first. Only the former names that event."""
     lead = {x.did.event_id}
-    others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[: MOST_EVIDENCE - len(x.lead)]
+    others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[: MOST_EVIDENCE - len(x.lead) - len(x.changed)]
     others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
-    return sorted([*x.lead, *others], key=lambda i: (-i.bits, i.name))
+    return sorted([*x.lead, *others, *x.changed.values()], key=lambda i: (-i.bits, i.name))
 
 
 def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None = None) -> None:
@@ -163,8 +165,8 @@ def over_threshold(x: Episode) -> float:
 
 
 def _certainty(x: Episode) -> int:
-    changed = x.shift or x.rollout or any(e.name == "new_version" for e in x.lead)
-    return certainty(over_threshold(x), x.strong, excused=x.warming or (x.harm < SERIOUS and changed))
+    new = x.excused or any(e.name == "new_version" for e in x.lead)
+    return certainty(over_threshold(x), x.strong, excused=x.warming or (x.harm < SERIOUS and new))
 
 
 def level(x: Episode) -> int:

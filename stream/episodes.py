@@ -14,13 +14,15 @@ from __future__ import annotations
 
 import heapq
 
+import msgspec
+
 from models.learning import EPISODE_GAP, EPISODE_LONGEST, LOUD_GAP
-from models.signals import INDEX, SIGNALS
 from stream.alert import Alert, Evidence, alert_id
+from stream.change import explained, left, told_of
 from stream.counterfactual import pays
 from stream.episode import Episode, absorb, alert, kinds_of, level, over_threshold
 from stream.kept import Kept
-from stream.rollout import Began, Rollouts, begun, whole
+from stream.rollout import Began, Rollouts, whole
 from stream.rollout import evidence as rolled_out
 from stream.severity import SERIOUS, opens
 
@@ -67,8 +69,7 @@ class Episodes:
         episode.waiting.append(kept)
         self.waiting += 1
         if shift is not None:
-            episode.shift = True
-            episode.evidence[shift.name] = shift
+            episode.changed[shift.name] = shift
         if notable:
             episode.warming = warming
             episode.score = max(episode.score, kept.score)
@@ -124,25 +125,43 @@ class Episodes:
             self.changed.add(agent_id)
         return out
 
+    def _changes(self, x: Episode, clock: float) -> list[Evidence]:
+        """What changed for the agent or around it, and may explain the episode."""
+        out = [c for c in x.changed.values() if c.name != "rollout"]
+        if x.outside:
+            out = [msgspec.structs.replace(c, baseline=c.baseline | {"outside": True}) if c.name == "new_type" else c for c in out]
+        rollout = self._rollout(x, clock)
+        if rollout:
+            out.append(rolled_out(rollout, x.version))
+        return out
+
     def _rollout(self, x: Episode, clock: float) -> dict[str, list[Began]]:
         """What of it peers began in these days as well."""
         return self.rollouts.of(x.agent_type, x.agent_id, x.begun, clock) if x.agent_type is not None else {}
 
+    def _told(self, c: Evidence, x: Episode, clock: float) -> bool:
+        """Whether an alert has told of a change."""
+        if c.name == "rollout":
+            return any(b.said for peers in whole(self._rollout(x, clock)).values() for b in peers)
+        return self.rollouts.was_told(*told_of(c, x.agent_type, x.agent_id), clock)
+
     def _opens(self, x: Episode, clock: float) -> bool:
-        """Whether it is an alert by now; what is but a rollout that was told of is none, unless it did serious harm."""
+        """Whether it is an alert by now; what changes explain that were told of is none, unless it did serious harm."""
         if not opens(over_threshold(x), x.strong, x.harm):
             return False
-        rollout = whole(self._rollout(x, clock))
-        told = any(b.said for peers in rollout.values() for b in peers)
-        return not (told and x.harm < SERIOUS and _explained(x, rollout))
+        if x.harm >= SERIOUS:
+            return True
+        told = [c for c in self._changes(x, clock) if self._told(c, x, clock)]
+        return not told or left((*x.lead, *x.evidence.values()), told) >= x.threshold
 
     def _say(self, x: Episode, time: float, clock: float) -> Alert:
-        rollout = self._rollout(x, clock)
-        if rollout:
-            strongest = max((*x.lead, *x.evidence.values()), key=lambda e: (pays(e), e.name))
-            x.rollout = not whole(rollout).keys().isdisjoint(begun([strongest]))
-            x.evidence["rollout"] = rolled_out(rollout, x.version)
-            self.rollouts.tell(rollout)
+        x.changed = {c.name: c for c in self._changes(x, clock)}
+        strongest = max((*x.lead, *x.evidence.values()), key=lambda e: (pays(e), e.name))
+        x.excused = explained(strongest, x.changed.values()) is not None
+        self.rollouts.tell(self._rollout(x, clock))
+        for c in x.changed.values():
+            if c.name != "rollout":
+                self.rollouts.tell_of(*told_of(c, x.agent_type, x.agent_id), clock)
         x.said_at = clock
         return alert(x, time)
 
@@ -167,16 +186,6 @@ class Episodes:
 def _end(x: Episode) -> float:
     """When it is over, unless something more comes."""
     return min(x.last + (LOUD_GAP if x.score > 0 else EPISODE_GAP), x.begin + EPISODE_LONGEST)
-
-
-def _explained(x: Episode, rollout: dict[str, list[Began]]) -> bool:
-    """Whether what is strange beside the rollout would not reach the threshold."""
-    groups: dict[str, float] = {}
-    for e in (*x.lead, *x.evidence.values()):
-        if e.name in INDEX and not rollout.keys() & set(begun([e])):
-            group = SIGNALS[INDEX[e.name]].group
-            groups[group] = max(groups.get(group, 0.0), pays(e))
-    return sum(groups.values()) < x.threshold
 
 
 def _worth_saying(x: Episode, *, strange: bool, clock: float) -> bool:

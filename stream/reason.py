@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stream.alert import Did, Evidence, Exposure
-from stream.clauses import clause, shown_to
+from stream.change import against
+from stream.clauses import OF_THE_COHORT, clause, shown_to
 from stream.counterfactual import otherwise
 from stream.kept import MOST_RECIPIENTS
 from stream.words import number, people, plain, size
@@ -66,7 +67,6 @@ def did(event: Did) -> str:
 
 
 OF_THE_EVENT = ("approval", "read_before", "new_version")  # of the event that the alert is about alone
-OF_THE_COHORT = ("cohort_shift", "rollout")
 CONTEXT = ("clearance", *OF_THE_EVENT, *OF_THE_COHORT)  # said whatever else is
 # Said less well by the one than by the others.
 COVERED = {
@@ -116,10 +116,18 @@ def reason(
     usual = next((e for e in signals if e.expected.startswith("usually ") and e.name in _USUALLY), None)
     if usual:
         out += f" It usually {_USUALLY[usual.name]} {usual.expected.removeprefix('usually ')}."
-    out += "".join(f" Meanwhile, {clause(e)}." for e in evidence if e.name in OF_THE_COHORT)
+    out += _changed(evidence)
     if warming:
         out += f" It is new, so it is judged mostly by {'its peers' if agent_type else 'the rest of the fleet'}."
     return out + otherwise(event, lead, exposure.events, score, threshold, strong=strong, serious=serious)
+
+
+def _changed(evidence: Sequence[Evidence]) -> str:
+    """What has changed for the agent or its peers, and what of the alert that does not explain."""
+    changed = [e for e in evidence if e.name in OF_THE_COHORT]
+    said = "".join(f" Meanwhile, {clause(e)}." for e in changed)
+    rest = against(evidence, changed) if changed else ""
+    return said + (f" That does not explain {rest}." if rest else "")
 
 
 def _signals(items: Sequence[Evidence]) -> list[Evidence]:

@@ -19,6 +19,7 @@ from stream.words import plain
 
 ENOUGH = 2  # peers that began the same
 SECONDS = 3 * 86400.0
+TOLD = 5 * 86400.0  # so long a change that was told of is not told again
 MOST = 2048  # agents and what they began
 STRONG, STRONG_SUM = 6.0, 9.0  # bits from which something begun is news; of what adds up, the first six say nothing
 _BEGAN = {
@@ -98,6 +99,19 @@ class Rollouts:
         """An alert tells of it: from now on it is known."""
         for began in (b for peers in whole(rollout).values() for b in peers if not b.said):
             began.said = self.changed = True
+
+    def tell_of(self, whose: str, change: str, time: float) -> None:
+        """An alert tells of another change (`stream.change`)."""
+        if not self.was_told(whose, change, time):
+            self.began.pop((whose, change, ""), None)
+            self._same.pop((whose, change), None)
+            self._keep(Began(whose, change, "", time, None, said=True))
+            self.changed = True
+
+    def was_told(self, whose: str, change: str, time: float) -> bool:
+        """Whether an alert has told of a change in these days."""
+        told = self.began.get((whose, change, ""))
+        return told is not None and 0 <= time - told.time <= TOLD
 
     def restore(self, began: Sequence[Began]) -> None:
         """Put back what a host stored."""
