@@ -63,4 +63,8 @@ def show_changes(results: Mapping[str, Mapping[str, Mapping[str, int]]]) -> None
         return
     columns = ["agents", *reversed(SEVERITIES), "named", "unnamed above low"]
     rows: list[list[Any]] = [[what, *(told[c] for c in columns)] for what, told in sorted(total.items())]
-    table("Alerts on harmless changes, on their agents and in their days, all fleets; the goal is none above low that does not name it", ["change", *columns], rows)
+    table(
+        "Alerts on harmless changes, on their agents and in their days, all fleets; the goal is none above low that does not name it",
+        ["change", *columns],
+        rows,
+    )

@@ -80,8 +80,11 @@ VERSION_AGE = SAME + 2  # seconds since the agent began the version that the eve
 TYPE_AGE = VERSION_AGE + 1  # the same of its type
 LIFT = TYPE_AGE + 1  # how much more its calls move than usual, ln; peers of whom the same is true, the most of them
 MISSED = LIFT + 3  # sessions at usual hours that it would have begun since the last of them, and the seconds since then
-NEWCOMER = MISSED + 2  # seconds since anybody first sent to the recipient that is blamed, -1 where it was known from the start; who else has
-DETAIL = NEWCOMER + 2
+NEWCOMER = (
+    MISSED + 2
+)  # seconds since anybody first sent to the recipient that is blamed, -1 where it was known from the start; who else has
+JUDGED = NEWCOMER + 2  # whether it is like what a person called malicious
+DETAIL = JUDGED + 1
 
 
 class Scores(NamedTuple):

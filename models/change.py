@@ -15,7 +15,7 @@ of eight hashes; hours that move by less than two or three; a new colleague in t
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
 from models import batch as col
 from models import clock
@@ -42,7 +42,7 @@ SETTLED = 5 * 86400.0  # seconds: who is met for the first time before is not ne
 def learn_type(a: st.Arrays, b: Batch, e: int, h: Here) -> None:
     """Remember a type that is neither the agent's present one nor the one before."""
     agent, kind = a.agents[h.ag], b.cohort[e]
-    if kind == agent.kind or kind == 0:
+    if kind in (agent.kind, np.uint64(0)):
         return
     if kind != agent.kind_left:
         a.agents[h.ag].kind_left = agent.kind
@@ -94,7 +94,7 @@ def missed(a: st.Arrays, h: Here, time: float) -> float:
         half = st.HALF_HOURS if clock.weekend(at) else 0
         out += own[half + int(at // HALF_HOUR) % st.HALF_HOURS] / (2.0 if half else 5.0)
         at += HALF_HOUR
-    return out * h.fade / weeks
+    return float(out * h.fade / weeks)
 
 
 @inline

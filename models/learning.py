@@ -199,7 +199,11 @@ def count_episode(
     a.agents[h.ag].kept = h.clock
     a.agents[h.ag].peak = max(agent.peak, score)
     if s > agent.first_own:
-        a.agents[h.ag].third_own, a.agents[h.ag].second_own, a.agents[h.ag].first_own = agent.second_own, agent.first_own, s
+        a.agents[h.ag].third_own, a.agents[h.ag].second_own, a.agents[h.ag].first_own = (
+            agent.second_own,
+            agent.first_own,
+            s,
+        )
     elif s > agent.second_own:
         a.agents[h.ag].third_own, a.agents[h.ag].second_own = agent.second_own, s
     elif s > agent.third_own:
@@ -207,7 +211,7 @@ def count_episode(
     if harm.serious(b, e, w.detail):
         a.agents[h.ag].serious = 1
     now = a.agents[h.ag]
-    loud = now.peak if now.serious else max(now.peak / budget.LONE, min(now.peak, 2.0 * now.third_own))
+    loud = budget.loudness(now.peak, now.third_own, now.serious > 0)
     if loud > agent.loud:
-        budget.count(a.fleet, a.fleet_body[0], agent.loud, loud, h.now, alerts_per_day)
+        budget.count(a.fleet, a.fleet_body[0], agent.loud, loud, h.now, h.clock, alerts_per_day)
         a.agents[h.ag].loud = loud

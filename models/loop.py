@@ -164,6 +164,7 @@ def _events(
             change.learn_hours(a, b, e, h, w.detail[col.HOURS])
         if s >= KEEP or mark & col.NOTABLE:
             w.detail[col.VERSION_AGE] = learning.version_age(a, b, e, h)
+            w.detail[col.JUDGED] = w.judged[0]
             change.tell(a, b, e, w, h)
             _keep(a, e, w, tool_before, out)
         a.recent[at_recent].key = ticket
@@ -180,10 +181,12 @@ def _events(
         if out.row[e] >= 0:
             learning.count_episode(a, b, e, w, h, s, score, out.threshold[e], alerts_per_day)
         if h.clock > before:
-            first = a.fleet[0].days < h.now**budget.POWER
-            a.fleet[0].days += min(1.0, (h.clock - before) / DAY) * h.now**budget.POWER
-            if first and a.fleet[0].days >= h.now**budget.POWER:  # else the first day's threshold stays until there is an episode
-                budget.count(a.fleet, a.fleet_body[0], 0.0, 0.0, h.now, alerts_per_day)
+            first = a.fleet[0].days < budget.weight(h.now)
+            a.fleet[0].days += min(1.0, (h.clock - before) / DAY) * budget.weight(h.now)
+            if first and a.fleet[0].days >= budget.weight(
+                h.now
+            ):  # else the first day's threshold stays until there is an episode
+                budget.count(a.fleet, a.fleet_body[0], 0.0, 0.0, h.now, h.clock, alerts_per_day)
         a.fleet[0].events += 1
         if seeks:
             cohort.seek(a, h.agent, h.clock, h.fade)

@@ -24,6 +24,7 @@ AGES = 12  # agents are compared at the same age: the power of two of the events
 BINS = 64  # of a tail
 TAIL_SCALE = 8.0  # bins per doubling of 1 + x
 SCORE_BINS = 512  # of the alert budget, half a bit each
+BUDGET_POWER = 4.0  # of a weight that halves in 60 days: the budget's halves in 15
 START = 40  # half bits: the alert threshold until scores have been seen
 RING = 32  # contacts of a party; days of a level
 USUAL = 8  # values remembered by name for each fact of an agent
@@ -47,7 +48,8 @@ PEER_WIDTH = PEER_HOURS + 2 * HALF_HOURS
 ALL_TAILS = 2 * N_FACTS * AGES
 ALL_HISTOGRAMS = ALL_TAILS + N_TAILS
 ALL_BUDGET = ALL_HISTOGRAMS + N_TAILS * BINS
-ALL_WIDTH = ALL_BUDGET + SCORE_BINS + 1
+ALL_BURST = ALL_BUDGET + SCORE_BINS + 1  # the same, of about a day
+ALL_WIDTH = ALL_BURST + SCORE_BINS
 
 K = ("key", "u8")
 
@@ -94,7 +96,7 @@ LAYOUTS = (
     Layout("leaders", [K, ("w", "f8")], ("u1", 0), LEADERS, 0.0, ages=False, lasts=0),
     # ids of the last events: a repeated one is scored and not learned again
     Layout("recent", [K], ("u1", 0), 1 << 16, 0.0, ages=False, lasts=0),
-    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("clock", "f8"), ("ahead", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("days", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0),
+    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("clock", "f8"), ("ahead", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("days", "f8"), ("burst_at", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0),
 )  # fmt: skip
 TABLES = tuple(layout.name for layout in LAYOUTS)
 GROWING = tuple(i for i, layout in enumerate(LAYOUTS) if layout.share > 0)
@@ -267,8 +269,9 @@ class State:
         self["tails"].body *= scale
         self["agents"].body[:, OWN_TAILS:OWN_WINDOW] *= scale  # tails and hours
         self["cohorts"].body[:, PEER_TAILS:] *= scale
-        self["fleet"].body[:, ALL_TAILS:] *= scale
-        self.fleet["days"] *= scale
+        self["fleet"].body[:, ALL_TAILS:ALL_BUDGET] *= scale
+        self["fleet"].body[:, ALL_BUDGET:ALL_BURST] *= 2.0 ** (-TOO_FAR * BUDGET_POWER)
+        self.fleet["days"] *= 2.0 ** (-TOO_FAR * BUDGET_POWER)
         self.fleet["begin"] += TOO_FAR * HALF_LIFE
         for t in self.tables:
             t.dirty[:] = t.head["key"] != 0

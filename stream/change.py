@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,19 @@ from stream.words import lasting, number, plain
 NEW_TYPE = 5 * 86400.0  # seconds: so long what its new peers do is explained by its new type
 NEW_COLLEAGUE = 5 * 86400.0  # seconds since anybody first sent to it
 TIMES = 4.0  # an amount so many times as large as what its peers' rise makes usual is not explained by it
-_SCOPE = {"tool", "permission", "root", "branch", "resource", "classification", "transition", "action", "outcome", "owner"}
-_PACE = {"session_calls", "session_calls_sum", "call_rate"}
+_SCOPE = {
+    "tool",
+    "permission",
+    "root",
+    "branch",
+    "resource",
+    "classification",
+    "transition",
+    "action",
+    "outcome",
+    "owner",
+}
+_MINOR = {"resource", "closeness", "outcome"}  # new in ordinary work too
 _KINDS = {
     "volume": "how much it moves",
     "scope": "what it uses and touches",
@@ -45,7 +57,9 @@ def changes(kept: Kept) -> list[Evidence]:
     out = []
     age, lift, peers, most = (float(d[i]) for i in (TYPE_AGE, LIFT, LIFT + 1, LIFT + 2))
     if 0 <= age < NEW_TYPE and kept.event.agent_type:
-        said = f"it has been of type {plain(kept.event.agent_type, 48)} for {lasting(age)}, and was of another type before"
+        said = (
+            f"it has been of type {plain(kept.event.agent_type, 48)} for {lasting(age)}, and was of another type before"
+        )
         out.append(Evidence("new_type", "scope", said, "-", 0.0, [], 1, {"seconds": round(age)}))
     if lift >= LIFTED and peers >= ENOUGH:
         times, theirs = math.exp(lift), math.exp(most)
@@ -59,8 +73,8 @@ def changes(kept: Kept) -> list[Evidence]:
     if 0 <= d[NEWCOMER] < NEW_COLLEAGUE and d[NEWCOMER + 1] >= ENOUGH and kept.event.recipients:
         recipient, others = kept.event.recipients[int(d[FACT + RECIPIENT * FACT_WIDTH + 5])].id, int(d[NEWCOMER + 1])
         said = f"{plain(recipient, 48)} is new to {others} other agents too, the first of them {lasting(float(d[NEWCOMER]))} ago, as a new colleague would be"
-        numbers = {"recipient": recipient[:MOST_TEXT], "agents": others}
-        out.append(Evidence("new_colleague", "recipient", said, "-", 0.0, [], 1, numbers))
+        whom: dict[str, Any] = {"recipient": recipient[:MOST_TEXT], "agents": others}
+        out.append(Evidence("new_colleague", "recipient", said, "-", 0.0, [], 1, whom))
     return out
 
 
@@ -73,7 +87,9 @@ def explained(e: Evidence, changed: Iterable[Evidence]) -> Evidence | None:
             or (c.name == "new_type" and _known_to_peers(e) and not c.baseline.get("outside"))
             or (c.name == "cohort_shift" and e.kind == "volume")
             or (c.name == "moved_hours" and e.name == "off_hours")
-            or (c.name == "new_colleague" and _to(e) == c.baseline["recipient"] and e.name in {"recipient", "closeness"})
+            or (
+                c.name == "new_colleague" and _to(e) == c.baseline["recipient"] and e.name in {"recipient", "closeness"}
+            )
         ):
             return c
     return None
@@ -85,10 +101,8 @@ def _to(e: Evidence) -> str:
 
 def _rises(e: Evidence, c: Evidence) -> bool:
     """Whether an amount is no more than the rise of its cohort makes of it."""
-    if e.name in _PACE:
-        return float(e.observed) <= TIMES * max(1.0, e.baseline["typical"])
-    usual = e.baseline.get("typical", 0.0)
-    return e.kind == "volume" and float(e.observed) <= TIMES * c.baseline["peers_times"] * max(1.0, usual)
+    usual = float(e.baseline.get("typical", 0.0))
+    return e.kind == "volume" and float(e.observed) <= TIMES * float(c.baseline["peers_times"]) * max(1.0, usual)
 
 
 def _known_to_peers(e: Evidence) -> bool:
@@ -108,9 +122,11 @@ def left(items: Iterable[Evidence], changed: Sequence[Evidence]) -> float:
 
 def against(items: Sequence[Evidence], changed: Sequence[Evidence]) -> str:
     """What of the evidence the changes do not explain, in words; empty where they explain all that is strong."""
-    policy = {"policy": None} if any(e.name == "clearance" for e in items) else {}
+    policy: dict[str, None] = {"policy": None} if any(e.name == "clearance" for e in items) else {}
     kinds = policy | {
-        e.kind: None for e in items if e.name in INDEX and e.bits >= STRONG and explained(e, changed) is None
+        e.kind: None
+        for e in items
+        if e.name in INDEX and e.name not in _MINOR and e.bits >= STRONG and explained(e, changed) is None
     }
     return " or ".join(_KINDS[k] for k in list(kinds)[:2])
 

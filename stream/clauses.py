@@ -19,7 +19,8 @@ def _seen(e: Evidence, done: str, does: str, what: str, counted: str) -> str:
     if own >= 0.5:
         said = f"it seldom {does} {what} (about {number(round(max(1.0, own)))} of {_count(of, counted)})"
     else:
-        said = f"it has {'hardly ever' if own > 0 else 'never'} {done} {what}"
+        never = "never" if own <= 0 and "judged" not in b else "hardly ever"
+        said = f"it has {never} {done} {what}"
         said += f" in {_count(of, counted)}" if of >= 1 else " before"
     if "peers" not in b:
         return said
@@ -154,6 +155,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "approval": lambda e: f"{e.observed}",
     "read_before": lambda e: f"{e.observed}",
     "new_version": lambda e: f"{e.observed}",
+    "judged": lambda e: f"{e.observed}",
     **dict.fromkeys(OF_THE_COHORT, lambda e: f"{e.observed}"),
 }  # fmt: skip
 

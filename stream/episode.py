@@ -51,6 +51,7 @@ class Episode(msgspec.Struct):
     classifications: list[str] = []
     resources: list[str] = []
     recipients: list[str] = []
+    scopes: list[str] = []
     counted_resources: list[int] = []
     reached: dict[int, int] = {}  # digest of a recipient → people behind it
     reached_below: dict[int, int] = {}  # of these, who once got what they are not cleared for
@@ -73,6 +74,7 @@ class Episode(msgspec.Struct):
     said_at: float = 0.0  # stream's clock
     said_recipients: int = 0  # that it had reached when it was last said
     settled: int = -1  # recipients when a person called it benign
+    settled_resources: int = 0  # resources then
 
 
 def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
@@ -97,6 +99,7 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     _list(x.classifications, [event.classification])
     _list(x.resources, [event.resource], x.counted_resources)
     _list(x.recipients, recipients)
+    _list(x.scopes, event.scopes or ())
     if not kept.denied:  # what was denied exposed nothing
         if event.records is not None:
             x.records = (x.records or 0.0) + event.records
@@ -125,7 +128,9 @@ def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
 def _told(x: Episode) -> list[Evidence]:
     """The evidence of the event that it is about and the strongest of the others', strongest first. Only the former names that event."""
     lead = {x.did.event_id}
-    others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[: MOST_EVIDENCE - len(x.lead) - len(x.changed)]
+    others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[
+        : MOST_EVIDENCE - len(x.lead) - len(x.changed)
+    ]
     others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
     return sorted([*x.lead, *others, *x.changed.values()], key=lambda i: (-i.bits, i.name))
 
@@ -192,7 +197,7 @@ def alert(x: Episode, time: float) -> Alert:
     about = subject(x.did, evidence, kinds, serious=x.harm >= SERIOUS)
     exposure = Exposure(
         x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.reached),
-        x.people if x.recipients else None, x.people_below if x.recipients else None,
+        x.people if x.recipients else None, x.people_below if x.recipients else None, list(x.scopes),
     )  # fmt: skip
     return Alert(
         alert_id(x.agent_id, x.first_event_id),

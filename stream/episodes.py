@@ -28,6 +28,7 @@ from stream.severity import SERIOUS, opens
 
 MOST_WAITING = 32
 NEWS_GAP = 900.0  # seconds: a fan-out is not said recipient by recipient
+MOST_OPEN = 50_000  # episodes
 MOST_WAITING_IN_ALL = 20_000  # events over all agents; each may be as large as `Kept.large` allows
 
 
@@ -61,6 +62,8 @@ class Episodes:
             episode = Episode(agent_id, kept.event.agent_type, kept.event.event_id, clock, clock, kept.time, kept.time)
             self.open[agent_id] = episode
             heapq.heappush(self._due, (clock + EPISODE_GAP, agent_id))
+            if len(self.open) > MOST_OPEN:
+                out += self._end_oldest(agent_id, clock)
         self.changed.add(agent_id)
         episode.last = clock
         episode.events += 1
@@ -118,18 +121,29 @@ class Episodes:
             if end > due:
                 heapq.heappush(self._due, (end, agent_id))
                 continue
-            if episode.revision and episode.events > episode.said and episode.settled < 0:
-                out.append(self._say(episode, end, end))
-            self.waiting -= len(episode.waiting)
-            del self.open[agent_id]
-            self.changed.add(agent_id)
+            out += self._end(episode, end)
         return out
+
+    def _end(self, x: Episode, time: float) -> list[Alert]:
+        out = [self._say(x, time, time)] if x.revision and x.events > x.said and x.settled < 0 else []
+        self.waiting -= len(x.waiting)
+        del self.open[x.agent_id]
+        self.changed.add(x.agent_id)
+        return out
+
+    def _end_oldest(self, but: str, clock: float) -> list[Alert]:
+        """Make room for other agents: a quarter at a time; first those that no alert tells of, the longest silent before."""
+        order = sorted(self.open.values(), key=lambda x: (x.revision > 0, x.last, x.agent_id))
+        return [a for x in order[: MOST_OPEN // 4] if x.agent_id != but for a in self._end(x, clock)]
 
     def _changes(self, x: Episode, clock: float) -> list[Evidence]:
         """What changed for the agent or around it, and may explain the episode."""
         out = [c for c in x.changed.values() if c.name != "rollout"]
         if x.outside:
-            out = [msgspec.structs.replace(c, baseline=c.baseline | {"outside": True}) if c.name == "new_type" else c for c in out]
+            out = [
+                msgspec.structs.replace(c, baseline=c.baseline | {"outside": True}) if c.name == "new_type" else c
+                for c in out
+            ]
         rollout = self._rollout(x, clock)
         if rollout:
             out.append(rolled_out(rollout, x.version))
@@ -169,7 +183,9 @@ class Episodes:
         """Heed a verdict on an open alert: one that is benign is not said again unless it gets worse, or reaches somebody new."""
         episode = self.open.get(agent_id)
         if episode is not None and episode.revision and alert_id(agent_id, episode.first_event_id) == alert:
+            self._absorb_waiting(episode)
             episode.settled = len(episode.reached) if benign else -1
+            episode.settled_resources = len(episode.counted_resources)
             self.changed.add(agent_id)
 
     def restore(self, agent_id: str, episode: Episode | None) -> None:
@@ -191,7 +207,8 @@ def _end(x: Episode) -> float:
 def _worth_saying(x: Episode, *, strange: bool, clock: float) -> bool:
     """Whether there is news; somebody whom a strange event reached for the first time is."""
     if x.settled >= 0:
-        return level(x) > x.said_severity or len(x.reached) > x.settled
+        more = strange and len(x.counted_resources) > x.settled_resources
+        return level(x) > x.said_severity or len(x.reached) > x.settled or more
     if strange and x.harm >= SERIOUS and len(x.reached) > x.said_recipients and clock - x.said_at >= NEWS_GAP:
         return True
     n = x.events

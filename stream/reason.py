@@ -66,7 +66,7 @@ def did(event: Did) -> str:
     return out + (", and was denied" if event.denied else "")
 
 
-OF_THE_EVENT = ("approval", "read_before", "new_version")  # of the event that the alert is about alone
+OF_THE_EVENT = ("judged", "approval", "read_before", "new_version")  # of the event that the alert is about alone
 CONTEXT = ("clearance", *OF_THE_EVENT, *OF_THE_COHORT)  # said whatever else is
 # Said less well by the one than by the others.
 COVERED = {
