@@ -119,7 +119,7 @@ def tell(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     w.detail[col.NEWCOMER] = -1.0
     w.detail[col.NEWCOMER + 1] = 0.0
     at = b.recipient_at[e] + int(w.detail[col.FACT + RECIPIENT * col.FACT_WIDTH + 5])
-    if at < b.recipient_at[e + 1] and w.detail[col.SESSION + 2] <= 0:
+    if at < b.recipient_at[e + 1] and b.domain.hash[at] != 0 and w.detail[col.SESSION + 2] <= 0:
         i = find(a.contacts, b.recipient.hash[at])
         if i >= 0 and a.contacts[i].first - a.fleet[0].begin >= SETTLED:
             w.detail[col.NEWCOMER] = h.clock - a.contacts[i].first

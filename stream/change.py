@@ -5,7 +5,8 @@ another type than before, its hours have moved, a recipient is new to several ag
 events show. Where a change explains what is strangest of all, the alert is less sure of itself, unless the harm is serious; where
 it explains all that reaches the threshold, it is said once, and no further alert is raised for the same.
 
-Nothing explains broken clearance, what leaves the organisation, or far more than peers move.
+A new colleague is named and excuses nothing: several agents that were turned may send to one address too. Nothing explains broken clearance,
+what leaves the organisation, or far more than peers move.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _SCOPE = {
     "outcome",
     "owner",
 }
+_AMOUNTS = {"bytes", "records", "bytes_sum", "records_sum"}
 _MINOR = {"resource", "closeness", "outcome"}  # new in ordinary work too
 _KINDS = {
     "volume": "how much it moves",
@@ -82,27 +84,20 @@ def explained(e: Evidence, changed: Iterable[Evidence]) -> Evidence | None:
     """Which of the changes explains an item of evidence; None where none does."""
     for c in changed:
         if (
-            (c.name == "rollout" and not set(c.baseline["began"]).isdisjoint(begun([e])))
+            (c.name == "rollout" and not set(c.baseline["began"]).isdisjoint(begun([e], 0.0)))
             or (c.name == "cohort_rise" and _rises(e, c))
             or (c.name == "new_type" and _known_to_peers(e) and not c.baseline.get("outside"))
             or (c.name == "cohort_shift" and e.kind == "volume")
             or (c.name == "moved_hours" and e.name == "off_hours")
-            or (
-                c.name == "new_colleague" and _to(e) == c.baseline["recipient"] and e.name in {"recipient", "closeness"}
-            )
         ):
             return c
     return None
 
 
-def _to(e: Evidence) -> str:
-    return str(e.observed if e.name == "recipient" else e.baseline.get("recipient", ""))
-
-
 def _rises(e: Evidence, c: Evidence) -> bool:
     """Whether an amount is no more than the rise of its cohort makes of it."""
     usual = float(e.baseline.get("typical", 0.0))
-    return e.kind == "volume" and float(e.observed) <= TIMES * float(c.baseline["peers_times"]) * max(1.0, usual)
+    return e.name in _AMOUNTS and float(e.observed) <= TIMES * float(c.baseline["peers_times"]) * max(1.0, usual)
 
 
 def _known_to_peers(e: Evidence) -> bool:

@@ -106,8 +106,11 @@ def reason(
     signals = _signals(lead)[:MOST_CLAUSES]
     if about in lead and about not in signals and about.name not in CONTEXT:
         signals = [*signals[: MOST_CLAUSES - 1], about]
-    said = [clause(e) for e in signals] + [clause(e) for e in lead if e.name in CONTEXT]
-    out = f"{who} {did(event)}" + (f": {'; '.join(said)}." if said else ".")
+    # The first sentence stands alone: what it did, and what is wrong with that most of all.
+    first = [e for e in lead if e is about or e.name == "clearance"] or signals[:1]
+    besides = [clause(e) for e in (*signals, *lead) if (e in signals or e.name in CONTEXT) and e not in first]
+    out = f"{who} {did(event)}" + (f": {'; '.join(map(clause, first))}." if first else ".")
+    out += f" Besides, {'; '.join(dict.fromkeys(besides))}." if besides else ""
     others = _others(evidence, lead, signals, about)
     if others:
         out += f" In the same episode: {'; '.join(clause(e) + _how_often(e) for e in others)}."

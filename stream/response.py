@@ -44,7 +44,6 @@ def next_step(
             "cohort_shift": f"Ask {owner} whether there is more work in these days (an end of a quarter, a migration); if not, treat it and its peers as one incident.",
             "new_type": f"Ask {owner} whether the agent was given this work; if not, take back what it can reach, and find out who changed its type.",
             "moved_hours": f"Ask {owner} whether its schedule or time zone was changed; if not, find out what starts its sessions.",
-            "new_colleague": f"Check that {plain(str(change.baseline.get('recipient', '')), MOST)} is new in the organisation and may have it; if not, treat the agents that sent there as one incident.",
         }[change.name]
     if about.name == "clearance" and not (own and event.denied):
         n = int(about.baseline.get("people", 0))

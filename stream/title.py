@@ -80,7 +80,6 @@ _WITH = {  # what explains it (`stream.change`)
     "cohort_shift": ", as its peers do",
     "new_type": ", its type being new",
     "moved_hours": ", its hours having moved",
-    "new_colleague": ", who is new to others too",
 }
 
 
