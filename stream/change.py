@@ -84,7 +84,7 @@ def explained(e: Evidence, changed: Iterable[Evidence]) -> Evidence | None:
     """Which of the changes explains an item of evidence; None where none does."""
     for c in changed:
         if (
-            (c.name == "rollout" and not set(c.baseline["began"]).isdisjoint(begun([e], 0.0)))
+            (c.name == "rollout" and not set(c.baseline["began"]).isdisjoint(begun([e], 0.0, math.inf)))
             or (c.name == "cohort_rise" and _rises(e, c))
             or (c.name == "new_type" and _known_to_peers(e) and not c.baseline.get("outside"))
             or (c.name == "cohort_shift" and e.kind == "volume")

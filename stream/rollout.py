@@ -44,15 +44,15 @@ class Began(msgspec.Struct):
     said: bool = False  # an alert has called it a rollout
 
 
-def begun(found: Sequence[Evidence], least: float = STRONG) -> list[str]:
+def begun(found: Sequence[Evidence], least: float = STRONG, most: float = 0.5) -> list[str]:
     """What an event's evidence says that its agent began to do, as words after "began to"."""
     out = []
     for e in found:
         if e.bits < least:
             continue
-        if e.name in _BEGAN and e.baseline.get("own", 1.0) < 0.5:
+        if e.name in _BEGAN and e.baseline.get("own", 1.0) < most:
             out.append(_BEGAN[e.name].format(plain(str(e.observed))))
-        elif e.name == "transition" and e.baseline.get("own", 1.0) < 0.5:
+        elif e.name == "transition" and e.baseline.get("own", 1.0) < most:
             tool = str(e.observed).removesuffix(" at the start of a session").rpartition("to ")[2]
             out.append(f"use {plain(tool)} at other steps")
         elif e.name in _MORE and e.bits >= least + STRONG_SUM - STRONG:
