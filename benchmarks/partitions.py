@@ -148,9 +148,7 @@ def play(s: LabelledSet, of: int, *, exchanged: bool = True, window: float = WIN
                 if p != q:
                     c.take((q, 0, x) for x in map(_read, theirs) if x is not None)
         seconds += time.process_time() - begin
-    return Played(
-        b"".join(scores), b"".join(alerts), [e.threshold for e in engines], len(records), sent, size, seconds
-    )
+    return Played(b"".join(scores), b"".join(alerts), [e.threshold for e in engines], len(records), sent, size, seconds)
 
 
 def _read(record: Record) -> Any:

@@ -265,7 +265,7 @@ class Exchange:
         out[:, 0:USUAL:2] = np.where(weight > 0, weight * mean, 0.0)
         out[:, 1:USUAL:2] = weight
         self._see(of, slots, body, at, memory)
-        return out
+        return np.asarray(out)
 
     def _pool(self, of: int, keys: Array, added: Array, body: Array, at: Array, memory: float, factor: float) -> None:
         now, weight = body[at].astype(float), added[:, 1:USUAL:2]

@@ -219,7 +219,7 @@ def fading(of: int, factor: float) -> Array:
 
 def _on(keys: Array, number: int, pages: int) -> Array:
     """Which keys are on a page. The low bits of a key say where it is in a table, so others are taken."""
-    return (keys != 0) & ((keys >> np.uint64(40)) % np.uint64(pages) == np.uint64(number))
+    return np.asarray((keys != 0) & ((keys >> np.uint64(40)) % np.uint64(pages) == np.uint64(number)))
 
 
 def _finite(part: Array) -> bool:

@@ -63,7 +63,9 @@ def first_time(a: Arrays, agent: Key, other: Key, clock: float, now: float) -> N
         a.contacts[i].w = clock
     a.contacts_dirty[i] |= SHARED
     if is_agent(a, other):
-        j, fresh = claim(a.facts, a.facts_dirty, a.tally[FACTS], of_value(mix(place(WROTE, 0), agent_entity(agent)), other))
+        j, fresh = claim(
+            a.facts, a.facts_dirty, a.tally[FACTS], of_value(mix(place(WROTE, 0), agent_entity(agent)), other)
+        )
         if fresh:
             a.facts[j].w = now
             a.facts[j].d = 0.0

@@ -34,7 +34,8 @@ WINDOW_SUMS = 6
 HALF_HOURS = 48  # of a day; a profile holds weekdays, then weekends
 HOURS = 48  # of weekdays, then of weekends
 PIECE = 1 << 17  # bytes
-SHARED, TAKEN = 2, 4  # marks of a changed row, beside the 1 that each has: others are to know, a verdict took from it (`models.exchange`)
+# Marks of a changed row, beside the 1 that each has: other partitions are to know; a verdict took from it (`models.exchange`).
+SHARED, TAKEN = 2, 4
 TOO_FAR = 64.0  # half-lives after which weights are scaled down, long before a float overflows
 
 # Columns of an agent's body and of a cohort's.

@@ -156,11 +156,12 @@ def read(key: bytes | None, value: bytes | None) -> Given | None:
     try:
         data = zstandard.ZstdDecompressor().decompress(body, max_output_size=1 << 28)
         page = int((key or b"").removeprefix(b"p/")) if kind == _PAGE else -1
-        if page >= PAGES:
-            raise ValueError(f"there is no page {page}")
-        return Given(page, number, load(data[:length]), _decode_began(data[length:]))
+        given = Given(page, number, load(data[:length]), _decode_began(data[length:]))
     except (ValueError, zstandard.ZstdError, msgspec.DecodeError) as error:
         raise Corrupt(f"it cannot be read ({error})") from None
+    if page >= PAGES:
+        raise Corrupt(f"there is no page {page}")
+    return given
 
 
 class Reader:

@@ -80,10 +80,10 @@ def shared(engine: Engine) -> dict[str, dict[int, np.ndarray]]:
 
 
 def close(one: dict[str, dict[int, np.ndarray]], other: dict[str, dict[int, np.ndarray]], rtol: float = 1e-3) -> None:
-    for table in one:
-        assert one[table].keys() == other[table].keys(), table
-        for key in one[table]:
-            np.testing.assert_allclose(one[table][key], other[table][key], rtol, 2e-3, err_msg=f"{table} {key}")
+    for table, rows in one.items():
+        assert rows.keys() == other[table].keys(), table
+        for key, row in rows.items():
+            np.testing.assert_allclose(row, other[table][key], rtol, 2e-3, err_msg=f"{table} {key}")
 
 
 def two(bounds: Sequence[int], events: Sequence[bytes] = EVENTS) -> tuple[Part, Part]:
@@ -263,7 +263,7 @@ def test_what_cannot_be_read_is_refused():
     with pytest.raises(Corrupt):
         read(key, value[:10])
     assert read(b"c/1", None) is None
-    with pytest.raises(ValueError, match="shorter|long"):
+    with pytest.raises(ValueError, match=r"shorter than a header"):
         load(b"")
 
 

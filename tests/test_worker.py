@@ -532,11 +532,11 @@ def test_whatever_is_killed_partitions_tell_each_other_everything_once(site_of_t
     bounds = [len(records) * life // lives for life in range(lives + 1)]
     for life in range(lives):
         site.produce(records[bounds[life] : bounds[life + 1]])
-        half = [site.end(EVENTS, n) - (bounds[life + 1] - bounds[life]) // 4 for n in range(2)]
+        moment = rng.randrange(bounds[life], bounds[life + 1])
         with site.worker("one") as one, site.worker("two") as two:
-            killed, other = (one, two) if life % 2 else (two, one)
-            number = rng.randrange(2)
-            killed.until(lambda: (killed.metric("strayline_processed_offset") + other.metric("strayline_processed_offset")) > half[number])  # noqa: B023
+            killed = one if life % 2 else two
+            both = (one, two)
+            killed.until(lambda: sum(w.metric("strayline_processed_offset") for w in both) > moment)  # noqa: B023
             killed.kill()
     with site.worker("one") as one, site.worker("two"):
         one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
