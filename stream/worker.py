@@ -315,7 +315,7 @@ class Desk:
             try:
                 await asyncio.gather(*(p.flush() for p in list(self.partitions.values())))
             except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
-                fatal(
+                await self._give_up(
                     "alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells",
                     error,
                 )
@@ -342,13 +342,23 @@ class Desk:
             try:
                 await partition.open()
             except Exception as error:  # noqa: BLE001  # without its baselines nothing of a partition may be scored
-                fatal(
+                await self._give_up(
                     f"the baselines of partition {number} could not be read; is the broker up? `strayline topics` tells",
                     error,
                 )
             del self._reading[number]
         self.partitions[number] = partition
         return partition
+
+    async def _give_up(self, what: str, error: Exception) -> NoReturn:
+        """End the process; where the topics are not as they must be, that is the reason, and what to do is known."""
+        try:
+            await asyncio.to_thread(event_ends, self.settings)
+        except TopicsError as topics:
+            what = str(topics)
+        except StraylineError:
+            pass  # it cannot be reached
+        fatal(what, error)
 
     def _behind(self, partition: Partition) -> int | None:
         told = self._ends[partition.number] if partition.number < len(self._ends) else 0
