@@ -34,6 +34,7 @@ from stream.client import quiet
 from stream.engine import warm_up
 from stream.errors import StraylineError, TopicsError
 from stream.explain import baseline
+from stream.lag import unheld
 from stream.partition import Partition
 from stream.settings import Settings
 from stream.topics import EVENTS, check_topics, event_ends
@@ -125,6 +126,8 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
         consumer_group_instance_id=_instance(settings),
         consumer_max_fetch_size=4 << 20,
         consumer_auto_offset_reset="earliest",
+        # Who was given nothing because the topic was not there at that moment must not wait five minutes until it is noticed again.
+        consumer_metadata_max_age_ms=int(1000 * _look_seconds(settings)),
         key_serializer="raw",
         value_serializer="raw",
         store="memory://",
@@ -179,6 +182,7 @@ class Desk:
         self._flusher: asyncio.Task[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._look = asyncio.Event()  # at the topics, now
+        self._unheld: list[int] = []  # partitions that nobody has, while this worker has none
         self.stopping = False
         self.beats = 0
         self._ends: list[int] = []  # of the events' partitions, as the broker told when it was last asked
@@ -254,7 +258,7 @@ class Desk:
         """See that the topics are still there and what they were, now and then and whenever partitions come: a broker may come back without them."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), min(LOOK_SECONDS, self.settings.stall_seconds / 3))
+                await asyncio.wait_for(self._look.wait(), _look_seconds(self.settings))
             self._look.clear()
             scored = {number: partition.next_offset for number, partition in self.partitions.items()}
             try:
@@ -270,6 +274,20 @@ class Desk:
                     "from their beginning, with the baselines as they are"
                 )
             self._ends = ends
+            with suppress(StraylineError):
+                await self._claim()
+
+    async def _claim(self) -> None:
+        """A worker that has nothing asks for what is nobody's, if it was so at the last look too."""
+        if self.held or self.rebalancing:
+            self._unheld = []
+            return
+        before, self._unheld = self._unheld, await asyncio.to_thread(unheld, self.settings)
+        if before and self._unheld and not self.rebalancing:
+            log.warning(
+                "partitions are nobody's, and this worker has none: joining the group again", partitions=self._unheld
+            )
+            self.app.consumer.rejoin()
 
     def watched(self) -> Iterator[Watched]:
         """What should move, or end the process; asked from another thread."""
@@ -279,6 +297,9 @@ class Desk:
             return
         if self.rebalancing:
             yield Watched("group", None, PATIENCE * patient, "the group has not given this worker its partitions")
+        if self._unheld:
+            idle = f"partitions {self._unheld} have been nobody's, though this worker has none,"
+            yield Watched("claim", None, PATIENCE * patient, idle)
         for number, partition in list(self._reading.items()):
             reading = f"of the baselines of partition {number} nothing more was read after {partition.read} records,"
             yield Watched(f"baselines {number}", (id(partition), partition.read), patient, reading)
@@ -449,6 +470,10 @@ def fatal(what: str, error: BaseException | None = None, more: Mapping[str, Any]
         sys.stderr.flush()
     finally:
         os._exit(1)
+
+
+def _look_seconds(settings: Settings) -> float:
+    return min(LOOK_SECONDS, settings.stall_seconds / 3)
 
 
 def _instance(settings: Settings) -> str:
