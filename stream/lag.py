@@ -55,6 +55,18 @@ def lags(settings: Settings) -> list[Lag]:
     return told
 
 
+def unheld(settings: Settings) -> list[int]:
+    """Partitions of the events that no worker of the group has; none while the group forms. Raises `BrokerError`."""
+    count = partitions_of(settings, EVENTS)
+    with admin(settings) as client:
+        group = client.describe_groups([settings.group])[settings.group]
+    if group["group_state"] != "Stable":
+        return []
+    given = (g for member in group["members"] for g in member["member_assignment"]["assigned_partitions"])
+    held = {number for g in given if g["topic"] == EVENTS for number in g["partitions"]}
+    return sorted(set(range(count)) - held)
+
+
 def lag_json(settings: Settings, found: list[Lag]) -> dict[str, Any]:
     """For a program."""
     return {

@@ -177,6 +177,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         pending: BaseException | None = getattr(coordinator, "_pending_exception", None)
         return pending
 
+    def rejoin(self) -> None:
+        """Have the group share its partitions anew. Who restarts under its fixed name is given what it had, be that nothing, though there may
+        be more by now: the topic was made anew."""
+        coordinator = self._thread._ensure_consumer()._coordinator  # noqa: SLF001
+        self._thread.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
+
     def stay(self) -> None:
         """Tell aiokafka that a stand-by lives. It takes a consumer without partitions, which has nothing to fetch, for one that hangs: after
         `broker_max_poll_interval` it leaves the group, and never comes back."""

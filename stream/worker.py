@@ -34,6 +34,7 @@ from stream.client import quiet
 from stream.engine import warm_up
 from stream.errors import StraylineError, TopicsError
 from stream.explain import baseline
+from stream.lag import unheld
 from stream.partition import Partition, Taken, threads
 from stream.settings import Settings
 from stream.topics import EVENTS, check_topics, event_ends
@@ -133,6 +134,8 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
         consumer_group_instance_id=_instance(settings),
         consumer_max_fetch_size=4 << 20,
         consumer_auto_offset_reset="earliest",
+        # Who was given nothing because the topic was not there at that moment must not wait five minutes until it is noticed again.
+        consumer_metadata_max_age_ms=int(1000 * _look_seconds(settings)),
         key_serializer="raw",
         value_serializer="raw",
         store="memory://",
@@ -189,6 +192,7 @@ class Desk:
         self._reading: dict[int, Partition] = {}  # whose turn it is to read baselines
         self._tasks: list[asyncio.Task[None]] = []
         self._look = asyncio.Event()  # at the topics, now
+        self._unheld: list[int] = []  # partitions that nobody has, while this worker has none
         self.stopping = False
         self.beats = 0
         self._ends: list[int] = []  # of the events' partitions, as the broker told when it was last asked
@@ -280,7 +284,7 @@ class Desk:
         """See that the topics are still there and what they were, now and then and whenever partitions come: a broker may come back without them."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), min(LOOK_SECONDS, self.settings.stall_seconds / 3))
+                await asyncio.wait_for(self._look.wait(), _look_seconds(self.settings))
             self._look.clear()
             scored = {number: partition.next_offset for number, partition in self.partitions.items()}
             try:
@@ -296,6 +300,20 @@ class Desk:
                     "from their beginning, with the baselines as they are"
                 )
             self._ends = ends
+            with suppress(StraylineError):
+                await self._claim()
+
+    async def _claim(self) -> None:
+        """A worker that has nothing asks for what is nobody's, if it was so at the last look too."""
+        if self.held or self.rebalancing:
+            self._unheld = []
+            return
+        before, self._unheld = self._unheld, await asyncio.to_thread(unheld, self.settings)
+        if before and self._unheld and not self.rebalancing:
+            log.warning(
+                "partitions are nobody's, and this worker has none: joining the group again", partitions=self._unheld
+            )
+            self.app.consumer.rejoin()
 
     def watched(self) -> Iterator[Watched]:
         """What should move, or end the process; asked from another thread."""
@@ -305,6 +323,9 @@ class Desk:
             return
         if self.rebalancing:
             yield Watched("group", None, PATIENCE * patient, "the group has not given this worker its partitions")
+        if self._unheld:
+            idle = f"partitions {self._unheld} have been nobody's, though this worker has none,"
+            yield Watched("claim", None, PATIENCE * patient, idle)
         for number, partition in list(self._reading.items()):
             reading = f"of the baselines of partition {number} nothing more was read after {partition.read} records,"
             yield Watched(f"baselines {number}", (id(partition), partition.read), patient, reading)
@@ -350,7 +371,7 @@ class Desk:
             try:
                 held = await partition.flush()
             except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
-                fatal(
+                await self._give_up(
                     "alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells",
                     error,
                 )
@@ -374,7 +395,7 @@ class Desk:
             try:
                 await partition.open()
             except Exception as error:  # noqa: BLE001  # without its baselines nothing of a partition may be scored
-                fatal(
+                await self._give_up(
                     f"the baselines of partition {number} could not be read; is the broker up? `strayline topics` tells",
                     error,
                 )
@@ -383,6 +404,16 @@ class Desk:
         if number not in self._delivering or self._delivering[number].done():  # else it goes on with this one
             self._delivering[number] = asyncio.get_running_loop().create_task(self._deliver(number))
         return partition
+
+    async def _give_up(self, what: str, error: Exception) -> NoReturn:
+        """End the process; where the topics are not as they must be, that is the reason, and what to do is known."""
+        try:
+            await asyncio.to_thread(event_ends, self.settings)
+        except TopicsError as topics:
+            what = str(topics)
+        except StraylineError:
+            pass  # it cannot be reached
+        fatal(what, error)
 
     def _behind(self, partition: Partition) -> int | None:
         told = self._ends[partition.number] if partition.number < len(self._ends) else 0
@@ -474,6 +505,10 @@ def fatal(what: str, error: BaseException | None = None, more: Mapping[str, Any]
         sys.stderr.flush()
     finally:
         os._exit(1)
+
+
+def _look_seconds(settings: Settings) -> float:
+    return min(LOOK_SECONDS, settings.stall_seconds / 3)
 
 
 def _instance(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import TopicAlreadyExistsError
 
 from benchmarks.kafka import Broker, missing
 from stream.engine import warm_up
@@ -340,6 +341,43 @@ def test_a_broker_that_lost_its_disk_is_told_of_and_what_to_do(mortal, tmp_path)
     engine, expected = site.replayed()
     assert [r.value for r in site.read(ALERTS)] == expected
     assert knowledge(site.baselines()) == knowledge(engine)
+
+
+@pytest.mark.kafka
+def test_topics_that_change_under_a_worker_end_it_with_the_command_that_mends_them(mortal, tmp_path):
+    """More partitions, so that agents are elsewhere; or events made anew, of which it would skip as many as it had read."""
+    site = Site(mortal, tmp_path, "changed")
+    records = fleet(22, agents=12, days=5)
+    site.produce(records)
+    with (
+        site.worker(STRAYLINE_STALL_SECONDS=STALL) as worker,
+        KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin,
+    ):
+        worker.until(lambda: site.committed() == {0: len(records)})
+        admin.delete_topics([EVENTS])
+        gone = False
+        while not gone:  # at first the old one is still there
+            with suppress(TopicAlreadyExistsError):
+                admin.create_topics({EVENTS: {"num_partitions": 1, "replication_factor": 1}})
+                gone = True
+        # It sees the topic gone, or shorter, or is given the new one.
+        new = rf"{EVENTS} was made anew|has no topic {EVENTS}|it is a new one: reading it from its beginning"
+        deadline = time.monotonic() + DEADLINE
+        while not re.search(new, worker.log.read_text()):
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(0.1)
+            assert time.monotonic() < deadline, worker.said()
+    site.produce(records[:1000])
+    with (
+        site.worker(STRAYLINE_STALL_SECONDS=STALL) as worker,
+        KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin,
+    ):
+        worker.until(lambda: site.committed() == {0: 1000})
+        assert "it is a new one: reading it from its beginning" in worker.log.read_text()
+        admin.create_partitions({EVENTS: 2})
+        assert worker.process.wait(DEADLINE) == 1
+        assert f"{BASELINES} has partitions=1, should be 2" in worker.said()
+        assert f"--alter --topic {BASELINES} --partitions 2" in worker.said()
 
 
 @pytest.mark.kafka
