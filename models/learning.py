@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models import batch as col
-from models import budget, event, facts, levels, memory, parties, signals, tails, usual
+from models import budget, event, facts, harm, levels, memory, parties, signals, tails, usual
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline
@@ -185,14 +185,33 @@ def learn_levels(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, s: float, out
 
 
 @inline
-def count_episode(a: st.Arrays, h: Here, score: float, threshold: float, alerts_per_day: float) -> None:
-    """Tell the budget of an episode that begins, or rises."""
+def count_episode(
+    a: st.Arrays, b: Batch, e: int, w: Room, h: Here, s: float, score: float, threshold: float, alerts_per_day: float
+) -> None:
+    """Tell the budget of an episode that begins, or that a lower threshold would now have made an alert of."""
     agent = a.agents[h.ag]
     gap = LOUD_GAP if agent.peak >= threshold else EPISODE_GAP
     if h.clock >= agent.kept + gap or h.clock >= agent.begin + EPISODE_LONGEST:
         a.agents[h.ag].begin = h.clock
-        a.agents[h.ag].peak = -1
+        a.agents[h.ag].peak = a.agents[h.ag].loud = -1
+        a.agents[h.ag].first_own = a.agents[h.ag].second_own = a.agents[h.ag].third_own = 0
+        a.agents[h.ag].serious = 0
     a.agents[h.ag].kept = h.clock
-    if score > agent.peak:
-        budget.count(a.fleet, a.fleet_body[0], agent.peak, score, h.now, alerts_per_day)
-        a.agents[h.ag].peak = score
+    a.agents[h.ag].peak = max(agent.peak, score)
+    if s > agent.first_own:
+        a.agents[h.ag].third_own, a.agents[h.ag].second_own, a.agents[h.ag].first_own = (
+            agent.second_own,
+            agent.first_own,
+            s,
+        )
+    elif s > agent.second_own:
+        a.agents[h.ag].third_own, a.agents[h.ag].second_own = agent.second_own, s
+    elif s > agent.third_own:
+        a.agents[h.ag].third_own = s
+    if harm.serious(b, e, w.detail):
+        a.agents[h.ag].serious = 1
+    now = a.agents[h.ag]
+    loud = budget.loudness(now.peak, now.third_own, now.serious > 0)
+    if loud > agent.loud:
+        budget.count(a.fleet, a.fleet_body[0], agent.loud, loud, h.now, h.clock, alerts_per_day)
+        a.agents[h.ag].loud = loud

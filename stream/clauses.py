@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from stream.alert import Evidence
 from stream.words import number, people, plain, size
 
+# Changes that explain (`stream.change`): of the agent or its cohort, not of one event.
+OF_THE_COHORT = ("cohort_shift", "rollout", "cohort_rise", "new_type", "moved_hours", "new_colleague")
 _MEASURED = {"bytes", "records", "session_calls", "call_rate"}
 
 
@@ -17,7 +19,8 @@ def _seen(e: Evidence, done: str, does: str, what: str, counted: str) -> str:
     if own >= 0.5:
         said = f"it seldom {does} {what} (about {number(round(max(1.0, own)))} of {_count(of, counted)})"
     else:
-        said = f"it has {'hardly ever' if own > 0 else 'never'} {done} {what}"
+        never = "never" if own <= 0 and "judged" not in b else "hardly ever"
+        said = f"it has {never} {done} {what}"
         said += f" in {_count(of, counted)}" if of >= 1 else " before"
     if "peers" not in b:
         return said
@@ -152,8 +155,8 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "approval": lambda e: f"{e.observed}",
     "read_before": lambda e: f"{e.observed}",
     "new_version": lambda e: f"{e.observed}",
-    "cohort_shift": lambda e: f"{e.observed}",
-    "rollout": lambda e: f"{e.observed}",
+    "judged": lambda e: f"{e.observed}",
+    **dict.fromkeys(OF_THE_COHORT, lambda e: f"{e.observed}"),
 }  # fmt: skip
 
 

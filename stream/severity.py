@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models.budget import LONE
+from models.harm import MANY_PEOPLE, MANY_RECORDS, NEW
 from stream.alert import Evidence
 from stream.kept import Kept, below, outside
 
@@ -20,10 +22,7 @@ NONE, LIMITED, SERIOUS, SEVERE = range(4)
 HARMS = ("none", "limited", "serious", "severe")
 WEAK, FAIR, STRONG = range(3)
 CONFIDENCES = ("low", "medium", "high")
-MANY_PEOPLE, MANY_RECORDS = 20, 1000
 ENOUGH = 3  # strange events that make an alert at the threshold
-LONE = 1.5  # fewer must be so many times as strange, unless they did serious harm
-NEW = 6.0  # bits
 _NEW = {"tool", "permission", "root", "branch", "classification", "action", "owner"}
 _LEVELS = {  # by harm and certainty: index into `stream.alert.SEVERITIES`
     NONE: (0, 0, 1),

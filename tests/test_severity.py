@@ -9,9 +9,17 @@ import pytest
 
 from stream.alert import SEVERITIES, Alert
 from stream.codec import encode
+from stream.columns import name_hash
+from stream.engine import Engine
+from stream.settings import load
 from stream.severity import CONFIDENCES, ENOUGH, HARMS, LONE, NONE, SERIOUS, SEVERE, certainty, opens, severity
 from tests.telling import BASE, HISTORY, hostile, scored
 
+OFTEN = {"STRAYLINE_ALERTS_PER_DAY": "1000", "STRAYLINE_DOMAINS": "corp.example"}
+LEAK = {
+    "event_id": "leak", "time": BASE + 50 * 1800, "agent_id": "bot-1", "agent_type": "copilot", "action": "send", "tool": "mail.send",
+    "resource": "crm/customers/1", "scopes": ["mail:send"], "records": 3, "bytes": 1000, "principal": "ada@corp.example", "session_id": "leak",
+}  # fmt: skip
 INSIDE = {"type": "user", "domain": "corp.example"}
 
 
@@ -81,6 +89,27 @@ def test_a_lone_oddity_must_be_odder_unless_it_did_serious_harm(over, events, ha
 )
 def test_harm_is_whose_eyes_saw_what(classification, recipient, impact):
     assert sent(classification, **recipient).impact == impact
+
+
+@pytest.mark.parametrize("classification", ["internal", "confidential", "restricted"])
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        INSIDE,
+        {"domain": "drop.example"},
+        INSIDE | {"clearance": "public"},
+        INSIDE | {"clearance": "internal", "size": 2000},
+    ],
+)
+def test_the_budget_knows_serious_harm_from_the_numbers(classification, recipient):
+    """As severity does, but for a person's approval."""
+    engine = Engine(load(OFTEN))
+    leaked = LEAK | {"classification": classification, "recipients": [{"id": "eve", **recipient}]}
+    events = [encode(leaked | {"event_id": f"leak-{i}", "time": leaked["time"] + 60 * i}) for i in range(4)]
+    alerts = engine.score(engine.decode([*HISTORY, *events], range(len(HISTORY) + 4))).alerts
+    rows = engine.state["agents"].head
+    known = rows[rows["key"] == name_hash("bot-1")]["serious"][0]
+    assert bool(known) is (HARMS.index(alerts[-1].impact) >= SERIOUS)
 
 
 @pytest.mark.parametrize(
