@@ -135,9 +135,9 @@ STALLS = {
     ),
     "the consumer's thread": (
         (
-            "import threading\nfrom stream.worker import Desk\ndeliver = Desk._deliver\n"
+            "import threading\nfrom stream.worker import Desk\nopened = Desk._open\n"
             "async def stop(desk, number):\n    loop = desk.app.consumer._thread.thread_loop\n"
-            "    loop.call_soon_threadsafe(loop.stop)\n    await deliver(desk, number)\nDesk._deliver = stop"
+            "    loop.call_soon_threadsafe(loop.stop)\n    return await opened(desk, number)\nDesk._open = stop"
         ),
         r"the thread of the consumer has been gone for \d+ s|Faust gave up",
     ),
