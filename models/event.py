@@ -62,7 +62,6 @@ def owner_of(a: st.Arrays, b: Batch, e: int, session: Key, w: Room) -> bool:
     if o >= 0 and a.owners[o].session == session:
         return True
     w.step_of[OWNER] = b.root[e]
-    w.step_place[OWNER] = 0
     if b.in_path[e]:
         w.step[OWNER] = 0
     elif o < 0:
@@ -97,7 +96,6 @@ def facts_of_recipients(
         close = parties.closeness(a, h.agent, w.entity[2], b.recipient.hash[j], h.clock)
         if close > w.step[CLOSENESS]:
             w.step[CLOSENESS] = close
-            w.step_of[CLOSENESS] = 0
             w.step_place[CLOSENESS] = j - b.recipient_at[e]
         q = say(f, q, signals.FLOW, 0, flow(rung, inside, b.kind[j]), j, inside)
         if 0 <= b.clearance[j] < rung:

@@ -36,8 +36,8 @@ class Room(NamedTuple):
     facts: Facts
     entity: Array  # keys of fleet, cohort, agent
     step: Array  # on each scale (closeness, owner), -1 where the event says nothing of the kind
-    step_of: Array  # the context in which it is judged
-    step_place: Array  # where in the event's list it stands
+    step_of: Array  # the context in which it is judged: of an owner the root
+    step_place: Array  # where in the event's list it stands: of closeness the recipient
     step_bits: Array
     steps: Array  # what is known of one, see `models.ordinal`
     surprise: Array  # of each fact, -1 where the event says nothing of the kind

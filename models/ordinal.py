@@ -18,15 +18,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from models import tails
 from models.compiled import inline
 from models.facts import LEVELS, count, of_value
 from models.table import Array, Key, claim, find, mix
 
-LEAST, DOUBT, FREE = (
-    0.05,
-    0.7,
-    2.0,
-)  # see above: the least that a step teaches, how fast it falls, bits that are no doubt
+LEAST, DOUBT = 0.05, 0.7  # the least that a step teaches, and how fast that falls
+FREE = 2.0  # bits that are no doubt
 
 
 @inline
@@ -41,7 +39,7 @@ def rarity(head: Array, base: Key, step: int, entity: Array, now: float, counts:
         beyond = total if step == 0 else count(head, j) if j >= 0 else 0.0
         counts[level, 0], counts[level, 1] = beyond, total
         if level > 0 or total > 0:
-            out = max(1.0, (total + now * out) / (beyond + now))
+            out = tails.lend(beyond, total, now, out)
     return out
 
 

@@ -100,8 +100,8 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
     out: dict[str, Any] = {
         "agent_id": agent_id,
         "events": int(row["seen"]),
-        "begun_anew": int(entity)
-        != int(parties.agent_entity(np.uint64(agent))),  # then at the time of the next, by a reset
+        # By a reset, which began it at the time of the first event after it.
+        "begun_anew": bool(entity != parties.agent_entity(np.uint64(agent))),
         "first_event_time": float(row["first"]),
         "last_event_time": float(row["w"]),
         "usual": {},
@@ -120,7 +120,7 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
     out["amounts"] = {}
     for u in used(state, agent, TOOL):
         for k, what in enumerate(("bytes", "records")):
-            j = _find(amounts, _mix(place(k, np.uint64(_hash_of(state, agent, u.name))), entity))
+            j = _find(amounts, _mix(place(k, np.uint64(_hash_of(state, entity, u.name))), entity))
             if j >= 0 and amounts[j]["n"] >= 2:
                 m, sd = float(amounts[j]["m"]), math.sqrt(float(amounts[j]["v"]) + 0.01)
                 out["amounts"].setdefault(u.name, {})[what] = {
@@ -130,9 +130,9 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
     return out
 
 
-def _hash_of(state: State, agent: Key, name: str) -> Any:
+def _hash_of(state: State, entity: Key, name: str) -> Any:
     t = state["profiles"]
-    i = _find(t.head, _mix(_entity(state, agent), np.uint64(PROFILE + TOOL)))
+    i = _find(t.head, _mix(entity, np.uint64(PROFILE + TOOL)))
     return next(v for v in t.body[i] if v and name_of(state, v) == name)
 
 
