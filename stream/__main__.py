@@ -215,6 +215,12 @@ def _moment(_: click.Context, __: click.Parameter, text: str | None) -> float | 
     return moment.timestamp()
 
 
+def _must_say(why: str, *given: tuple[str, str]) -> None:
+    for option, text in given:
+        if not text.strip():
+            raise click.BadParameter(f"must not be empty: {why}", param_hint=option)
+
+
 @main_group.command()
 @click.argument("verdict", type=click.Choice(["benign", "malicious"]))
 @click.argument("alert_id")
@@ -247,18 +253,13 @@ def verdict(
       strayline verdict benign 3f1c9a… --by "Ana Lima" --reason "approved migration, CHG-1042"
       strayline verdict malicious 3f1c9a… --by ana --reason "exfiltration, INC-7" --alerts alerts.jsonl --to verdicts.jsonl
     """
-    for option, text in (("--by", by), ("--reason", reason)):
-        if not text.strip():
-            raise click.BadParameter("must not be empty: a verdict has an owner and a reason", param_hint=option)
+    _must_say("a verdict has an owner and a reason", ("--by", by), ("--reason", reason))
     settings = load()
     from stream import judge  # noqa: PLC0415
 
     alert = judge.alert_in(alerts, alert_id) if alerts else judge.alert_on(settings, alert_id)
     said = judge.verdict_on(alert, verdict, by.strip(), reason.strip(), moment)
-    if to:
-        judge.append(to, said)
-    else:
-        judge.send(settings, alert.agent_id, said)
+    judge.say(settings, alert.agent_id, said, to)
     where = to or f"agent.access.verdicts on {settings.broker}"
     click.echo(
         f"{alert.agent_id}, revision {alert.revision}: {alert.title}; {verdict} by {by.strip()}, written to {where}",
@@ -298,19 +299,12 @@ def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | N
     Example:
       strayline reset support-assistant-11 --by "Ana Lima" --reason "now handles refunds, CHG-1042"
     """
-    for option, text in (("AGENT_ID", agent_id), ("--by", by), ("--reason", reason)):
-        if not text.strip():
-            raise click.BadParameter(
-                "must not be empty: a reset has an agent, an owner and a reason", param_hint=option
-            )
+    _must_say("a reset has an agent, an owner and a reason", ("AGENT_ID", agent_id), ("--by", by), ("--reason", reason))
     settings = load()
     from stream import judge  # noqa: PLC0415
 
     said = judge.reset_of(agent_id, by.strip(), reason.strip(), moment)
-    if to:
-        judge.append(to, said)
-    else:
-        judge.send(settings, agent_id, said)
+    judge.say(settings, agent_id, said, to)
     where = (
         to or f"agent.access.verdicts on {settings.broker}; `strayline explain {agent_id} --worker HOST:PORT` shows it"
     )

@@ -62,7 +62,7 @@ class Writer:
     def __init__(self, engine: Engine, sequence: int = 0, written: dict[bytes, int] | None = None) -> None:
         self.engine = engine
         self.sequence = sequence
-        self._written = written or {}
+        self.written = written or {}
         self._episodes_written = -RING  # all of them at the first flush
         self._layout = layout_id()
         self._compress = zstandard.ZstdCompressor(level=1).compress
@@ -75,7 +75,7 @@ class Writer:
         out += [self._change(_ROLLOUTS, piece, at) for piece in self._rollouts()]
         for key, page in self._due(self.sequence - before):
             out += [Record(key, self._value(_ROWS, piece, at)) for piece in self.engine.state.page(*page)]
-            self._written[key] = self.sequence
+            self.written[key] = self.sequence
         return out
 
     def _episodes(self) -> list[bytes]:
@@ -104,10 +104,10 @@ class Writer:
         """Pages to write beside so many changes: at a pace that writes all within half a ring, and any that the ring overtakes."""
         pages = _keyed(self.engine.state.pages())
         for key in pages:
-            self._written.setdefault(key, self.sequence - changes)  # a table grew: all its rows are among the changes
-        oldest = sorted(pages, key=self._written.__getitem__)
+            self.written.setdefault(key, self.sequence - changes)  # a table grew: all its rows are among the changes
+        oldest = sorted(pages, key=self.written.__getitem__)
         pace = -(-len(pages) * changes // (RING // 2))
-        overtaken = sum(self._written[key] + RING < self.sequence for key in oldest)
+        overtaken = sum(self.written[key] + RING < self.sequence for key in oldest)
         return [(key, pages[key]) for key in oldest[: max(pace, overtaken)]]
 
     def _change(self, kind: int, payload: bytes, at: tuple[int, int]) -> Record:
@@ -129,7 +129,7 @@ class Reader:
         self.next_verdict = 0
         self.sequence = after.sequence if after else 0
         self.records = 0
-        self._written: dict[bytes, int] = dict(after._written) if after else {}  # noqa: SLF001
+        self._written: dict[bytes, int] = dict(after.written) if after else {}
         self._layout = layout_id()
 
     def read(self, key: bytes | None, value: bytes | None) -> None:

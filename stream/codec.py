@@ -30,6 +30,11 @@ Kind = Literal["user", "group", "channel", "agent", "service", "email", "url"]
 Outcome = Literal["success", "denied", "error"]
 
 
+def seconds(when: When) -> float:
+    """A time as seconds since the epoch."""
+    return when.timestamp() if isinstance(when, datetime) else float(when)
+
+
 class Recipient(msgspec.Struct, gc=False):
     """Who or what received the data."""
 

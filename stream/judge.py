@@ -112,8 +112,16 @@ def is_past(alert: Alert) -> bool:
     return time.time() - datetime.fromisoformat(alert.last_event_time).timestamp() > _DAY
 
 
-def append(path: str, verdict: bytes) -> None:
-    """Add a verdict to a file, as its last line. Raises `OutputError`."""
+def say(settings: Settings, agent_id: str, said: bytes, to: str | None) -> None:
+    """Add what was said of an agent to a file, or deliver it to the topic of verdicts. Raises `OutputError` or `BrokerError`."""
+    if to:
+        _append(to, said)
+    else:
+        _send(settings, agent_id, said)
+
+
+def _append(path: str, verdict: bytes) -> None:
+    """As the last line."""
     try:
         with Path(path).open("ab") as file:
             file.write(verdict + b"\n")
@@ -123,8 +131,8 @@ def append(path: str, verdict: bytes) -> None:
         ) from None
 
 
-def send(settings: Settings, agent_id: str, verdict: bytes) -> None:
-    """Deliver a verdict to its topic, to the partition of its agent's events. Raises `BrokerError`."""
+def _send(settings: Settings, agent_id: str, verdict: bytes) -> None:
+    """To the partition of its agent's events."""
     partitions_of(settings, VERDICTS)
     try:
         producer = KafkaProducer(**arguments(settings), acks="all", max_request_size=8 << 20, max_block_ms=_ANSWER_MS)

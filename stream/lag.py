@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -15,7 +14,7 @@ from kafka import TopicPartition as KafkaPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 
 from stream.client import admin, arguments, retrying
-from stream.codec import decode
+from stream.codec import decode, seconds
 from stream.settings import Settings
 from stream.topics import EVENTS, partitions_of
 
@@ -169,5 +168,4 @@ async def _event_times(settings: Settings, offsets: Mapping[TopicPartition, int]
 
 def _event_time(record: Any, max_bytes: int) -> float:
     events, _, _ = decode([record.value], [record.offset], max_bytes)
-    when = events[0].time if events else record.timestamp / 1000.0
-    return when.timestamp() if isinstance(when, datetime) else when
+    return seconds(events[0].time) if events else float(record.timestamp / 1000.0)

@@ -1,11 +1,16 @@
-"""Where log lines go. One that cannot be written is lost, and nothing else: a full disk, or a reader that went away, must not stop the work."""
+"""Where log lines go, the last of them included. One that cannot be written is lost, and nothing else: a full disk, or a reader that went away, must not stop the work."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, NoReturn, TextIO
+
+import structlog
+
+log = structlog.get_logger()
 
 
 class Log:
@@ -27,3 +32,17 @@ def let_go(file: TextIO) -> None:
         file.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+
+
+def fatal(what: str, error: BaseException | None = None, more: Mapping[str, Any] | None = None) -> NoReturn:
+    """Say why and end the process at once. Nothing is lost: what was not in a transaction is read again."""
+    try:
+        log.error(
+            what,
+            error=f"{type(error).__name__}: {error}" if error else None,
+            exc_info=error if os.environ.get("PYTHONFAULTHANDLER") else None,
+            **(more or {}),
+        )
+        sys.stderr.flush()
+    finally:
+        os._exit(1)

@@ -11,7 +11,6 @@ import math
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -39,7 +38,7 @@ from models.signals import (
 )
 from models.verdict import ANY, RARE, SURE, Judged
 from stream.alert import Did
-from stream.codec import AccessEvent, Amount, Id, Label, Recipient, Reject, Text, When, decode_one
+from stream.codec import AccessEvent, Amount, Id, Label, Recipient, Reject, Text, When, decode_one, seconds
 from stream.columns import gather, hashed, name_hash
 from stream.evidence import OWNERS
 from stream.files import Lines
@@ -89,7 +88,7 @@ class Verdict(msgspec.Struct):
 
     @property
     def seconds(self) -> float:
-        return self.time.timestamp() if isinstance(self.time, datetime) else float(self.time)
+        return seconds(self.time)
 
 
 class Reset(msgspec.Struct):
@@ -103,7 +102,7 @@ class Reset(msgspec.Struct):
 
     @property
     def seconds(self) -> float:
-        return self.time.timestamp() if isinstance(self.time, datetime) else float(self.time)
+        return seconds(self.time)
 
 
 class _Word(msgspec.Struct):

@@ -135,7 +135,7 @@ STALLS = {
     ),
     "the consumer's thread": (
         (
-            "import threading\nfrom stream.worker import Desk\nopened = Desk._open\n"
+            "import threading\nfrom stream.desk import Desk\nopened = Desk._open\n"
             "async def stop(desk, number):\n    loop = desk.app.consumer._thread.thread_loop\n"
             "    loop.call_soon_threadsafe(loop.stop)\n    return await opened(desk, number)\nDesk._open = stop"
         ),

@@ -38,7 +38,7 @@ from stream.replay import replay
 from stream.settings import load
 from stream.simulate import simulate
 from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, VERDICTS, ensure_topics
-from stream.worker import listen
+from stream.web import listen
 from tests.shared import knowledge
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -503,7 +503,7 @@ def test_baselines_that_cannot_be_read_end_the_worker_with_the_reason():
         "import asyncio\n"
         "from aiokafka.structs import TopicPartition\n"
         "from stream.settings import load\n"
-        "from stream.worker import EVENTS, Desk\n"
+        "from stream.desk import EVENTS, Desk\n"
         "async def main():\n"
         "    await Desk(None, load()).assigned(None, {TopicPartition(EVENTS, 3)})\n"
         "    await asyncio.sleep(60)\n"

@@ -1,0 +1,286 @@
+"""The desk of a worker: the partitions that it holds, what is scored and delivered for them, and what of it all should move."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import structlog
+from faust.types import TP
+
+from stream import metrics
+from stream.errors import StraylineError, TopicsError
+from stream.lag import unheld
+from stream.log import fatal
+from stream.partition import Partition, Taken, threads
+from stream.settings import Settings
+from stream.topics import EVENTS, event_ends
+from stream.watchdog import Watched
+
+log = structlog.get_logger()
+# Records that one poll brings, and so at most a batch: what it costs to score them is what an alert waits for.
+POLL = 4000
+OPENING = 4  # partitions at once: each holds what it fetched, up to 64 MiB
+PATIENCE = 5.0  # times as long as a stall: the group is for others to form, too, and one partition may wait while others catch up
+BEAT_SECONDS = 0.5
+LOOK_SECONDS = 20.0
+
+
+class Desk:
+    """The partitions that this worker holds, the tasks that deliver for them, and what of it all should move (`stream.watchdog`)."""
+
+    def __init__(self, app: Any, settings: Settings) -> None:
+        self.app = app
+        self.settings = settings
+        self.partitions: dict[int, Partition] = {}  # whose baselines are read
+        self.held: set[int] = set()
+        self.rebalancing = True
+        self._opening: dict[int, asyncio.Task[Partition]] = {}  # of every partition held, done or not
+        self._left: dict[int, Partition] = {}  # taken away by the rebalance that is going on, and perhaps to come back
+        self._turn = asyncio.Semaphore(OPENING)
+        self._threads = threads()
+        self._scoring: asyncio.Task[None] | None = None  # of the batch that was taken last
+        self._delivering: dict[int, asyncio.Task[None]] = {}
+        self._reading: dict[int, Partition] = {}  # whose turn it is to read baselines
+        self._tasks: list[asyncio.Task[None]] = []
+        self._look = asyncio.Event()  # at the topics, now
+        self._unheld: list[int] = []  # partitions that nobody has, while this worker has none
+        self.stopping = False
+        self.beats = 0
+        self._ends: list[int] = []  # of the events' partitions, as the broker told when it was last asked
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What it cannot answer for yet; None when it is ready."""
+        if self.rebalancing:
+            return "waiting for partitions"
+        unread = sorted(self.held - self.partitions.keys())
+        return f"reading baselines of partitions {unread}" if unread else None
+
+    async def take(self, event: Any) -> None:
+        """Decode one batch, once the baselines of its partition are read, and have it scored when the one before is."""
+        try:
+            partition = await asyncio.shield(self._opened(event.message.partition))  # others wait for it too
+            taken = await partition.decode(event)
+            if self._scoring is not None:
+                await self._scoring
+        except Exception as error:  # noqa: BLE001  # nothing was acknowledged
+            fatal("a batch could not be decoded; it will be read again", error)
+        self._scoring = asyncio.get_running_loop().create_task(self._score(partition, taken))
+
+    async def _score(self, partition: Partition, taken: Taken) -> None:
+        try:
+            await partition.score(taken)
+        except Exception as error:  # noqa: BLE001  # the one guard: whatever it is, nothing was acknowledged
+            fatal("a batch could not be scored; it will be read again", error)
+        behind = self._measure_lag(partition)
+        if self.app.consumer.draining or (partition.somebody_waits and (behind is None or behind < POLL)):
+            partition.news.set()
+
+    def hurry(self) -> None:
+        """Deliver what was scored: a rebalance, or the end, waits for it."""
+        for partition in self.partitions.values():
+            partition.news.set()
+
+    async def revoked(self, app: Any, revoked: Any, **_: Any) -> None:
+        """A rebalance begins, and takes all partitions: Faust has waited for what we had in hand. Most will come back."""
+        del app
+        self.rebalancing = True
+        for tp in revoked:
+            self.held.discard(tp.partition)
+            opening = self._opening.pop(tp.partition, None)
+            if opening is not None:
+                # Not cancelled: a transactional id taken over halfway would be in the next owner's way.
+                partition = await opening
+                self.partitions.pop(tp.partition, None)
+                await partition.close()
+                self._left[tp.partition] = partition
+
+    async def assigned(self, app: Any, assigned: Any, **_: Any) -> None:
+        """Partitions are ours now. Their baselines are read meanwhile: the group must not wait for that."""
+        del app
+        metrics.REBALANCES.inc()
+        self.held = {tp.partition for tp in assigned if tp.topic == EVENTS}
+        self._left = {number: left for number, left in self._left.items() if number in self.held}
+        self.rebalancing = False
+        self._look.set()
+        log.info("partitions assigned", partitions=sorted(self.held))
+        for number in sorted(self.held):
+            self._opened(number)
+
+    @property
+    def consumer_loop(self) -> asyncio.AbstractEventLoop | None:
+        """Of the thread in which the consumer of events runs."""
+        loop: asyncio.AbstractEventLoop | None = getattr(
+            getattr(self.app.consumer, "_thread", None), "thread_loop", None
+        )
+        return loop
+
+    def begin(self) -> None:
+        """Start what goes on for as long as the process does."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self.beat_for_ever()), loop.create_task(self.look_for_ever())]
+
+    async def beat_for_ever(self) -> None:
+        """Show that the loop comes round, and a stand-by to its consumer."""
+        while True:
+            self.beats += 1
+            trouble = self.app.consumer.trouble()
+            if trouble is not None and not self.stopping:
+                fatal("the consumer has left its group; the worker will go on where it was after a restart", trouble)
+            if not self.held and not self.rebalancing and not self.stopping:
+                self.app.consumer.stay()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    async def look_for_ever(self) -> None:
+        """See that the topics are still there and what they were, now and then and whenever partitions come: a broker may come back without them."""
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._look.wait(), look_seconds(self.settings))
+            self._look.clear()
+            scored = {number: partition.next_offset for number, partition in self.partitions.items()}
+            try:
+                ends = await asyncio.to_thread(event_ends, self.settings)
+            except TopicsError as error:
+                fatal(str(error))
+            except StraylineError:
+                continue  # it cannot be reached: the clients try again, and what cannot be delivered ends the process
+            shorter = [number for number, offset in scored.items() if offset > ends[number]]
+            if shorter:
+                fatal(
+                    f"{EVENTS} was made anew: partitions {shorter} are shorter than what was read of them. After a restart they are read "
+                    "from their beginning, with the baselines as they are"
+                )
+            self._ends = ends
+            with suppress(StraylineError):
+                await self._claim()
+
+    async def _claim(self) -> None:
+        """A worker that has nothing asks for what is nobody's, if it was so at the last look too."""
+        if self.held or self.rebalancing:
+            self._unheld = []
+            return
+        before, self._unheld = self._unheld, await asyncio.to_thread(unheld, self.settings)
+        if before and self._unheld and not self.rebalancing:
+            log.warning(
+                "partitions are nobody's, and this worker has none: joining the group again", partitions=self._unheld
+            )
+            self.app.consumer.rejoin()
+
+    def watched(self) -> Iterator[Watched]:
+        """What should move, or end the process; asked from another thread."""
+        patient = self.settings.stall_seconds
+        yield Watched("loop", self.beats, patient, "the event loop has not come round")
+        if self.stopping:  # which has a time limit of its own
+            return
+        if self.rebalancing:
+            yield Watched("group", None, PATIENCE * patient, "the group has not given this worker its partitions")
+        if self._unheld:
+            idle = f"partitions {self._unheld} have been nobody's, though this worker has none,"
+            yield Watched("claim", None, PATIENCE * patient, idle)
+        for number, partition in list(self._reading.items()):
+            reading = f"of the baselines of partition {number} nothing more was read after {partition.read} records,"
+            yield Watched(f"baselines {number}", (id(partition), partition.read), patient, reading)
+        partitions = list(self.partitions.items())
+        done = sum(partition.next_offset for _, partition in partitions)
+        for number, partition in partitions:
+            behind = 0 if self._reading else self._behind(partition)
+            if behind:
+                said = f"partition {number} has {behind:,} events that are not scored, and scored none"
+                yield Watched("all", done, patient, said)
+                yield Watched(f"events {number}", partition.next_offset, PATIENCE * patient, said)
+            if partition.undelivered:
+                kept = f"what partition {number} has scored was not delivered"
+                yield Watched(f"delivery {number}", partition.flushed_at, patient + self.settings.flush_seconds, kept)
+        yield from (Watched(name, None, BEAT_SECONDS, said) for name, said in self._ended())
+
+    def _ended(self) -> Iterator[tuple[str, str]]:
+        """What runs for as long as the process does, and no longer runs."""
+        if any(number in self.partitions and task.done() for number, task in self._delivering.items()):
+            yield "delivery", "a task that delivers has been gone"
+        if any(task.done() for task in self._tasks):
+            yield "looker", "a task that looks after the worker has been gone"
+        for agent in self.app.agents.values():
+            if any(actor.actor_task is not None and actor.actor_task.done() for actor in list(agent._actors)):  # noqa: SLF001
+                yield "agent", "the task that takes events has been gone"
+        thread = getattr(getattr(self.app.consumer, "_thread", None), "_thread", None)
+        if thread is not None and not thread.is_alive():
+            yield "consumer", "the thread of the consumer has been gone"
+
+    async def _deliver(self, number: int) -> None:
+        """Deliver for a partition, again and again, for as long as it is here. It outlives Faust's services, which wait for it when they stop.
+
+        Baselines wait for `STRAYLINE_FLUSH_SECONDS`; alerts and rejects for nothing but the delivery under way, and a rest as long as
+        the last one kept scoring waiting. Whoever is further behind than a poll can bring waits in any case: its alerts are late
+        already, and many small transactions would make them later.
+        """
+        every = self.settings.flush_seconds
+        while (partition := self.partitions.get(number)) is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every):
+                    await partition.news.wait()
+            partition.news.clear()
+            try:
+                held = await partition.flush()
+            except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
+                await self._give_up(
+                    "alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells",
+                    error,
+                )
+            self._measure_lag(partition)  # where no record comes too
+            await asyncio.sleep(min(every, held))
+
+    async def close(self) -> None:
+        """Let every delivery under way end: Faust waits for those of events, and not for those of verdicts."""
+        await asyncio.gather(*(partition.close() for partition in self.partitions.values()))
+
+    def _opened(self, number: int) -> asyncio.Task[Partition]:
+        """The task that opens a partition, begun if this is the first to ask."""
+        if number not in self._opening:
+            self._opening[number] = asyncio.get_running_loop().create_task(self._open(number))
+        return self._opening[number]
+
+    async def _open(self, number: int) -> Partition:
+        async with self._turn:
+            partition = self._left.pop(number, None) or Partition(self.settings, number, self._threads)
+            self._reading[number] = partition
+            try:
+                await partition.open()
+            except Exception as error:  # noqa: BLE001  # without its baselines nothing of a partition may be scored
+                await self._give_up(
+                    f"the baselines of partition {number} could not be read; is the broker up? `strayline topics` tells",
+                    error,
+                )
+            del self._reading[number]
+        self.partitions[number] = partition
+        if number not in self._delivering or self._delivering[number].done():  # else it goes on with this one
+            self._delivering[number] = asyncio.get_running_loop().create_task(self._deliver(number))
+        return partition
+
+    async def _give_up(self, what: str, error: Exception) -> NoReturn:
+        """End the process; where the topics are not as they must be, that is the reason, and what to do is known."""
+        try:
+            await asyncio.to_thread(event_ends, self.settings)
+        except TopicsError as topics:
+            what = str(topics)
+        except StraylineError:
+            pass  # it cannot be reached
+        fatal(what, error)
+
+    def _behind(self, partition: Partition) -> int | None:
+        told = self._ends[partition.number] if partition.number < len(self._ends) else 0
+        found: int | None = self.app.consumer.behind(TP(EVENTS, partition.number), partition.next_offset, told)
+        return found
+
+    def _measure_lag(self, partition: Partition) -> int | None:
+        behind = self._behind(partition)
+        if behind is not None and partition.number in self.partitions:  # not of one that went to another meanwhile
+            metrics.LAG.labels(str(partition.number)).set(behind)
+        return behind
+
+
+def look_seconds(settings: Settings) -> float:
+    """Between two looks at the topics."""
+    return min(LOOK_SECONDS, settings.stall_seconds / 3)
