@@ -115,13 +115,13 @@ def is_past(alert: Alert) -> bool:
 def say(settings: Settings, agent_id: str, said: bytes, to: str | None) -> None:
     """Add what was said of an agent to a file, or deliver it to the topic of verdicts. Raises `OutputError` or `BrokerError`."""
     if to:
-        _append(to, said)
+        append(to, said)
     else:
-        _send(settings, agent_id, said)
+        send(settings, agent_id, said)
 
 
-def _append(path: str, verdict: bytes) -> None:
-    """As the last line."""
+def append(path: str, verdict: bytes) -> None:
+    """Add a verdict to a file, as its last line. Raises `OutputError`."""
     try:
         with Path(path).open("ab") as file:
             file.write(verdict + b"\n")
@@ -131,8 +131,8 @@ def _append(path: str, verdict: bytes) -> None:
         ) from None
 
 
-def _send(settings: Settings, agent_id: str, verdict: bytes) -> None:
-    """To the partition of its agent's events."""
+def send(settings: Settings, agent_id: str, verdict: bytes) -> None:
+    """Deliver a verdict to its topic, to the partition of its agent's events. Raises `BrokerError`."""
     partitions_of(settings, VERDICTS)
     try:
         producer = KafkaProducer(**arguments(settings), acks="all", max_request_size=8 << 20, max_block_ms=_ANSWER_MS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from benchmarks.kafka import Broker, missing
 from stream.alert import Alert, decode_alert
 from stream.codec import encode_lines
-from stream.engine import Scored
+from stream.engine import Scored, warm_up
+from stream.settings import load
 from stream.simulate import Simulation, lines, simulate
+from tests.site import Site
 from tests.telling import scored
 
 
@@ -35,6 +38,23 @@ def broker() -> Iterator[Broker]:
 def own_broker() -> Iterator[Broker]:
     """For tests that remove the product's own topics."""
     yield from _running()
+
+
+@pytest.fixture
+def site(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
+    """The product's topics on the shared broker, with one partition."""
+    return Site(broker, tmp_path, unique("group"))
+
+
+@pytest.fixture
+def site_of_two(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
+    return Site(broker, tmp_path, unique("group"), partitions=2)
+
+
+@pytest.fixture(scope="module")
+def compiled() -> None:
+    """The models, once, and kept on disk for the workers."""
+    warm_up(load({}))
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -19,14 +18,13 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import TopicAlreadyExistsError
 
 from benchmarks.kafka import Broker, missing
-from stream.engine import warm_up
-from stream.settings import load
-from stream.topics import ALERTS, BASELINES, EVENTS
-from tests.shared import knowledge
-from tests.test_worker import DEADLINE, ROOT, Site, Worker, by_agent, fleet, python, strayline
+from stream.topics import BASELINES, EVENTS
+from tests.site import DEADLINE, ROOT, Site, Worker, fleet, python, strayline
 
 STALL = "3"
 OUTAGE = 12.0  # seconds
+
+pytestmark = pytest.mark.usefixtures("compiled")
 
 # Runs in the worker's process: SIGKILL at the n-th time that it comes to a step of the commit protocol, or has done it.
 KILL = """
@@ -57,22 +55,6 @@ STEPS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    """Once, and kept on disk for the workers."""
-    warm_up(load({}))
-
-
-@pytest.fixture
-def site(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
-    return Site(broker, tmp_path, unique("group"))
-
-
-@pytest.fixture
-def site_of_two(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
-    return Site(broker, tmp_path, unique("group"), partitions=2)
-
-
 def said(worker: Worker, event: str) -> list[dict[str, object]]:
     """What it logged of one kind."""
     lines = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
@@ -95,10 +77,8 @@ def test_killed_at_any_step_of_the_commit_protocol_it_loses_nothing_and_says_not
     with site.worker() as worker:
         worker.until(lambda: site.committed() == {0: len(records)})
         assert worker.stop() == 0
-    engine, expected = site.replayed()
+    expected = site.same_as_replay()
     assert len(expected) > 20
-    assert [r.value for r in site.read(ALERTS)] == expected
-    assert knowledge(site.baselines()) == knowledge(engine)
 
 
 # Each takes its worker over before it begins, and stops one thing in it for good.
@@ -194,12 +174,7 @@ def test_a_partition_that_stays_is_not_read_again(site_of_two):
             site.produce(records[half:])
             one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
             assert one.stop() == two.stop() == 0
-    expected = []
-    for n in range(2):
-        engine, alerts = site.replayed(n)
-        expected += alerts
-        assert knowledge(site.baselines(n)) == knowledge(engine)
-    assert site.alerts() == by_agent(expected)
+    site.same_as_replay()
 
 
 @pytest.mark.kafka
@@ -229,12 +204,7 @@ def test_the_group_may_change_twice_in_a_row_and_while_baselines_are_read(site_o
             idle.until(lambda: idle.get("/readyz")[1] != "partitions []\n" and idle.get("/readyz")[0] == 200)
             site.produce(fleet(15, agents=12, days=5))
             idle.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
-    expected = []
-    for n in range(2):
-        engine, alerts = site.replayed(n)
-        expected += alerts
-        assert knowledge(site.baselines(n)) == knowledge(engine)
-    assert site.alerts() == by_agent(expected)
+    site.same_as_replay()
 
 
 @pytest.mark.kafka
@@ -248,10 +218,8 @@ def test_a_disk_that_is_full_and_a_clock_that_jumps_do_not_stop_it(site):
         worker.until(lambda: site.committed() == {0: site.end(EVENTS)})
         assert worker.stop() == 0
     assert worker.log.read_bytes() == b""
-    engine, expected = site.replayed()
+    expected = site.same_as_replay()
     assert expected
-    assert [r.value for r in site.read(ALERTS)] == expected
-    assert knowledge(site.baselines()) == knowledge(engine)
 
 
 @pytest.mark.parametrize(
@@ -310,9 +278,7 @@ def test_a_broker_that_is_killed_in_a_transaction_and_comes_back_costs_nothing(m
                 worker.process.wait(0.1)
             assert time.monotonic() < deadline, worker.said()
         assert worker.stop() == 0
-    engine, expected = site.replayed()
-    assert [r.value for r in site.read(ALERTS)] == expected
-    assert knowledge(site.baselines()) == knowledge(engine)
+    site.same_as_replay()
 
 
 @pytest.mark.kafka
@@ -338,9 +304,7 @@ def test_a_broker_that_lost_its_disk_is_told_of_and_what_to_do(mortal, tmp_path)
     with site.worker() as worker:
         worker.until(lambda: site.committed() == {0: len(records)})
         assert worker.stop() == 0
-    engine, expected = site.replayed()
-    assert [r.value for r in site.read(ALERTS)] == expected
-    assert knowledge(site.baselines()) == knowledge(engine)
+    site.same_as_replay()
 
 
 @pytest.mark.kafka
@@ -416,6 +380,4 @@ def test_a_changelog_that_was_compacted_and_one_of_nothing_but_an_aborted_transa
     with site.worker(injected=short) as worker:
         worker.until(lambda: site.committed() == {0: len(records)})
         assert worker.stop() == 0
-    engine, expected = site.replayed()
-    assert [r.value for r in site.read(ALERTS)] == expected
-    assert knowledge(site.baselines()) == knowledge(engine)
+    site.same_as_replay()

@@ -18,11 +18,11 @@ from stream.columns import name_hash
 from stream.engine import Engine
 from stream.explain import baseline, baseline_text
 from stream.judge import reset_of
-from stream.topics import ALERTS, BASELINES, EVENTS, VERDICTS
+from stream.topics import BASELINES, EVENTS, VERDICTS
 from stream.verdict import Reset, decode_verdict
-from tests.shared import knowledge, rows
+from tests.shared import rows
+from tests.site import Site, fleet, strayline
 from tests.test_verdicts import AGENTS, BEGIN, DAY, SETTINGS, day, event, leak, past, run
-from tests.test_worker import Site, fleet, strayline
 
 AGENT = "assistant-0"
 MARKED = np.uint64(name_hash(AGENT))
@@ -184,8 +184,6 @@ def test_a_worker_heeds_it_exactly_once_and_its_alerts_are_those_of_replay(broke
     assert run_to_half.alerts
     said = tmp_path / "said.jsonl"
     said.write_bytes(encode(json.loads(word.value) | {"time": float(engine.state.fleet["clock"]) + 0.0005}) + b"\n")
-    engine, expected = site.replayed(verdicts=str(said))
-    assert [r.value for r in site.read(ALERTS)] == expected
-    assert knowledge(site.baselines()) == knowledge(engine)
+    expected = site.same_as_replay(verdicts=str(said))
     assert expected != site.replayed()[1]
     assert site.end(EVENTS) == len(records)

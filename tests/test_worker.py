@@ -4,304 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import re
 import signal
 import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
-from typing import Self
 
 import aiokafka
 import pytest
-from aiokafka.structs import TopicPartition
-from kafka.admin import KafkaAdminClient
-from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
 
 from benchmarks.kafka import Broker
-from stream.baselines import Reader
 from stream.codec import REASONS, encode
-from stream.engine import Engine, warm_up
+from stream.engine import Engine
 from stream.errors import BrokerError, InputError
 from stream.explain import from_worker
 from stream.partition import Partition, threads
-from stream.replay import replay
 from stream.settings import load
-from stream.simulate import simulate
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, VERDICTS, ensure_topics
+from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS
 from stream.web import listen
 from tests.shared import knowledge
+from tests.site import (
+    DEADLINE,
+    Record,
+    Site,
+    Worker,
+    by_agent,
+    fleet,
+    free_port,
+    python,
+    remove_topics,
+    strayline,
+)
 
-ROOT = Path(__file__).resolve().parent.parent
-DEADLINE = 60.0
-FLUSH = "0.05"
-
-Record = tuple[bytes | None, bytes | None]  # key, value
-
-
-class Worker:
-    """`strayline worker` as a process of its own."""
-
-    def __init__(
-        self,
-        bootstrap: str,
-        group: str,
-        instance: str,
-        log: Path,
-        host: str,
-        injected: str = "",
-        flush: str = FLUSH,
-        **settings: str,
-    ) -> None:
-        """What is `injected` runs in the process before it becomes a worker."""
-        self.port = free_port()
-        self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
-        self.log = log
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")} | {
-            "STRAYLINE_BROKER": bootstrap,
-            "STRAYLINE_GROUP": group,
-            "STRAYLINE_INSTANCE": instance,
-            "STRAYLINE_HTTP_HOST": host,
-            "STRAYLINE_HTTP_PORT": str(self.port),
-            "STRAYLINE_FLUSH_SECONDS": flush,
-        }
-        environment |= settings
-        program = ["-c", f"{injected}\nfrom stream.__main__ import main\nmain()"] if injected else ["-m", "stream"]
-        with log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, *program, "worker"], cwd=ROOT, env=environment, stdout=out, stderr=out
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Status and text, or (0, "") while nothing answers."""
-        try:
-            with urllib.request.urlopen(f"http://{self.address}{path}", timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError:
-            return 0, ""
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of all series of that name that bear these labels; 0 where there is none."""
-        total = 0.0
-        for line in self.get("/metrics")[1].splitlines():
-            found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? (\S+)", line)
-            if found and all(f'{k}="{v}"' in (found[1] or "") for k, v in labels.items()):
-                total += float(found[2])
-        return total
-
-    def until(self, true: Callable[[], bool]) -> None:
-        """Wait until it is so; fail, with the end of its log, if the process ends or takes too long."""
-        deadline = time.monotonic() + DEADLINE
-        while not true():
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.01)
-            assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.said()}"
-            assert time.monotonic() < deadline, self.said()
-
-    def until_scored(self, offset: int, partition: int = 0) -> None:
-        self.until(lambda: self.metric("strayline_processed_offset", partition=str(partition)) >= offset)
-
-    def until_ready(self) -> None:
-        self.until(lambda: self.get("/readyz")[0] == 200)
-
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")[-4000:]
-
-    def stop(self) -> int:
-        """As Kubernetes and systemd do."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(DEADLINE)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-class Site:
-    """The topics of one test, its consumer group, and its workers."""
-
-    def __init__(self, broker: Broker, folder: Path, group: str, partitions: int = 1) -> None:
-        self.bootstrap = broker.bootstrap
-        self.folder = folder
-        self.group = group
-        self.settings = load({"STRAYLINE_BROKER": broker.bootstrap})
-        remove_topics(broker)
-        assert ensure_topics(self.settings, partitions) == []
-
-    def worker(
-        self,
-        instance: str = "one",
-        host: str = "127.0.0.1",
-        injected: str = "",
-        group: str = "",
-        flush: str = FLUSH,
-        **settings: str,
-    ) -> Worker:
-        log = self.folder / f"{instance}.log"
-        return Worker(self.bootstrap, group or self.group, instance, log, host, injected, flush, **settings)
-
-    def produce(self, records: Sequence[Record], topic: str = EVENTS, codec: str | None = None) -> None:
-        """Each to the partition that its key hashes to."""
-
-        async def send() -> None:
-            async with aiokafka.AIOKafkaProducer(
-                bootstrap_servers=self.bootstrap, compression_type=codec, linger_ms=2
-            ) as producer:
-                await asyncio.gather(*[await producer.send(topic, value, key=key) for key, value in records])
-
-        asyncio.run(send())
-
-    def read(self, topic: str, partition: int = 0) -> list[aiokafka.ConsumerRecord]:
-        """All of a partition as a careful consumer sees it."""
-
-        async def receive() -> list[aiokafka.ConsumerRecord]:
-            tp = TopicPartition(topic, partition)
-            found: list[aiokafka.ConsumerRecord] = []
-            async with aiokafka.AIOKafkaConsumer(
-                bootstrap_servers=self.bootstrap,
-                isolation_level="read_committed",
-                auto_offset_reset="earliest",
-                enable_auto_commit=False,
-                max_partition_fetch_bytes=16 << 20,
-            ) as consumer:
-                consumer.assign([tp])
-                end = (await consumer.end_offsets([tp]))[tp]
-                deadline = time.monotonic() + DEADLINE
-                while await consumer.position(tp) < end:
-                    found += (await consumer.getmany(tp, timeout_ms=200)).get(tp, [])
-                    assert time.monotonic() < deadline
-            return found
-
-        return asyncio.run(receive())
-
-    def end(self, topic: str, partition: int = 0) -> int:
-        """The next offset that will be written, open transactions included."""
-        with KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin:
-            (found,) = admin.list_partition_offsets({TopicPartition(topic, partition): -1}).values()
-        return found.offset
-
-    def committed(self) -> dict[int, int]:
-        with (
-            # The broker has never had a group, or has just begun to.
-            suppress(CoordinatorNotAvailableError, CoordinatorLoadInProgressError, NotCoordinatorError),
-            KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin,
-        ):
-            found = admin.list_group_offsets([self.group])[self.group]
-            return {tp.partition: committed.offset for tp, committed in found.items()}
-        return {}
-
-    def alerts(self) -> dict[str, list[bytes]]:
-        """Each agent's, in order; they are in the partition that its id hashes to."""
-        partitions = range(self.partitions())
-        return by_agent([r.value for n in partitions for r in self.read(ALERTS, n)])
-
-    def partitions(self) -> int:
-        with KafkaAdminClient(bootstrap_servers=self.bootstrap) as admin:
-            (found,) = admin.describe_topics([EVENTS])
-        return len(found["partitions"])
-
-    def baselines(self, partition: int = 0) -> Engine:
-        engine = Engine(self.settings)
-        reader = Reader(engine)
-        for record in self.read(BASELINES, partition):
-            if record.key.startswith(b"stranger/"):  # what a test put there
-                continue
-            reader.read(record.key, record.value)
-        return engine
-
-    def replayed(self, partition: int = 0, verdicts: str | None = None) -> tuple[Engine, list[bytes]]:
-        """The engine and the alerts of `strayline replay` of a partition as it is on the topic."""
-        lines = [r.value if r.value and b"\n" not in r.value else b"{}" for r in self.read(EVENTS, partition)]
-        events, alerts = self.folder / "events.jsonl", self.folder / "alerts.jsonl"
-        events.write_bytes(b"\n".join(lines) + b"\n")
-        share = replace(self.settings, alerts_per_day=self.settings.alerts_per_day / self.partitions())
-        engine, _ = replay(share, [str(events)], None, str(alerts), None, verdicts=verdicts)
-        return engine, alerts.read_bytes().splitlines()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def remove_topics(broker: Broker) -> None:
-    names = {topic.name for topic in TOPICS}
-    with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as admin:
-        admin.delete_topics(sorted(names & set(admin.list_topics())))
-        deadline = time.monotonic() + DEADLINE
-        while names & set(admin.list_topics()):
-            assert time.monotonic() < deadline
-
-
-def by_agent(alerts: Sequence[bytes]) -> dict[str, list[bytes]]:
-    out: dict[str, list[bytes]] = {}
-    for alert in alerts:
-        out.setdefault(json.loads(alert)["agent_id"], []).append(alert)
-    return out
-
-
-def fleet(seed: int, agents: int = 16, days: int = 10, garbage: float = 0.01) -> list[Record]:
-    """A simulated fleet's events, keyed by agent, and among them records that are no events."""
-    rng = random.Random(seed)
-    out: list[Record] = []
-    for event in simulate(seed, agents, days).events:
-        if rng.random() < garbage:
-            value = spoiled(rng, encode(event))
-            out.append((b"k" if value is None else rng.choice([None, b"k", b"\xff"]), value))
-        out.append((event["agent_id"].encode(), encode(event)))
-    return out
-
-
-def spoiled(rng: random.Random, value: bytes) -> bytes | None:
-    return rng.choice(
-        [
-            None,
-            b"",
-            b"\x00\xff\xfe",
-            b"two\nlines",
-            b"[" * 1000,
-            b"null",
-            value[: len(value) // 2],
-            value.replace(b'"agent_id"', b'"agent"'),
-            value.replace(b'"action":"', b'"bytes":-1,"action":"'),
-            value + b" " * 100_000 + b"x",
-        ]
-    )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled() -> None:
-    """Once, and kept on disk for the workers."""
-    warm_up(load({}))
-
-
-@pytest.fixture
-def site(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
-    return Site(broker, tmp_path, unique("group"))
-
-
-@pytest.fixture
-def site_of_two(broker: Broker, tmp_path: Path, unique: Callable[[str], str]) -> Site:
-    return Site(broker, tmp_path, unique("group"), partitions=2)
+pytestmark = pytest.mark.usefixtures("compiled")
 
 
 @pytest.fixture(scope="class")
@@ -386,24 +123,6 @@ class TestOneWorker:
         assert [json.loads(line)["event"] for line in worker.log.read_text().splitlines()]
 
 
-def strayline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return python("-m", "stream", *arguments, **environment)
-
-
-def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")}
-    command = [sys.executable, *arguments]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env=inherited | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
-
-
 @pytest.mark.kafka
 def test_after_any_number_of_kills_alerts_and_baselines_are_those_of_replay(site):
     """Nothing lost, nothing said twice, wherever kill -9 strikes: in a batch, in a transaction, in recovery."""
@@ -430,9 +149,7 @@ def test_after_any_number_of_kills_alerts_and_baselines_are_those_of_replay(site
     with site.worker() as worker:
         worker.until(lambda: site.committed() == {0: len(records)})
         assert worker.stop() == 0
-    engine, expected = site.replayed()
-    assert [r.value for r in site.read(ALERTS)] == expected
-    assert knowledge(site.baselines()) == knowledge(engine)
+    site.same_as_replay()
     assert len(site.read(REJECTED)) == rejects
 
 
@@ -538,12 +255,7 @@ def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
         one.until(scored)
         assert one.get("/readyz")[1] == "partitions [0, 1]\n"
         assert one.stop() == 0
-    expected = []
-    for n in range(2):
-        engine, alerts = site.replayed(n)
-        expected += alerts
-        assert knowledge(site.baselines(n)) == knowledge(engine)
-    assert site.alerts() == by_agent(expected)
+    site.same_as_replay()
 
 
 @pytest.mark.kafka
@@ -599,9 +311,7 @@ def test_a_worker_that_was_paused_and_replaced_does_no_harm(site, heir):
             new.until(lambda: site.committed() == {0: len(records)} or new.process.poll() is not None)
             assert old.process.wait(DEADLINE) == 1
             assert new.stop() == 0
-    engine, expected = site.replayed()
-    assert [r.value for r in site.read(ALERTS)] == expected
-    assert knowledge(site.baselines()) == knowledge(engine)
+    site.same_as_replay()
 
 
 @pytest.mark.kafka
@@ -636,9 +346,7 @@ def test_verdicts_are_heeded_exactly_once_whenever_it_is_killed(site, tmp_path):
     said = tmp_path / "verdicts.jsonl"
     heeded = [json.loads(r.value) | {"time": clock + 0.0005} for r in site.read(VERDICTS)[:2]]
     said.write_bytes(b"".join(encode(v) + b"\n" for v in heeded))
-    engine, expected = site.replayed(verdicts=str(said))
-    assert [r.value for r in site.read(ALERTS)] == expected
-    assert knowledge(site.baselines()) == knowledge(engine)
+    expected = site.same_as_replay(verdicts=str(said))
     assert expected != site.replayed()[1]
 
 
@@ -686,10 +394,8 @@ def test_a_batch_is_decoded_while_the_one_before_is_scored_and_learned_once_howe
         await partition.close()
 
     asyncio.run(run())
-    engine, expected = site.replayed()
-    assert [r.value for r in site.read(ALERTS)] == expected
+    site.same_as_replay()
     assert len(site.read(REJECTED)) == rejects_in(records)
-    assert knowledge(site.baselines()) == knowledge(engine)
 
 
 def rejects_in(records: Sequence[Record]) -> int:
