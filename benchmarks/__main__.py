@@ -1,4 +1,4 @@
-"""`python -m benchmarks [speed] [detection] [floods] [transport] [worker] [soak] [ablation] [robustness]`: by default the first five, what `make bench` prints.
+"""`python -m benchmarks [speed] [detection] [floods] [transport] [worker] [soak] [ablation] [robustness] [partitions]`: by default the first five, what `make bench` prints.
 
 Each section prints its tables beside the peers of the same run and keeps the numbers in `bench-out/`.
 """
@@ -14,12 +14,13 @@ from benchmarks.ablation import ablation
 from benchmarks.detection import detection
 from benchmarks.floods import floods
 from benchmarks.kafka import missing
+from benchmarks.partitions import partitions
 from benchmarks.report import save, say, table, warn
 from benchmarks.robustness import robustness
 from benchmarks.speed import speed
 from benchmarks.worker import MINUTES, soak, worker
 
-SECTIONS = ("speed", "detection", "floods", "transport", "worker", "soak", "ablation", "robustness")
+SECTIONS = ("speed", "detection", "floods", "transport", "worker", "soak", "ablation", "robustness", "partitions")
 DEFAULT = SECTIONS[:5]
 TRANSPORT_RECORDS = (
     100_000  # a third of what `python -m benchmarks.transport` reads: the slowest reader takes minutes over that
@@ -80,6 +81,8 @@ def main() -> int:
             floods()
         elif section == "robustness":
             robustness(sets)
+        elif section == "partitions":
+            partitions(sets)
         else:
             ablation(sets)
     say(f"benchmarks: {time.perf_counter() - begin:.0f} s")

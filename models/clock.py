@@ -35,7 +35,9 @@ def advance(fleet: Any, time: float, agent: Key, agents: int, known: bool) -> in
     """Move the clock for an event of an agent, `known` if it has a history, one of `agents`; its mark (0, LATE or SKEWED)."""
     f = fleet[0]
     if f.events == 0 or (f.events < SETTLE and f.clock - time > DAY):
-        fleet[0].begin = fleet[0].clock = time
+        if f.events > 0 or f.begin == 0.0:  # else it is that of what other partitions have given
+            fleet[0].begin = time
+        fleet[0].clock = time
         return 0
     if time <= f.clock + DAY:
         fleet[0].ahead = 0.0

@@ -156,7 +156,7 @@ def _join(a: st.Arrays, ag: int, leader: Key, clock: float, fade: float) -> None
     left, co = find(a.cohorts, old), parties.cohort_row(a, new, clock)
     if left >= 0:
         a.cohorts[left].agents -= 1
-        a.cohorts_dirty[left] = 1
+        a.cohorts_dirty[left] |= 1
     a.cohorts[co].agents += 1
     _bring_facts(a, me, new, 1.0 / fade)
     tools = find(a.profiles, mix(me, np.uint64(PROFILE + TOOL)))
@@ -231,7 +231,7 @@ def _bring_amount(a: st.Arrays, place: Key, me: Key, old: Key, new: Key, clock: 
     if o >= 0:
         a.amounts[o].a = max(0.0, a.amounts[o].a - 1.0)
         a.amounts[o].z -= mine.z * math.exp(-(a.amounts[o].t - mine.t) / amounts.Z_FADE)
-        a.amounts_dirty[o] = 1
+        a.amounts_dirty[o] |= 1
     c, _ = amounts.row(a.amounts, a.amounts_dirty, a.tally[st.TABLES.index("amounts")], mix(place, new), clock)
     a.amounts[c].z = a.amounts[c].z * math.exp(-(clock - a.amounts[c].t) / amounts.Z_FADE) + now
     a.amounts[c].t = clock

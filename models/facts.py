@@ -105,8 +105,12 @@ def learn(
     q: int,
     now: float,
     weight: float,
+    mark: Array,
 ) -> float:
-    """Add a value that `predict` has just seen; `now` is the present weight of one event. The agent's count before, faded."""
+    """Add a value that `predict` has just seen; `now` is the present weight of one event, `mark` that of a changed row at each level.
+
+    The agent's count before, faded.
+    """
     for level in range(LEVELS - 1, -1, -1):
         i = slots[q, level, 1]
         fresh = i < 0 or facts[i].key != keys[q, level, 1]  # another key may have taken the slot since
@@ -116,7 +120,7 @@ def learn(
                 facts[i].w = 0.0
                 facts[i].d = 0.0
         facts[i].w += weight * now
-        dirty[i] = 1
+        dirty[i] |= mark[level]
         j = slots[q, level, 0]
         if j < 0 or facts[j].key != keys[q, level, 0]:
             j, first = claim(facts, dirty, tally, keys[q, level, 0])
@@ -124,7 +128,7 @@ def learn(
                 facts[j].w = 0.0
                 facts[j].d = 0.0
         facts[j].w += weight * now
-        dirty[j] = 1
+        dirty[j] |= mark[level]
         if fresh:
             facts[j].d += min(1.0, weight) * now
         weight *= counts[q, level, 3] / (counts[q, level, 0] + counts[q, level, 3])
@@ -178,6 +182,7 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
         self._dirty = np.zeros(rows, np.uint8)
         self._tally = np.zeros(2, np.int64)
         self._entity = np.array([1, 2, 3], np.uint64)
+        self._mark = np.ones(LEVELS, np.uint8)
 
     def score_one(self, x: dict[object, object]) -> float:
         """Largest surprise among the items, in bits."""
@@ -186,7 +191,7 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
     def learn_one(self, x: dict[object, object]) -> None:
         """Count every item, in the order of their names: which rows give way must not depend on the order of a dict."""
         for k, v in sorted(x.items(), key=lambda item: str(item[0])):
-            learn(self._head, self._dirty, self._tally, *self._predict(k, v)[1:], 0, 1.0, 1.0)
+            learn(self._head, self._dirty, self._tally, *self._predict(k, v)[1:], 0, 1.0, 1.0, self._mark)
 
     def _predict(self, name: object, value: object) -> tuple[float, Array, Array, Array]:
         if isinstance(value, float) and math.isfinite(value):

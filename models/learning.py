@@ -57,8 +57,10 @@ def version_age(a: st.Arrays, b: Batch, e: int, h: Here) -> float:
 
 
 @inline
-def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight: float) -> None:
+def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight: float) -> bool:
+    """Count what the event says; whether the agent has written to somebody for the first time."""
     f = w.facts
+    met = False
     for k in range(signals.N_NAMED):
         if w.surprise[k] >= 0:
             usual.learn(
@@ -73,7 +75,10 @@ def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight
             )
     for q in range(n):
         k = f.attribute[q]
-        before = facts.learn(a.facts, a.facts_dirty, a.tally[FACTS], f.keys, f.slots, f.counts, q, h.now, weight)
+        before = facts.learn(
+            a.facts, a.facts_dirty, a.tally[FACTS], f.keys, f.slots, f.counts, q, h.now, weight, w.mark
+        )
+        met = met or (k == signals.RECIPIENT and before == 0)
         if NAMED[k] and (before == 0 or _doubled(before + 1, before + 1 + weight)):
             profile = mix(w.entity[2], np.uint64(memory.PROFILE + k))
             memory.remember(
@@ -91,6 +96,7 @@ def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight
             memory.name(a.names, a.names_body, a.names_dirty, a.tally[NAMES], f.value[q], text, low, high, h.clock)
     if b.home[e] != 0:
         parties.count_home(a.facts, a.facts_dirty, a.tally[FACTS], b.home[e], h.now)
+    return met
 
 
 @inline
@@ -99,7 +105,9 @@ def learn_steps(a: st.Arrays, w: Room, h: Here) -> None:
     for k in range(signals.N_STEPS):
         if w.step[k] >= 0:
             base = facts.place(signals.N_NAMED + k, w.step_of[k])
-            ordinal.learn(a.facts, a.facts_dirty, a.tally[FACTS], base, w.step[k], w.entity, h.now, w.step_bits[k])
+            ordinal.learn(
+                a.facts, a.facts_dirty, a.tally[FACTS], base, w.step[k], w.entity, h.now, w.step_bits[k], w.mark
+            )
 
 
 @inline
@@ -150,15 +158,17 @@ def learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key, s: float) 
 
 
 @inline
-def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool) -> None:
-    """Remember whose the resource is, and who met whom."""
+def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool, met: bool) -> None:
+    """Remember whose the resource is, and who knows whom. Other partitions are told what is new of that."""
     if owned:
         i, fresh = claim(a.owners, a.owners_dirty, a.tally[OWNERS], b.resource.hash[e])
         if fresh:
             a.owners[i].principal = b.principal.hash[e]
             a.owners[i].people = 1
+            a.owners_dirty[i] |= st.SHARED
         elif a.owners[i].last != b.principal.hash[e]:
             a.owners[i].people = min(255, a.owners[i].people + 1)
+            a.owners_dirty[i] |= st.SHARED
         a.owners[i].last = b.principal.hash[e]
         a.owners[i].session = h.session
         a.owners[i].w = h.clock
@@ -166,6 +176,11 @@ def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool) -> None:
         other = b.recipient.hash[j]
         parties.meet(a.contacts, a.contacts_body, a.contacts_dirty, a.tally[CONTACTS], h.agent, other, h.clock)
         parties.meet(a.contacts, a.contacts_body, a.contacts_dirty, a.tally[CONTACTS], other, h.agent, h.clock)
+        if met:
+            for party in (h.agent, other):
+                i = find(a.contacts, party)
+                if i >= 0:
+                    a.contacts_dirty[i] |= st.SHARED
 
 
 @inline

@@ -68,6 +68,7 @@ def run(
             np.zeros((most, facts.LEVELS, 4)),
         ),
         np.zeros(facts.LEVELS, np.uint64),
+        np.array([1 | st.SHARED, 1 | st.SHARED, 1], np.uint8),
         np.zeros(signals.N_STEPS, np.int64),
         np.zeros(signals.N_STEPS, np.uint64),
         np.zeros(signals.N_STEPS, np.int64),
@@ -176,10 +177,10 @@ def _events(
             a.agents_body[h.ag, st.OWN_AGAIN + g] = w.again[g]
         if not w.judged[0]:
             weight = learning.doubt(a.fleet, score)
-            learning.learn_facts(a, b, e, w, q, h, weight)
+            met = learning.learn_facts(a, b, e, w, q, h, weight)
             learning.learn_steps(a, w, h)
             learning.learn_tails(a, w, h)
-            learning.learn_parties(a, b, e, h, owned)
+            learning.learn_parties(a, b, e, h, owned, met)
         learning.learn_session(a, b, e, h, call, s)
         learning.learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:
@@ -233,6 +234,8 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
     cohort_key = parties.cohort_of(a, b.cohort[e], ag)
     peered = b.cohort[e] != 0 or a.agents[ag].leader != 0
     co = parties.cohort_row(a, cohort_key, clock_s)
+    w.mark[1] = parties.mark_of(a, b.cohort[e], ag)
+    a.cohorts_dirty[co] |= w.mark[1]
     if fresh:
         a.cohorts[co].agents += 1
     w.entity[1] = cohort_key

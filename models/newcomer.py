@@ -42,10 +42,11 @@ def reset(a: st.Arrays, agent: Key) -> bool:
     i, _ = claim(a.facts, a.facts_dirty, a.tally[FACTS], parties.left_behind(old))
     a.facts[i].w = LEFT * 2.0 ** ((clock - a.fleet[0].begin) / st.HALF_LIFE)
     a.facts[i].d = 0
+    a.facts_dirty[i] |= st.SHARED  # other partitions look for what it wrote to their agents
     met = find(a.contacts, agent)
     if met >= 0:
         a.contacts[met].n = 0
-        a.contacts_dirty[met] = 1
+        a.contacts_dirty[met] |= 1
     if ag < 0:
         return False
     if a.agents[ag].seen >= YOUNG_EVENTS:

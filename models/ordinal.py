@@ -45,9 +45,17 @@ def rarity(head: Array, base: Key, step: int, entity: Array, now: float, counts:
 
 @inline
 def learn(
-    head: Array, dirty: Array, tally: Array, base: Key, step: int, entity: Array, now: float, bits: float
+    head: Array,
+    dirty: Array,
+    tally: Array,
+    base: Key,
+    step: int,
+    entity: Array,
+    now: float,
+    bits: float,
+    mark: Array,
 ) -> None:
-    """Count a step that was worth so many bits."""
+    """Count a step that was worth so many bits; `mark` is that of a changed row at each level."""
     weight = now * max(LEAST, min(1.0, 2.0 ** (-DOUBT * (bits - FREE))))
     for level in range(LEVELS):
         context = mix(base, entity[level])
@@ -56,3 +64,4 @@ def learn(
             if fresh:
                 head[i].w = head[i].d = 0.0
             head[i].w += weight
+            dirty[i] |= mark[level]

@@ -14,7 +14,7 @@ import numpy as np
 from models.compiled import inline
 from models.facts import known, of_value, place
 from models.signals import RECIPIENT
-from models.state import RING, TABLES, Arrays
+from models.state import RING, SHARED, TABLES, Arrays
 from models.table import Array, Key, claim, find, mix
 
 HOME = 40  # attribute under which the fleet counts the domains of its principals
@@ -22,6 +22,7 @@ HOME_SHARE = 0.2
 RECENTLY, LATELY = 2 * 86400.0, 14 * 86400.0  # seconds
 SEVERAL = 3  # contacts in common
 FAR = 16  # the farthest step: nobody has heard of it
+AGENT, WROTE = 41, 42  # under which partitions know each other's agents, and that one has written to another
 COHORTS = TABLES.index("cohorts")
 
 
@@ -36,7 +37,7 @@ def closeness(a: Arrays, agent: Key, me: Key, recipient: Key, clock: float) -> i
         return FAR
     quiet = clock - a.contacts[j].w
     active = 0 if quiet < RECENTLY else 1 if quiet < LATELY else 2
-    if known(a.facts, place(RECIPIENT, 0), entity_of(a, recipient), agent):
+    if wrote(a, recipient, agent):
         return 1 + active
     common = 0
     if i >= 0:
@@ -46,6 +47,21 @@ def closeness(a: Arrays, agent: Key, me: Key, recipient: Key, clock: float) -> i
                     common += 1
                     break
     return 1 + 4 * (3 if common == 0 else 2 if common < SEVERAL else 1) + active
+
+
+@inline
+def is_agent(a: Arrays, party: Key) -> bool:
+    """Whether a party is an agent, of this partition or another."""
+    return bool(find(a.agents, party) >= 0 or known(a.facts, place(AGENT, 0), fleet_entity(), party))
+
+
+@inline
+def wrote(a: Arrays, one: Key, other: Key) -> bool:
+    """Whether an agent, of this partition or another, has written to a party."""
+    entity = entity_of(a, one)
+    if known(a.facts, place(RECIPIENT, 0), entity, other):
+        return True
+    return bool(find(a.agents, one) < 0 and known(a.facts, place(WROTE, 0), entity, other))
 
 
 @inline
@@ -87,6 +103,7 @@ def count_home(head: Array, dirty: Array, tally: Array, home: Key, now: float) -
         if fresh:
             head[i].w = head[i].d = 0
         head[i].w += now
+        dirty[i] |= SHARED
 
 
 @inline
@@ -106,6 +123,12 @@ def cohort_of(a: Arrays, cohort: Key, ag: int) -> Key:
     """Key of the cohort of the agent in slot `ag`: its type's, else that of the agents that do the same, if it has been found (`models.cohort`)."""
     leader = a.agents[ag].leader if cohort == np.uint64(0) and ag >= 0 else np.uint64(0)
     return mix(np.uint64(4), leader) if leader != np.uint64(0) else cohort_entity(cohort)
+
+
+@inline
+def mark_of(a: Arrays, cohort: Key, ag: int) -> int:
+    """The mark of a changed row of the cohort of the agent in slot `ag`: that of one which was found is not known to other partitions."""
+    return 1 if cohort == np.uint64(0) and ag >= 0 and a.agents[ag].leader != np.uint64(0) else 1 | SHARED
 
 
 @inline

@@ -111,6 +111,7 @@ def score_amounts(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, call: Key) -
         if fresh:
             a.amounts[c].a += 1.0
         mine, peers = a.amounts[i], a.amounts[c]
+        a.amounts_dirty[c] |= w.mark[1]
         z, centre, spread = amounts.deviate(x, mine.n, mine.m, mine.v, peers.n, peers.m, peers.v)
         at = col.AMOUNT + k * col.AMOUNT_WIDTH
         w.detail[at] = x
@@ -132,6 +133,7 @@ def score_amounts(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, call: Key) -
             a.amounts[i].s = before
         else:
             amounts.learn(a.amounts, c, x, 1.0)
+            a.amounts[c].beats += 1.0  # a cohort has no beat: it counts what it has seen (`models.exchange`)
             amounts.learn(a.amounts, i, x, 0.0)
     return on_beat
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,8 @@ WINDOW_SUMS = 6
 HALF_HOURS = 48  # of a day; a profile holds weekdays, then weekends
 HOURS = 48  # of weekdays, then of weekends
 PIECE = 1 << 17  # bytes
+# Marks of a changed row, beside the 1 that each has: other partitions are to know; a verdict took from it (`models.exchange`).
+SHARED, TAKEN = 2, 4
 TOO_FAR = 64.0  # half-lives after which weights are scaled down, long before a float overflows
 
 # Columns of an agent's body and of a cohort's.
@@ -91,6 +94,8 @@ LAYOUTS = (
     Layout("rhythms", [K, ("w", "f8"), ("first", "f8"), ("level", "f8"), ("n", "f4"), ("plain", "f4"), ("shaped", "f4"), ("low", "f4"), ("high", "f4"), ("mean", "f4"), ("mean_low", "f4"), ("mean_high", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180),
     # the agents that those without a type are compared with, since when
     Layout("leaders", [K, ("w", "f8")], ("u1", 0), LEADERS, 0.0, ages=False, lasts=0),
+    # the rows of facts (0), amounts (1) and cohorts (2) to which other partitions add (`models.exchange`)
+    Layout("shared", [K, ("w", "f8"), ("of", "u1")], ("u1", 0), 1 << 6, 0.06, ages=False, lasts=360),
     # ids of the last events: a repeated one is scored and not learned again
     Layout("recent", [K], ("u1", 0), 1 << 16, 0.0, ages=False, lasts=0),
     Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("clock", "f8"), ("ahead", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("days", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0),
@@ -252,7 +257,7 @@ class State:
         new.head[slots] = old.head[moved]
         if old.layout.body[1]:
             new.body[slots] = old.body[moved]
-        new.dirty[slots] = 1
+        new.dirty[slots] = old.dirty[moved] | 1
         new.tally[0] = len(slots)
         self.tables[which] = new
 
@@ -268,7 +273,7 @@ class State:
         self.fleet["days"] *= scale
         self.fleet["begin"] += TOO_FAR * HALF_LIFE
         for t in self.tables:
-            t.dirty[:] = t.head["key"] != 0
+            t.dirty |= t.head["key"] != 0
 
     def delta(self) -> list[bytes]:
         """The rows changed since the last call, in pieces of about `PIECE` bytes, and forget that they changed."""
@@ -356,6 +361,7 @@ class State:
             )
 
 
+@cache
 def layout_id() -> int:
     """A number that changes with the shape of the state: baselines of another shape are not used."""
     text = repr([(x.name, x.fields, x.body) for x in LAYOUTS]) + repr((HALF_LIFE, TAIL_SCALE))

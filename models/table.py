@@ -63,7 +63,7 @@ def claim(head: Array, dirty: Array, tally: Array, key: Key) -> tuple[int, bool]
     for _ in range(WINDOW):
         k = head[i].key
         if k == key:
-            dirty[i] = 1
+            dirty[i] |= 1  # other marks of the row stay
             return np.int64(i), False  # type: ignore[return-value]
         if k == np.uint64(0):
             tally[0] += 1

@@ -9,6 +9,8 @@ What it misses: an agent that has been strange from its first day on.
 
 from __future__ import annotations
 
+import numpy as np
+
 from models.compiled import inline
 from models.state import AGES
 from models.table import Array
@@ -22,9 +24,12 @@ CLIP = 8.0
 def usual(fleet: Array, cohort: Array, own: Array, fact: int, age: int) -> float:
     """Bits that this fact usually costs this agent. Rows hold (mean, weight) pairs: own by fact, the others by fact and age."""
     at = 2 * (fact * AGES + age)
-    mean = (fleet[at] * fleet[at + 1] + PRIOR_BITS * 5.0) / (fleet[at + 1] + 5.0)
-    mean = (cohort[at] * cohort[at + 1] + mean * YOUNG) / (cohort[at + 1] + YOUNG)
-    return float((own[2 * fact] * own[2 * fact + 1] + mean * OWN) / (own[2 * fact + 1] + OWN))
+    n = min(fleet[at + 1], MEMORY_FLEET)
+    mean = (fleet[at] * n + PRIOR_BITS * 5.0) / (n + 5.0)
+    n = np.float32(min(cohort[at + 1], MEMORY_COHORT))  # as these rows are
+    mean = (cohort[at] * n + mean * YOUNG) / (n + YOUNG)
+    n = np.float32(min(own[2 * fact + 1], MEMORY_OWN))
+    return float((own[2 * fact] * n + mean * OWN) / (n + OWN))
 
 
 @inline
@@ -41,5 +46,5 @@ def learn(
 
 @inline
 def _move(row: Array, at: int, x: float, weight: float, memory: float) -> None:
-    row[at + 1] = min(row[at + 1] + weight, memory)
-    row[at] += weight * (x - row[at]) / row[at + 1]
+    row[at + 1] += weight  # all of it counts, its memory is bounded
+    row[at] += weight * (x - row[at]) / min(row[at + 1], memory)

@@ -58,7 +58,7 @@ class Judged(NamedTuple):
 @njit
 def benign(a: st.Arrays, j: Judged) -> None:
     """Count in full what doubt held back, and let the same again be ordinary for the agent."""
-    now, fade, entity, keys, slots, counts = _room(a, j)
+    now, fade, entity, mark, keys, slots, counts = _room(a, j)
     for n in range(len(j.attribute)):
         base, value = facts.place(j.attribute[n], j.context[n]), j.value[n]
         facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0)
@@ -69,21 +69,21 @@ def benign(a: st.Arrays, j: Judged) -> None:
             a.facts[i].w = max(0.0, a.facts[i].w + a.facts[i].d)
         if i >= 0:
             a.facts[i].d = 0.0
-            a.facts_dirty[i] = 1
+            a.facts_dirty[i] |= 1
         facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0)
         held_back = 1.0 - counts[0, 2, 0]
         if held_back > 0:
             counts[0, 2, 0] = 0.0  # the level above learns what is new
-            facts.learn(a.facts, a.facts_dirty, a.tally[FACTS], keys, slots, counts, 0, now, held_back)
+            facts.learn(a.facts, a.facts_dirty, a.tally[FACTS], keys, slots, counts, 0, now, held_back, mark)
         i, total = find(a.facts, keys[0, 2, 1]), find(a.facts, keys[0, 2, 0])
         if i >= 0 and total >= 0:
             a.facts[i].d = max(0.0, SHARE * a.facts[total].w - a.facts[i].w)
-            a.facts_dirty[i] = 1
+            a.facts_dirty[i] |= 1
     for m in range(len(j.amount)):
         i = find(a.amounts, _amount(j, m, entity[2]))
         if i < 0:
             continue
-        a.amounts_dirty[i] = 1
+        a.amounts_dirty[i] |= 1
         a.amounts[i].s = 0.0
         if j.seen[m] >= a.amounts[i].never:
             a.amounts[i].never = 0.0
@@ -103,7 +103,7 @@ def benign(a: st.Arrays, j: Judged) -> None:
         i = find(a.tails, tails.place(j.tail[t], entity[2]))
         if i < 0:
             continue
-        a.tails_dirty[i] = 1
+        a.tails_dirty[i] |= 1
         whole = j.tail[t] in (CLEARANCE, OFF_HOURS, REPEATS)  # of an amount, what was seen is now the edge
         for k in range(1, st.BINS):
             if a.tails_body[i, k] > 0 if whole else k <= tails.bin_of(EDGE) + 1:
@@ -113,7 +113,7 @@ def benign(a: st.Arrays, j: Judged) -> None:
 @njit
 def malicious(a: st.Arrays, j: Judged) -> None:
     """Take back what was taught, and let nothing be learned from its like."""
-    now, fade, entity, keys, slots, counts = _room(a, j)
+    now, fade, entity, mark, keys, slots, counts = _room(a, j)
     for n in range(len(j.attribute)):
         base, value = facts.place(j.attribute[n], j.context[n]), j.value[n]
         facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0)
@@ -130,7 +130,9 @@ def malicious(a: st.Arrays, j: Judged) -> None:
                 if above >= 0:
                     _untaught(a, slots[0, level, 0], a.facts[above].w, now)
                     a.facts[above].w = 0.0
-                    a.facts_dirty[above] = 1
+                    for row in (above, slots[0, level, 0]):
+                        if row >= 0:
+                            a.facts_dirty[row] |= mark[level] | st.TAKEN
         i, _ = claim(a.facts, a.facts_dirty, a.tally[FACTS], keys[0, 2, 1])
         marks = MARK if own < RARE else 0.0
         a.facts[i].w = (keep + marks) * now
@@ -139,7 +141,7 @@ def malicious(a: st.Arrays, j: Judged) -> None:
         i = find(a.amounts, _amount(j, m, entity[2]))
         if i < 0 or j.summed[m]:
             continue
-        a.amounts_dirty[i] = 1
+        a.amounts_dirty[i] |= 1
         a.amounts[i].m = min(a.amounts[i].m, j.typical[m])
         if j.seen[m] > j.high[m]:
             ceiling = max(j.high[m], (j.typical[m] + j.seen[m]) / 2.0)
@@ -169,11 +171,13 @@ def _room(a: st.Arrays, j: Judged) -> Any:
     age = (a.fleet[0].clock - a.fleet[0].begin) / st.HALF_LIFE
     entity = np.zeros(facts.LEVELS, np.uint64)
     entity[0] = parties.fleet_entity()
-    entity[1] = parties.cohort_of(a, j.cohort, find(a.agents, j.agent))
+    ag = find(a.agents, j.agent)
+    entity[1] = parties.cohort_of(a, j.cohort, ag)
     entity[2] = parties.entity_of(a, j.agent)
     keys = np.zeros((1, facts.LEVELS, 2), np.uint64)
     slots = np.zeros((1, facts.LEVELS, 2), np.int64)
-    return 2.0**age, 2.0**-age, entity, keys, slots, np.zeros((1, facts.LEVELS, 4))
+    mark = np.array([1 | st.SHARED, parties.mark_of(a, j.cohort, ag), 1], np.uint8)
+    return 2.0**age, 2.0**-age, entity, mark, keys, slots, np.zeros((1, facts.LEVELS, 4))
 
 
 @inline
@@ -193,7 +197,7 @@ def _untaught(a: st.Arrays, context: int, weight: float, distinct: float) -> Non
     if context >= 0:
         a.facts[context].w = max(0.0, a.facts[context].w - weight)
         a.facts[context].d = max(0.0, a.facts[context].d - min(weight, distinct))
-        a.facts_dirty[context] = 1
+        a.facts_dirty[context] |= 1
 
 
 @inline

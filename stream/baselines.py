@@ -35,7 +35,7 @@ _HEADER = struct.Struct(
 _CHECKSUM = struct.Struct("<I")  # of the header and what follows the checksum
 _BODY = _HEADER.size + _CHECKSUM.size
 _MAGIC, _VERSION = b"STRL", 2
-_ROWS, _EPISODES, _ROLLOUTS = 0, 1, 2
+_ROWS, _EPISODES, _ROLLOUTS, _POSITIONS = 0, 1, 2, 3
 _EPISODE_CHUNK = 256
 
 Page = tuple[int, int, int]  # as `State.pages` gives them
@@ -43,6 +43,16 @@ Page = tuple[int, int, int]  # as `State.pages` gives them
 _encode = msgspec.json.Encoder().encode
 _decode_episodes = msgspec.json.Decoder(list[tuple[str, Episode | None]]).decode
 _decode_rollouts = msgspec.json.Decoder(list[Began]).decode
+
+
+class Position(msgspec.Struct, array_like=True):
+    """How far a partition has come in what another has taught of cohorts: the next offset, and the number of the last increments."""
+
+    offset: int = 0
+    number: int = 0
+
+
+_decode_positions = msgspec.json.Decoder(dict[int, Position]).decode
 
 
 class Record(NamedTuple):
@@ -67,12 +77,18 @@ class Writer:
         self._layout = layout_id()
         self._compress = zstandard.ZstdCompressor(level=1).compress
 
-    def flush(self, next_offset: int, next_verdict: int = 0) -> list[Record]:
-        """Records of all changes, and of the next pages. The engine must not be scoring meanwhile."""
+    def flush(
+        self, next_offset: int, next_verdict: int = 0, positions: dict[int, Position] | None = None
+    ) -> list[Record]:
+        """Records of all changes, and of the next pages; `positions` are those in the cohorts of other partitions.
+
+        The engine must not be scoring meanwhile.
+        """
         before, at = self.sequence, (next_offset, next_verdict)
         out = [self._change(_ROWS, piece, at) for piece in self.engine.state.delta()]
         out += [self._change(_EPISODES, piece, at) for piece in self._episodes()]
         out += [self._change(_ROLLOUTS, piece, at) for piece in self._rollouts()]
+        out += [self._change(_POSITIONS, _encode(positions), at)] if positions else []
         for key, page in self._due(self.sequence - before):
             out += [Record(key, self._value(_ROWS, piece, at)) for piece in self.engine.state.page(*page)]
             self.written[key] = self.sequence
@@ -127,6 +143,7 @@ class Reader:
         self.engine = engine
         self.next_offset = 0
         self.next_verdict = 0
+        self.positions: dict[int, Position] = {}
         self.sequence = after.sequence if after else 0
         self.records = 0
         self._written: dict[bytes, int] = dict(after.written) if after else {}
@@ -142,6 +159,8 @@ class Reader:
                 self.engine.state.apply(payload)
             elif kind == _ROLLOUTS:
                 self.engine.episodes.rollouts.restore(_decode_rollouts(payload))
+            elif kind == _POSITIONS:
+                self.positions = _decode_positions(payload)
             else:
                 for agent_id, episode in _decode_episodes(payload):
                     self.engine.episodes.restore(agent_id, episode)

@@ -29,11 +29,12 @@ LOOK_SECONDS = 20.0
 
 
 class Desk:
-    """The partitions that this worker holds, the tasks that deliver for them, and what of it all should move (`stream.watchdog`)."""
+    """The partitions that this worker holds, `of` so many, the tasks that deliver for them, and what of it all should move (`stream.watchdog`)."""
 
-    def __init__(self, app: Any, settings: Settings) -> None:
+    def __init__(self, app: Any, settings: Settings, of: int = 1) -> None:
         self.app = app
         self.settings = settings
+        self.of = of
         self.partitions: dict[int, Partition] = {}  # whose baselines are read
         self.held: set[int] = set()
         self.rebalancing = True
@@ -244,7 +245,7 @@ class Desk:
 
     async def _open(self, number: int) -> Partition:
         async with self._turn:
-            partition = self._left.pop(number, None) or Partition(self.settings, number, self._threads)
+            partition = self._left.pop(number, None) or Partition(self.settings, number, self._threads, self.of)
             self._reading[number] = partition
             try:
                 await partition.open()

@@ -150,6 +150,9 @@ RECOVERY = Histogram(
     buckets=_SECONDS,
     registry=REGISTRY,
 )
+GIVEN = Counter(
+    "strayline_cohorts_bytes", "Bytes of cohort knowledge given to the other partitions.", registry=REGISTRY
+)
 CORRUPT = Counter(
     "strayline_corrupt_baselines",
     "Changelog records that failed their checksum or version and were left out.",

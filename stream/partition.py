@@ -25,14 +25,15 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from models.batch import LATE, REPEATED, SKEWED
 from stream import metrics
 from stream.alert import Alert
-from stream.baselines import Corrupt, Reader, Writer
+from stream.baselines import Corrupt, Position, Reader, Writer
 from stream.client import arguments
 from stream.codec import Reject, encode
 from stream.engine import Decoded, Engine, Scored
 from stream.fields import meant
 from stream.replay import warn
 from stream.settings import Settings
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS, event_ends
+from stream.sharing import Sharing
+from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, VERDICTS, event_ends
 from stream.verdict import Reset, decode_verdict
 
 log = structlog.get_logger()
@@ -74,10 +75,12 @@ class Taken(NamedTuple):
 class Partition:
     """Use `open`, then `decode` and `score` for each batch, in order, and `flush` now and then; `close` when the partition is taken away, and `open` again should it come back."""
 
-    def __init__(self, settings: Settings, number: int, work: Threads) -> None:
+    def __init__(self, settings: Settings, number: int, work: Threads, of: int = 1) -> None:
+        """`of` so many partitions."""
         self.settings = settings
         self.number = number
         self.engine = Engine(settings)
+        self._sharing = Sharing(settings, number, of, work.score) if of > 1 else None
         self.next_offset = 0
         self.next_verdict = 0
         self.waiting = 0
@@ -94,7 +97,7 @@ class Partition:
         self._consumer: AIOKafkaConsumer | None = None  # of verdicts
         self._producer: AIOKafkaProducer | None = None
         self._last: Place | None = None  # the record of baselines up to which the engine is what the topic says
-        self.read = 0  # records of baselines, since it was last opened
+        self._read = 0  # records of baselines, since it was last opened
         self.flushed_at = time.monotonic()
 
     @property
@@ -102,10 +105,15 @@ class Partition:
         """Whether anything waits for the next flush, or is being delivered."""
         return bool(self.waiting or self._judged or self._acknowledge or self._flushing.locked())
 
+    @property
+    def read(self) -> int:
+        """Records read since it was last opened: of baselines, and of what partitions have given of cohorts."""
+        return self._read + (self._sharing.read if self._sharing is not None else 0)
+
     async def open(self) -> None:
         """Fence off whoever had the partition before, then restore its baselines, or what of them is new."""
         begin = time.perf_counter()
-        self.read, before = 0, self._last
+        self._read, before = 0, self._last
         self._producer = self._sender()
         await self._producer.start()
         async with self._producer.transaction():
@@ -126,9 +134,10 @@ class Partition:
             consumer.pause(stored, source, said)
             ends = await consumer.end_offsets([stored, source, said])
             consumer.assign([stored])
-            went_on = before is not None and await self._go_on(consumer, before, ends[stored])
-            if not went_on:
-                await self._begin(consumer, ends[stored])
+            positions = await self._go_on(consumer, before, ends[stored]) if before is not None else None
+            went_on = positions is not None
+            if positions is None:
+                positions = await self._begin(consumer, ends[stored])
             # A topic that is shorter than what was read of it is a new one.
             self.next_verdict = self.next_verdict if self.next_verdict <= ends[said] else 0
             last = ends[source]
@@ -136,6 +145,8 @@ class Partition:
                 last = (await asyncio.to_thread(event_ends, self.settings))[self.number]
             consumer.assign([said])
             consumer.seek(said, self.next_verdict)
+            if self._sharing is not None:
+                await self._sharing.open(self.engine, positions, same=went_on and not self._read)
         except BaseException:
             await consumer.stop()
             raise
@@ -155,43 +166,45 @@ class Partition:
             partition=self.number,
             next_offset=self.next_offset,
             agents=int(self.engine.state["agents"].tally[0]),
-            records=self.read,
+            records=self._read,
             went_on=went_on,
             seconds=round(seconds, 2),
         )
 
-    async def _begin(self, consumer: AIOKafkaConsumer, end: int) -> None:
-        """Read all of the baselines into an engine that knows nothing."""
-        self.engine, self._last, self.read = Engine(self.settings), None, 0
+    async def _begin(self, consumer: AIOKafkaConsumer, end: int) -> dict[int, Position]:
+        """Read all of the baselines into an engine that knows nothing; how far it had come with what other partitions gave."""
+        self.engine, self._last, self._read = Engine(self.settings), None, 0
         self._alerts, self._rejects, self.waiting, self._judged, self._refused = [], [], 0, 0, 0
         reader = Reader(self.engine)
         async for record in self._baselines(consumer, 0, end):
             self._restore(reader, record)
         self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
         self._writer = reader.writer()
+        return reader.positions
 
-    async def _go_on(self, consumer: AIOKafkaConsumer, last: Place, end: int) -> bool:
-        """Apply what others have written after our last record; False where that cannot be, for then all is to be read again.
+    async def _go_on(self, consumer: AIOKafkaConsumer, last: Place, end: int) -> dict[int, Position] | None:
+        """Apply what others have written after our last record, as `_begin`; None where that cannot be, for then all is to be read again.
 
         It cannot be if that record is gone: much was written, or it is another topic. Nor if others wrote while we knew more than we had delivered.
         """
         reader = Reader(self.engine, self._writer)
         reader.next_offset, reader.next_verdict = self.next_offset, self.next_verdict
+        reader.positions = self._sharing.positions if self._sharing is not None else {}
         found = False
         async for record in self._baselines(consumer, last.offset, end):
             if not found:
                 if _place(record) != last:
-                    return False
+                    return None
                 found = True
             elif self.waiting or self._judged:
-                return False
+                return None
             else:
                 self._restore(reader, record)
-        if found and self.read:
+        if found and self._read:
             self.engine.restored = False
             self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
             self._writer = reader.writer()
-        return found
+        return reader.positions if found else None
 
     async def _baselines(self, consumer: AIOKafkaConsumer, first: int, end: int) -> AsyncIterator[Any]:
         """The records of baselines from an offset on. Nobody else can write any now."""
@@ -204,7 +217,7 @@ class Partition:
                 yield record
 
     def _restore(self, reader: Reader, record: Any) -> None:
-        self.read += 1
+        self._read += 1
         self._last = _place(record)
         try:
             reader.read(record.key, record.value)
@@ -282,11 +295,19 @@ class Partition:
                 events, alerts, rejects = self._acknowledge, self._alerts, self._rejects
                 self._acknowledge, self._alerts, self._rejects = [], [], []
                 learned, self.waiting, self._judged, self._refused = self.waiting + self._judged, 0, 0, 0
+                learned += self._sharing is not None and await self._sharing.receive()
                 if not events and not learned:
                     return held
                 begin = time.perf_counter()
+                given = await self._sharing.exchange() if self._sharing is not None and learned else []
                 records = (
-                    await self._run(self._threads.score, self._writer.flush, self.next_offset, self.next_verdict)
+                    await self._run(
+                        self._threads.score,
+                        self._writer.flush,
+                        self.next_offset,
+                        self.next_verdict,
+                        self._sharing.positions if self._sharing is not None else None,
+                    )
                     if learned
                     else []
                 )
@@ -300,6 +321,7 @@ class Partition:
                             for a, _ in alerts
                         ]
                         sent += [await self._send_reject(producer, *reject) for reject in rejects]
+                        sent += [await producer.send(COHORTS, r.value, key=r.key, partition=self.number) for r in given]
                         sent += [
                             await producer.send(BASELINES, r.value, key=r.key, partition=self.number) for r in records
                         ]
@@ -309,6 +331,7 @@ class Partition:
                 for _, arrived in alerts:
                     metrics.TO_ALERT.observe(max(0.0, now - arrived))
                 metrics.CHANGELOG.inc(sum(len(r.value) for r in records))
+                metrics.GIVEN.inc(sum(len(r.value) for r in given))
             for event in events:
                 event.ack()
             self.flushed_at = time.monotonic()
@@ -319,6 +342,8 @@ class Partition:
         async with self._flushing, self._scoring:
             if self._producer is not None:
                 await self._producer.stop()
+            if self._sharing is not None:
+                await self._sharing.close()
             if self._consumer is not None:
                 await self._consumer.stop()
             self._producer = self._consumer = None

@@ -22,6 +22,7 @@ ALERTS = "agent.access.alerts"
 REJECTED = "agent.access.rejected"
 BASELINES = "agent.access.baselines"
 VERDICTS = "agent.access.verdicts"
+COHORTS = "agent.access.cohorts"
 
 _DAY = 24 * 60 * 60 * 1000
 # A broker refuses what is dated more than an hour ahead of it, and deletes by date: a worker's clock that is wrong, or jumps, must not count.
@@ -112,6 +113,21 @@ TOPICS = (
         "worker",
         "over a year, for auditors, and to be heeded again where baselines were lost; partition for partition beside the events",
     ),
+    Topic(
+        COHORTS,
+        None,
+        # As the baselines: what a partition has given must not be forgotten, however quiet it is.
+        {
+            "cleanup.policy": "compact",
+            "min.cleanable.dirty.ratio": "0.2",
+            "segment.ms": f"{30 * 60 * 1000}",
+            "segment.bytes": f"{64 << 20}",
+            "max.message.bytes": f"{4 << 20}",
+        },
+        "worker",
+        "the workers of the other partitions",
+        "what each partition has taught of cohorts and the fleet; partition for partition beside the events",
+    ),
 )
 DEFAULT_PARTITIONS = 4  # of the events: no more workers than these can share the work, and it cannot grow later
 
@@ -199,8 +215,17 @@ def differences(settings: Settings) -> list[str]:
         return sorted(lines, key=lambda line: not keeps_workers_out(line))
 
 
-# How a worker would lose baselines, those of other partitions and those that were deleted, or never see a verdict.
-_FATAL = (f"{BASELINES} has cleanup.policy=", f"{BASELINES} has partitions=", f"{VERDICTS} has partitions=")
+# How a worker would lose baselines, those of other partitions and those that were deleted, or never see a verdict or a cohort.
+_FATAL = tuple(
+    f"{name} has {what}="
+    for name, what in (
+        (BASELINES, "cleanup.policy"),
+        (BASELINES, "partitions"),
+        (VERDICTS, "partitions"),
+        (COHORTS, "cleanup.policy"),
+        (COHORTS, "partitions"),
+    )
+)
 
 
 def keeps_workers_out(line: str) -> bool:
@@ -225,10 +250,12 @@ def _drift(client: KafkaAdminClient, settings: Settings, found: Replicas, copies
     for topic in TOPICS:
         have, count = len(found[topic.name]), topic.partitions or len(found[EVENTS])
         # More alert partitions, or fewer, change nothing; a baseline and a verdict must be where their agent's events are.
-        if topic.name in (BASELINES, VERDICTS) and have != count:
+        if topic.name in (BASELINES, VERDICTS, COHORTS) and have != count:
             grow = f"{tool(settings, 'kafka-topics')} --alter --topic {topic.name} --partitions {count}"
             anew = f"{_delete(settings, topic.name)}` and `strayline topics --partitions {count}"
-            lost = "learn the baselines anew" if topic.name == BASELINES else "begin without the verdicts"
+            lost = {BASELINES: "learn the baselines anew", VERDICTS: "begin without the verdicts"}.get(
+                topic.name, "let the partitions learn of each other's cohorts anew"
+            )
             mend = f"run `{grow}`" if have < count else f"{lost}: run `{anew}`"
             yield f"{topic.name} has partitions={have}, should be {count} as {EVENTS} has: {mend}"
     resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in TOPICS]

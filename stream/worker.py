@@ -13,14 +13,13 @@ import logging
 import signal
 import socket
 import sys
-from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
 import faust
 import structlog
 
-from stream import metrics
+from stream import cohorts, metrics
 from stream.acls import check_access
 from stream.client import quiet
 from stream.desk import POLL, Desk, look_seconds
@@ -48,6 +47,8 @@ def run(settings: Settings) -> int:
     partitions = check_topics(settings)
     log.info("compiling the models, once, or loading them")
     warm_up(settings)
+    if partitions > 1:
+        cohorts.warm_up(settings)
     metrics.BUILD.labels(version("strayline")).set(1)
     metrics.declare(settings.alerts_per_day)
     log.info(
@@ -65,9 +66,7 @@ def run(settings: Settings) -> int:
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
     sys.setswitchinterval(0.0005)
-    # Each partition keeps its own threshold, and all of them together keep to the budget.
-    share = replace(settings, alerts_per_day=settings.alerts_per_day / partitions)
-    return asyncio.run(_serve(*make_app(share, listening)))
+    return asyncio.run(_serve(*make_app(settings, listening, partitions)))
 
 
 async def _serve(app: Any, desk: Desk) -> int:
@@ -101,7 +100,7 @@ async def _serve(app: Any, desk: Desk) -> int:
     return 0
 
 
-def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
+def make_app(settings: Settings, listening: socket.socket, partitions: int) -> tuple[Any, Desk]:
     """The application: one topic, one stream function, one web server on a socket that listens already; and its desk."""
     app = App(
         settings.group,
@@ -134,7 +133,7 @@ def make_app(settings: Settings, listening: socket.socket) -> tuple[Any, Desk]:
         web_enabled=False,
         autodiscover=False,
     )
-    desk = Desk(app, settings)
+    desk = Desk(app, settings, partitions)
 
     @app.agent(batched(app, EVENTS), name="score_events")  # type: ignore[untyped-decorator]
     async def score_events(stream: Any) -> None:

@@ -16,23 +16,30 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import aiokafka
+import numpy as np
+import pytest
 from aiokafka.structs import TopicPartition
 from kafka.admin import KafkaAdminClient
 from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
 
 from benchmarks.kafka import Broker
+from models.facts import place
+from models.increments import between
+from models.parties import HOME, fleet_entity
+from models.table import mix
 from stream.baselines import Reader
-from stream.codec import encode
+from stream.codec import decode, encode
+from stream.cohorts import Reader as Given
+from stream.cohorts import read
 from stream.engine import Engine
 from stream.replay import replay
 from stream.settings import load
 from stream.simulate import simulate
-from stream.topics import ALERTS, BASELINES, EVENTS, TOPICS, ensure_topics
+from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, TOPICS, ensure_topics
 from tests.shared import knowledge
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -213,35 +220,59 @@ class Site:
         return len(found["partitions"])
 
     def baselines(self, partition: int = 0) -> Engine:
-        engine = Engine(self.settings)
-        reader = Reader(engine)
+        return self._read_baselines(partition).engine
+
+    def _read_baselines(self, partition: int) -> Reader:
+        reader = Reader(Engine(self.settings))
         for record in self.read(BASELINES, partition):
             if record.key.startswith(b"stranger/"):  # what a test put there
                 continue
             reader.read(record.key, record.value)
-        return engine
+        return reader
 
-    def replayed(self, partition: int = 0, verdicts: str | None = None) -> tuple[Engine, list[bytes]]:
-        """The engine and the alerts of `strayline replay` of a partition as it is on the topic."""
-        lines = [r.value if r.value and b"\n" not in r.value else b"{}" for r in self.read(EVENTS, partition)]
+    def replayed(self, verdicts: str | None = None) -> tuple[Engine, list[bytes]]:
+        """The engine and the alerts of `strayline replay` of the only partition as it is on the topic."""
+        lines = [r.value if r.value and b"\n" not in r.value else b"{}" for r in self.read(EVENTS)]
         events, alerts = self.folder / "events.jsonl", self.folder / "alerts.jsonl"
         events.write_bytes(b"\n".join(lines) + b"\n")
-        share = replace(self.settings, alerts_per_day=self.settings.alerts_per_day / self.partitions())
-        engine, _ = replay(share, [str(events)], None, str(alerts), None, verdicts=verdicts)
+        engine, _ = replay(self.settings, [str(events)], None, str(alerts), None, verdicts=verdicts)
         return engine, alerts.read_bytes().splitlines()
 
+    def told_each_other_everything_once(self) -> None:
+        """Assert, of two partitions, that every event was learned once; that what both have given adds up to what one process learns, and each
+        partition holds what it has given and taken, and nothing else; that no alert is said twice and none is left out."""
+        given = {n: given_by(self.read(COHORTS, n)) for n in range(2)}
+        partitions = {n: self._read_baselines(n) for n in range(2)}
+        records = [r.value for n in range(2) for r in self.read(EVENTS, n)]
+        decoded, kept, _ = decode(records, range(len(records)), self.settings.max_event_bytes)
+        events = [records[at] for _, at in sorted((event.time, at) for event, at in zip(decoded, kept, strict=True))]
+        one = Engine(self.settings)
+        one.score(one.decode(events, range(len(events))))
+        assert sum(float(reader.engine.state.fleet["events"]) for reader in partitions.values()) == len(events)
+        home = mix(place(HOME, np.uint64(0)), fleet_entity())  # counts each event once, whoever learns it
+        told = sum(facts_of(reader, one).get(int(home), 0.0) for reader in given.values())
+        assert told == pytest.approx(facts_in(one)[int(home)], rel=1e-4)
+        for n, reader in partitions.items():
+            assert reader.positions[n].number == given[n].number
+            at = reader.positions[1 - n]
+            taken = given_by([r for r in self.read(COHORTS, 1 - n) if r.offset < at.offset])
+            assert taken.number == at.number > 0
+            own, others = facts_of(given[n], reader.engine), facts_of(taken, reader.engine)
+            known = facts_in(reader.engine)
+            keys = sorted(own.keys() | others.keys())
+            expected = [own.get(key, 0.0) + others.get(key, 0.0) for key in keys]
+            np.testing.assert_allclose([known[key] for key in keys], expected, 1e-3, 1e-2)
+        said: dict[str, list[int]] = {}
+        for alert in (json.loads(alert) for alerts in self.alerts().values() for alert in alerts):
+            said.setdefault(alert["alert_id"], []).append(alert["revision"])
+        assert said
+        assert all(revisions == list(range(1, len(revisions) + 1)) for revisions in said.values())
+
     def same_as_replay(self, verdicts: str | None = None) -> list[bytes]:
-        """Assert that the alerts on the topic and the baselines of every partition are those of a replay, field for field; the alerts."""
-        expected: list[bytes] = []
-        partitions = self.partitions()
-        for n in range(partitions):
-            engine, alerts = self.replayed(n, verdicts)
-            expected += alerts
-            assert knowledge(self.baselines(n)) == knowledge(engine), f"baselines of partition {n}"
-        if partitions == 1:
-            assert [r.value for r in self.read(ALERTS)] == expected, "alerts"
-        else:
-            assert self.alerts() == by_agent(expected), "alerts"
+        """Assert that the alerts on the topic and the baselines of the only partition are those of a replay, field for field; the alerts."""
+        engine, expected = self.replayed(verdicts=verdicts)
+        assert knowledge(self.baselines()) == knowledge(engine), "baselines"
+        assert [r.value for r in self.read(ALERTS)] == expected, "alerts"
         return expected
 
 
@@ -258,6 +289,28 @@ def remove_topics(broker: Broker) -> None:
         deadline = time.monotonic() + DEADLINE
         while names & set(admin.list_topics()):
             assert time.monotonic() < deadline
+
+
+def given_by(records: Sequence[aiokafka.ConsumerRecord]) -> Given:
+    """All that a partition has given to the others."""
+    reader = Given()
+    for record in records:
+        given = read(record.key, record.value)
+        assert given is not None
+        reader.read(given)
+    return reader
+
+
+def facts_of(given: Given, engine: Engine) -> dict[int, float]:
+    """Their counts, at an engine's landmark."""
+    facts = given.given.facts
+    counts = facts.of(facts.keys)[:, 0] * between(given.given.begin, float(engine.state.fleet["begin"]))
+    return dict(zip(facts.keys.tolist(), counts.tolist(), strict=True))
+
+
+def facts_in(engine: Engine) -> dict[int, float]:
+    head = engine.state["facts"].head
+    return {int(row["key"]): float(row["w"]) for row in head[head["key"] != 0]}
 
 
 def by_agent(alerts: Sequence[bytes]) -> dict[str, list[bytes]]:

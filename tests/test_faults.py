@@ -170,11 +170,11 @@ def test_a_partition_that_stays_is_not_read_again(site_of_two):
             (kept,) = said(one, "partition ready")[2:]
             (moved,) = said(two, "partition ready")
             assert (kept["went_on"], kept["records"]) == (True, 0)
-            assert (moved["went_on"], moved["records"]) == (False, stored[int(moved["partition"])])
+            assert (moved["went_on"], moved["records"] >= stored[int(moved["partition"])]) == (False, True)
             site.produce(records[half:])
             one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
             assert one.stop() == two.stop() == 0
-    site.same_as_replay()
+    site.told_each_other_everything_once()
 
 
 @pytest.mark.kafka
@@ -182,8 +182,8 @@ def test_the_group_may_change_twice_in_a_row_and_while_baselines_are_read(site_o
     """And a stand-by that has waited for longer than a consumer may be idle takes over from one that is killed."""
     site = site_of_two
     records = fleet(14, agents=12, days=8)
-    half = len(records) // 2
-    site.produce(records[:half])
+    third = len(records) // 3
+    site.produce(records[:third])
     for n in range(120):  # some time's worth of reading
         site.produce([(b"stranger/%d" % n, bytes(900_000))], BASELINES)
     with site.worker("one") as one:
@@ -197,14 +197,14 @@ def test_the_group_may_change_twice_in_a_row_and_while_baselines_are_read(site_o
             one.until_ready()
             workers = {w.get("/readyz")[1]: w for w in (one, two, three)}
             assert set(workers) == {"partitions []\n", "partitions [0]\n", "partitions [1]\n"}
-            site.produce(records[half:])
+            site.produce(records[third : 2 * third])
             one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
             workers["partitions [0]\n"].kill()
             idle = workers["partitions []\n"]
             idle.until(lambda: idle.get("/readyz")[1] != "partitions []\n" and idle.get("/readyz")[0] == 200)
-            site.produce(fleet(15, agents=12, days=5))
+            site.produce(records[2 * third :])
             idle.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
-    site.same_as_replay()
+    site.told_each_other_everything_once()
 
 
 @pytest.mark.kafka

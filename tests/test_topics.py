@@ -20,10 +20,10 @@ from benchmarks.kafka import Broker
 from stream.client import starting
 from stream.errors import BrokerError, SettingsError
 from stream.settings import Settings, load
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, TOPICS, VERDICTS, check_topics, ensure_topics
+from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, TOPICS, VERDICTS, check_topics, ensure_topics
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = {EVENTS, ALERTS, REJECTED, BASELINES, VERDICTS}
+NAMES = {EVENTS, ALERTS, REJECTED, BASELINES, VERDICTS, COHORTS}
 
 
 def at(bootstrap: str) -> Settings:
@@ -71,7 +71,7 @@ def test_missing_topics_are_created_once(settings):
     with KafkaAdminClient(bootstrap_servers=settings.broker) as admin:
         counts = {t["name"]: len(t["partitions"]) for t in admin.describe_topics(sorted(NAMES))}
         found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, BASELINES)])["topic"][BASELINES]
-    assert counts == {EVENTS: 3, ALERTS: 3, REJECTED: 1, BASELINES: 3, VERDICTS: 3}
+    assert counts == {EVENTS: 3, ALERTS: 3, REJECTED: 1, BASELINES: 3, VERDICTS: 3, COHORTS: 3}
     assert {key: value["value"] for key, value in found.items()} == {
         "cleanup.policy": "compact",
         "min.cleanable.dirty.ratio": "0.2",
@@ -98,14 +98,18 @@ def test_what_differs_is_told_with_the_command_that_mends_it(settings):
     _create(settings, BASELINES, 2, cleanup_policy="delete", segment_bytes="1048576")
     _create(settings, ALERTS, 2, retention_ms="1000")
     _create(settings, VERDICTS, 4)
+    _create(settings, COHORTS, 5)
     lines = ensure_topics(settings, 3)
-    assert len(lines) == 5
+    assert len(lines) == 6
     configs = f"kafka-configs --bootstrap-server {settings.broker} --alter --entity-type topics --entity-name"
     grow = f"kafka-topics --bootstrap-server {settings.broker} --alter --topic {BASELINES} --partitions 3"
-    anew = f"kafka-topics --bootstrap-server {settings.broker} --delete --topic {VERDICTS}` and `strayline topics --partitions 3"
+    anew = (
+        f"kafka-topics --bootstrap-server {settings.broker} --delete --topic {{}}` and `strayline topics --partitions 3"
+    )
     assert lines == [
         f"{BASELINES} has partitions=2, should be 3 as {EVENTS} has: run `{grow}`",
-        f"{VERDICTS} has partitions=4, should be 3 as {EVENTS} has: begin without the verdicts: run `{anew}`",
+        f"{VERDICTS} has partitions=4, should be 3 as {EVENTS} has: begin without the verdicts: run `{anew.format(VERDICTS)}`",
+        f"{COHORTS} has partitions=5, should be 3 as {EVENTS} has: let the partitions learn of each other's cohorts anew: run `{anew.format(COHORTS)}`",
         f"{ALERTS} has retention.ms=1000, should be 7776000000: run `{configs} {ALERTS} --add-config retention.ms=7776000000`",
         f"{BASELINES} has cleanup.policy=delete, should be compact: run `{configs} {BASELINES} --add-config cleanup.policy=compact`",
         f"{BASELINES} has segment.bytes=1048576, should be 67108864: run `{configs} {BASELINES} --add-config segment.bytes=67108864`",

@@ -30,7 +30,6 @@ from tests.site import (
     Record,
     Site,
     Worker,
-    by_agent,
     fleet,
     free_port,
     python,
@@ -236,7 +235,7 @@ def test_baselines_that_cannot_be_read_end_the_worker_with_the_reason():
 def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
     """A second worker joins in mid-stream, and leaves."""
     site = site_of_two
-    records = fleet(4)
+    records = fleet(4, garbage=0.0)
     third = len(records) // 3
 
     def scored() -> bool:
@@ -255,7 +254,28 @@ def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
         one.until(scored)
         assert one.get("/readyz")[1] == "partitions [0, 1]\n"
         assert one.stop() == 0
-    site.same_as_replay()
+    site.told_each_other_everything_once()
+
+
+@pytest.mark.kafka
+def test_whatever_is_killed_partitions_tell_each_other_everything_once(site_of_two):
+    """kill -9 of one of two workers, then of the other, while they score, deliver and read what the other gave."""
+    site = site_of_two
+    records = fleet(9, garbage=0.0)
+    rng = random.Random(9)
+    lives = 4
+    bounds = [len(records) * life // lives for life in range(lives + 1)]
+    for life in range(lives):
+        site.produce(records[bounds[life] : bounds[life + 1]])
+        moment = rng.randrange(bounds[life], bounds[life + 1])
+        with site.worker("one") as one, site.worker("two") as two:
+            killed = one if life % 2 else two
+            both = (one, two)
+            killed.until(lambda: sum(w.metric("strayline_processed_offset") for w in both) > moment)  # noqa: B023
+            killed.kill()
+    with site.worker("one") as one, site.worker("two"):
+        one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+    site.told_each_other_everything_once()
 
 
 @pytest.mark.kafka
@@ -365,7 +385,7 @@ def test_alerts_do_not_wait_for_the_flush_interval_nor_does_a_rebalance(site_of_
             two.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
             two.until_ready()
             assert (two.stop(), one.stop()) == (0, 0)
-    assert site.alerts() == by_agent([alert for n in range(2) for alert in site.replayed(n)[1]])
+    site.told_each_other_everything_once()
 
 
 @pytest.mark.kafka

@@ -25,7 +25,7 @@ producer)
 worker)
     allow --operation Read --operation DescribeConfigs --topic agent.access.events --topic agent.access.verdicts
     allow --operation Write --operation DescribeConfigs --topic agent.access.alerts --topic agent.access.rejected
-    allow --operation Read --operation Write --operation DescribeConfigs --topic agent.access.baselines
+    allow --operation Read --operation Write --operation DescribeConfigs --topic agent.access.baselines --topic agent.access.cohorts
     allow --operation Read --group "$group"
     # One transactional id for each partition, named after it.
     allow --operation Write --resource-pattern-type prefixed --transactional-id "$group-agent.access.events-"
