@@ -112,6 +112,10 @@ class Partition:
 
     async def open(self) -> None:
         """Fence off whoever had the partition before, then restore its baselines, or what of them is new."""
+        async with self._flushing, self._scoring:  # whoever calls `flush` may not know yet that it was taken away
+            await self._open()
+
+    async def _open(self) -> None:
         begin = time.perf_counter()
         self._read, before = 0, self._last
         self._producer = self._sender()

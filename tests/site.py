@@ -14,14 +14,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 import aiokafka
 import numpy as np
-import pytest
 from aiokafka.structs import TopicPartition
 from kafka.admin import KafkaAdminClient
 from kafka.errors import CoordinatorLoadInProgressError, CoordinatorNotAvailableError, NotCoordinatorError
@@ -144,7 +143,7 @@ class Site:
         self.folder = folder
         self.group = group
         self.settings = load({"STRAYLINE_BROKER": broker.bootstrap})
-        remove_topics(broker)
+        remove_topics(broker.bootstrap)
         assert ensure_topics(self.settings, partitions) == []
 
     def worker(
@@ -238,9 +237,9 @@ class Site:
         engine, _ = replay(self.settings, [str(events)], None, str(alerts), None, verdicts=verdicts)
         return engine, alerts.read_bytes().splitlines()
 
-    def told_each_other_everything_once(self) -> None:
-        """Assert, of two partitions, that every event was learned once; that what both have given adds up to what one process learns, and each
-        partition holds what it has given and taken, and nothing else; that no alert is said twice and none is left out."""
+    def told_each_other_everything_once(self, *, lost: int = 0) -> None:
+        """Assert, of two partitions, that every event was learned once (but for so many that were lost with baselines); that what both have given
+        adds up to what one process learns, and each partition holds what it has given and taken; that no alert is said twice, none left out."""
         given = {n: given_by(self.read(COHORTS, n)) for n in range(2)}
         partitions = {n: self._read_baselines(n) for n in range(2)}
         records = [r.value for n in range(2) for r in self.read(EVENTS, n)]
@@ -248,10 +247,10 @@ class Site:
         events = [records[at] for _, at in sorted((event.time, at) for event, at in zip(decoded, kept, strict=True))]
         one = Engine(self.settings)
         one.score(one.decode(events, range(len(events))))
-        assert sum(float(reader.engine.state.fleet["events"]) for reader in partitions.values()) == len(events)
+        assert sum(float(reader.engine.state.fleet["events"]) for reader in partitions.values()) == len(events) - lost
         home = mix(place(HOME, np.uint64(0)), fleet_entity())  # counts each event once, whoever learns it
         told = sum(facts_of(reader, one).get(int(home), 0.0) for reader in given.values())
-        assert told == pytest.approx(facts_in(one)[int(home)], rel=1e-4)
+        assert abs(told - (learned := facts_in(one)[int(home)])) < 1.0, (told, learned)
         for n, reader in partitions.items():
             assert reader.positions[n].number == given[n].number
             at = reader.positions[1 - n]
@@ -282,12 +281,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def remove_topics(broker: Broker) -> None:
-    names = {topic.name for topic in TOPICS}
-    with KafkaAdminClient(bootstrap_servers=broker.bootstrap) as admin:
-        admin.delete_topics(sorted(names & set(admin.list_topics())))
+def remove_topics(bootstrap: str, names: Collection[str] = tuple(topic.name for topic in TOPICS)) -> None:
+    with KafkaAdminClient(bootstrap_servers=bootstrap) as admin:
+        admin.delete_topics(sorted({*names} & set(admin.list_topics())))
         deadline = time.monotonic() + DEADLINE
-        while names & set(admin.list_topics()):
+        while {*names} & set(admin.list_topics()):
             assert time.monotonic() < deadline
 
 
@@ -303,9 +301,9 @@ def given_by(records: Sequence[aiokafka.ConsumerRecord]) -> Given:
 
 def facts_of(given: Given, engine: Engine) -> dict[int, float]:
     """Their counts, at an engine's landmark."""
-    facts = given.given.facts
-    counts = facts.of(facts.keys)[:, 0] * between(given.given.begin, float(engine.state.fleet["begin"]))
-    return dict(zip(facts.keys.tolist(), counts.tolist(), strict=True))
+    keys = given.given.facts.keys
+    counts = given.given.facts.of(keys)[:, 0] * between(given.given.begin, float(engine.state.fleet["begin"]))
+    return dict(zip(keys.tolist(), counts.tolist(), strict=True))
 
 
 def facts_in(engine: Engine) -> dict[int, float]:

@@ -22,7 +22,7 @@ from stream.errors import BrokerError, InputError
 from stream.explain import from_worker
 from stream.partition import Partition, threads
 from stream.settings import load
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS
+from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS, ensure_topics
 from stream.web import listen
 from tests.shared import knowledge
 from tests.site import (
@@ -259,23 +259,44 @@ def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
 
 @pytest.mark.kafka
 def test_whatever_is_killed_partitions_tell_each_other_everything_once(site_of_two):
-    """kill -9 of one of two workers, then of the other, while they score, deliver and read what the other gave."""
+    """kill -9 of one of two workers, then of the other, while both score, deliver and read what the other gave."""
     site = site_of_two
     records = fleet(9, garbage=0.0)
     rng = random.Random(9)
     lives = 4
-    bounds = [len(records) * life // lives for life in range(lives + 1)]
+    share = len(records) // lives
     for life in range(lives):
-        site.produce(records[bounds[life] : bounds[life + 1]])
-        moment = rng.randrange(bounds[life], bounds[life + 1])
         with site.worker("one") as one, site.worker("two") as two:
-            killed = one if life % 2 else two
             both = (one, two)
-            killed.until(lambda: sum(w.metric("strayline_processed_offset") for w in both) > moment)  # noqa: B023
+            two.until(lambda: {w.get("/readyz")[1] for w in both} == {"partitions [0]\n", "partitions [1]\n"})  # noqa: B023
+            site.produce(records[life * share : (life + 1) * share])
+            killed = both[life % 2]
+            moment = rng.randrange(share)
+            killed.until(lambda: sum(w.metric("strayline_events_total") for w in both) > moment)  # noqa: B023
             killed.kill()
     with site.worker("one") as one, site.worker("two"):
         one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
     site.told_each_other_everything_once()
+
+
+@pytest.mark.kafka
+def test_partitions_that_lost_their_baselines_know_of_cohorts_what_all_have_given(site_of_two):
+    """They put it together anew, themselves included; their agents they learn anew."""
+    site = site_of_two
+    records = fleet(12, agents=12, days=8, garbage=0.0)
+    half = len(records) // 2
+    site.produce(records[:half])
+    with site.worker("one") as one:
+        one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+        assert one.stop() == 0
+    remove_topics(site.bootstrap, {BASELINES})
+    ensure_topics(site.settings)
+    site.produce(records[half:])
+    with site.worker("one") as one:
+        one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
+        assert one.stop() == 0
+        assert one.log.read_text().count("putting together anew") == 2
+    site.told_each_other_everything_once(lost=half)
 
 
 @pytest.mark.kafka
@@ -380,7 +401,11 @@ def test_alerts_do_not_wait_for_the_flush_interval_nor_does_a_rebalance(site_of_
         site.produce(records)
         one.until(lambda: sum(one.metric("strayline_processed_offset", partition=n) for n in "01") == len(records))
         one.until(lambda: sum(map(len, site.alerts().values())) == one.metric("strayline_alert_revisions_total") > 0)
-        assert sum(site.committed().values()) < len(records)
+        ordinary = next(e for e in map(json.loads, (value or b"" for _, value in records)) if e["action"] == "read")
+        time_ = json.loads(records[-1][1] or b"")["time"]
+        site.produce([(b"newcomer", encode(ordinary | {"event_id": "n", "agent_id": "newcomer", "time": time_}))])
+        one.until(lambda: sum(one.metric("strayline_processed_offset", partition=n) for n in "01") > len(records))
+        assert sum(site.committed().values()) <= len(records)
         with site.worker("two", flush="3600") as two:
             two.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
             two.until_ready()
@@ -490,7 +515,7 @@ def test_without_a_broker_it_says_where_it_looked_and_how_to_start_one():
 @pytest.mark.kafka
 def test_without_topics_it_says_how_to_make_them(broker):
     """It makes none itself: how many partitions is for whoever runs it to say."""
-    remove_topics(broker)
+    remove_topics(broker.bootstrap)
     told = strayline("worker", STRAYLINE_BROKER=broker.bootstrap)
     assert told.returncode == 1
     assert EVENTS in told.stderr
