@@ -49,6 +49,7 @@ from models.table import Array
 FACT_ROW, AMOUNT_ROW, COHORT_ROW = 0, 1, 2
 LASTS = 360 * 86400.0  # seconds after which a fact that was seen once is no longer kept for others
 TOLD = 6 * 3600.0  # seconds after which others are told again that a party is active
+MANY = 1 << 16  # rows that may be remembered though they are gone
 REBASE = 1e5  # events: far beyond what a running mean remembers, and as far from where a float no longer counts
 FLEET_KEY = np.array([parties.fleet_entity()], np.uint64)
 
@@ -71,9 +72,8 @@ class Exchange:
         self._begin = float(state.fleet["begin"])
         self._days = self._elsewhere = 0.0  # how much time has passed, as of the last export; and as others saw it
         self._forget()
-        if (
-            self.own.begin or state["shared"].tally[0]
-        ):  # else what it knows was learned before there was anybody to tell
+        # Where neither is so, what it knows was learned before there was anybody to tell: it is to be given.
+        if self.own.begin or state["shared"].tally[0]:
             self._days = self._elsewhere = float(state.fleet["days"])
             self._look()
 
@@ -95,7 +95,7 @@ class Exchange:
             self._export_owners(),
         )
         self.own.add(out)
-        if self._facts.used > 2 * int(self.state["shared"].tally[0]) + 1024:
+        if self._facts.used > 2 * self._looked + MANY:
             self._forget()  # of rows that are gone; all that is there has been given
             self._look()
         return out
@@ -384,6 +384,7 @@ class Exchange:
     def _forget(self) -> None:
         self._facts, self._amounts, self._active = Ledger(2), Ledger(6, "f8"), Ledger(1, "f8")
         self._bodies = (Ledger(st.BINS), Ledger(st.PEER_WIDTH), Ledger(st.ALL_WIDTH, "f8"))
+        self._looked = 0
 
     def _look(self) -> None:
         """See everything that is shared as it is now."""
@@ -395,6 +396,7 @@ class Exchange:
         head = self.state["facts"].head[at]
         slots = self._facts.slots(keys)
         self._facts.x[slots] = np.stack([head["w"], head["d"]], 1)
+        self._looked = self._facts.used
         keys, at = self._shared(AMOUNT_ROW, "amounts")
         self._see_amounts(at, self._amounts.slots(keys))
         for of, (keys, body, at) in enumerate(self._all_bodies()):

@@ -118,7 +118,8 @@ class Ledger:
     @property
     def keys(self) -> Array:
         """Those that have a row."""
-        return self.key[self.key != 0]
+        out: Array = self.key[self.key != 0]
+        return out
 
     def slots(self, keys: Array) -> Array:
         """Where each key's row is; one that is new is 0."""
@@ -136,7 +137,8 @@ class Ledger:
     def of(self, keys: Array) -> Array:
         """The rows of these keys."""
         at = self.slots(keys)  # before the rows are looked at: it may make them anew
-        return np.asarray(self.x[at])
+        out: Array = self.x[at]
+        return out
 
 
 class Contributions:

@@ -67,21 +67,21 @@ def agents(keys: Array) -> Array:
 
 @njit
 def writers(a: st.Arrays, met: Array) -> Array:
-    """Keys of the facts that an agent among these parties has written to another agent among them."""
+    """Keys of the facts that an agent among these parties has written to another agent among them; not of more than are kept as contacts."""
     known = np.empty(len(met), np.uint64)
     n = 0
     for i in range(len(met)):
         if parties.is_agent(a, met[i]):
             known[n] = met[i]
             n += 1
-    out = np.empty(n * n, np.uint64)
+    out = np.empty(st.RING * n, np.uint64)
     k = 0
     for i in range(n):
         if find(a.agents, known[i]) < 0:
             continue
         entity = parties.entity_of(a, known[i])
         for j in range(n):
-            if facts.known(a.facts, facts.place(RECIPIENT, 0), entity, known[j]):
+            if k < len(out) and facts.known(a.facts, facts.place(RECIPIENT, 0), entity, known[j]):
                 out[k] = facts.of_value(mix(facts.place(parties.WROTE, 0), entity), known[j])
                 k += 1
     return out[:k]

@@ -98,6 +98,7 @@ class Partition:
         self._producer: AIOKafkaProducer | None = None
         self._last: Place | None = None  # the record of baselines up to which the engine is what the topic says
         self._read = 0  # records of baselines, since it was last opened
+        self._spoiled = False  # one of them was corrupt
         self.flushed_at = time.monotonic()
 
     @property
@@ -117,7 +118,7 @@ class Partition:
 
     async def _open(self) -> None:
         begin = time.perf_counter()
-        self._read, before = 0, self._last
+        self._read, self._spoiled, before = 0, False, self._last
         self._producer = self._sender()
         await self._producer.start()
         async with self._producer.transaction():
@@ -149,6 +150,8 @@ class Partition:
                 last = (await asyncio.to_thread(event_ends, self.settings))[self.number]
             consumer.assign([said])
             consumer.seek(said, self.next_verdict)
+            if self._spoiled:  # and what it held of cohorts can be put together anew
+                positions.pop(self.number, None)
             if self._sharing is not None:
                 await self._sharing.open(self.engine, positions, same=went_on and not self._read)
         except BaseException:
@@ -226,6 +229,7 @@ class Partition:
         try:
             reader.read(record.key, record.value)
         except Corrupt as reason:
+            self._spoiled = True
             metrics.CORRUPT.inc()
             log.warning(
                 "corrupt baselines record left out: what it held is learned anew",

@@ -60,13 +60,13 @@ class Sharing:
         self._seek()
 
     async def _begin(self, engine: Engine, positions: dict[int, Position]) -> None:
-        """Read what this partition has given in all. Where the baselines know of less, some of them were lost."""
+        """Read what this partition has given in all. Where the baselines tell of less, or of none, some of them were lost."""
         (own, _) = (await self._read([self.number]))[self.number]
         known = positions.pop(self.number, Position()).number
         budget = self._settings.alerts_per_day
         self._cohorts = Cohorts(engine, budget, max(own.number, known), own.given, positions)
         if own.number > known:
-            await self._restore(f"this partition has given {own.number} increments and knows of {known}")
+            await self._restore(f"this partition has given {own.number} increments, and its baselines tell of {known}")
 
     async def receive(self) -> bool:
         """Read what the others have given by now; whether it should not wait for events."""
