@@ -80,7 +80,7 @@ class Partition:
         self.settings = settings
         self.number = number
         self.engine = Engine(settings)
-        self._sharing = Sharing(settings, number, of, work.score) if of > 1 else None
+        self._sharing = Sharing(settings, self.engine, number, of, work.score) if of > 1 else None
         self.next_offset = 0
         self.next_verdict = 0
         self.waiting = 0

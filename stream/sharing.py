@@ -28,13 +28,13 @@ _T = TypeVar("_T")
 class Sharing:
     """Use `open`, then `receive` and `exchange` at each flush; `close` when the partition is taken away."""
 
-    def __init__(self, settings: Settings, number: int, of: int, executor: Executor) -> None:
+    def __init__(self, settings: Settings, engine: Engine, number: int, of: int, executor: Executor) -> None:
         self.number = number
         self.others = [q for q in range(of) if q != number]
         self.read = 0  # records, since it was last opened
         self._settings = settings
         self._executor = executor
-        self._cohorts = Cohorts(Engine(settings), settings.alerts_per_day)
+        self._cohorts = Cohorts(engine, settings.alerts_per_day)
         self._pending: list[tuple[int, int, Given]] = []  # what others gave, and is not added yet
         self._taken_at = 0.0
         self._consumer: AIOKafkaConsumer | None = None
