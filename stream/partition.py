@@ -74,7 +74,8 @@ class Taken(NamedTuple):
 class Partition:
     """Use `open`, then `decode` and `score` for each batch, in order, and `flush` now and then; `close` when the partition is taken away, and `open` again should it come back."""
 
-    def __init__(self, settings: Settings, number: int, work: Threads) -> None:
+    def __init__(self, settings: Settings, number: int, work: Threads, is_current: Callable[[Any], bool]) -> None:
+        """`is_current` tells of a message of Faust whether the partition was not taken away since it was delivered."""
         self.settings = settings
         self.number = number
         self.engine = Engine(settings)
@@ -84,6 +85,7 @@ class Partition:
         self.news = asyncio.Event()  # for whoever calls `flush`: better now than later
         self._judged = 0  # records of verdicts since the last flush
         self._threads = work
+        self._is_current = is_current
         self._writer = Writer(self.engine)
         self._scoring = asyncio.Lock()
         self._flushing = asyncio.Lock()
@@ -243,7 +245,8 @@ class Partition:
         if self.waiting >= MOST_WAITING or self._refused >= MOST_REFUSED:
             await self.flush()
         async with self._scoring:
-            if self._consumer is None:  # closed meanwhile: it is for the next owner
+            if self._consumer is None or not self._is_current(taken.event.message):
+                # Taken away meanwhile, and perhaps given back: what lies between here and there would be left out.
                 return
             await self._heed()
             if taken.decoded is not None and taken.records[0].offset < self.next_offset:

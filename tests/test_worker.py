@@ -383,7 +383,7 @@ def test_a_batch_is_decoded_while_the_one_before_is_scored_and_learned_once_howe
     ]
 
     async def run() -> None:
-        partition = Partition(site.settings, 0, threads())
+        partition = Partition(site.settings, 0, threads(), is_current=bool)
         await partition.open()
         taken = [await partition.decode(event) for event in events]
         await asyncio.gather(*(partition.score(one) for one in taken))
@@ -396,6 +396,36 @@ def test_a_batch_is_decoded_while_the_one_before_is_scored_and_learned_once_howe
     asyncio.run(run())
     site.same_as_replay()
     assert len(site.read(REJECTED)) == rejects_in(records)
+
+
+@pytest.mark.kafka
+def test_a_batch_from_before_a_rebalance_is_not_scored_after_it(site):
+    """It may be the second of two, whose first was taken away: it comes again, after the first."""
+    site.produce(fleet(10))
+    read = site.read(EVENTS)
+    current: list[SimpleNamespace] = []
+
+    def delivered() -> list[SimpleNamespace]:
+        """Two batches, as after an assignment."""
+        current[:] = [SimpleNamespace(value=read[low:high]) for low, high in ((0, 700), (700, len(read)))]
+        return [SimpleNamespace(message=message, ack=lambda: None) for message in current]
+
+    async def run() -> None:
+        partition = Partition(site.settings, 0, threads(), lambda message: any(message is one for one in current))
+        await partition.open()
+        _, stale = [await partition.decode(event) for event in delivered()]
+        await partition.close()
+        again = delivered()
+        await partition.open()
+        await partition.score(stale)
+        assert partition.next_offset == 0
+        for event in again:
+            await partition.score(await partition.decode(event))
+        await partition.flush()
+        await partition.close()
+
+    asyncio.run(run())
+    site.same_as_replay()
 
 
 def rejects_in(records: Sequence[Record]) -> int:
