@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-from river import drift
-
 DAYS = 10
 FORGIVEN = 0.5  # bits
 
@@ -29,6 +27,8 @@ def changed(days: Sequence[float]) -> bool:
     # A day that lies within what is forgiven adds nothing to the sum, so it cannot complete a change: most days end here.
     if len(days) < DAYS or abs(days[-1] - fmean(days)) <= FORGIVEN:
         return False
+    from river import drift  # noqa: PLC0415  # with SciPy's statistics it takes a second, and most days need no test
+
     test = drift.PageHinkley(min_instances=DAYS, delta=FORGIVEN, threshold=8.0)
     for x in days:
         test.update(x)

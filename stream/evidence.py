@@ -14,6 +14,7 @@ from models.batch import (
     SESSION,
     VERSION_AGE,
 )
+from models.levels import FEATURES
 from models.memory import NAMED_FACTS, TEXTS, TOP
 from models.parties import FAR
 from models.signals import (
@@ -37,7 +38,6 @@ from models.signals import (
     TRANSITION,
 )
 from models.state import TEXT
-from models.windows import FEATURES
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
 from stream.kept import MOST_TEXT, Kept, below
