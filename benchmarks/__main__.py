@@ -1,4 +1,4 @@
-"""`python -m benchmarks [speed] [detection] [floods] [transport] [worker] [soak] [ablation] [robustness]`: by default the first five, what `make bench` prints.
+"""`python -m benchmarks [speed] [detection] [floods] [transport] [worker] [soak] [scale] [ablation] [robustness]`: by default the first five, what `make bench` prints.
 
 Each section prints its tables beside the peers of the same run and keeps the numbers in `bench-out/`.
 """
@@ -16,10 +16,11 @@ from benchmarks.floods import floods
 from benchmarks.kafka import missing
 from benchmarks.report import save, say, table, warn
 from benchmarks.robustness import robustness
+from benchmarks.scale import scale
 from benchmarks.speed import speed
 from benchmarks.worker import MINUTES, soak, worker
 
-SECTIONS = ("speed", "detection", "floods", "transport", "worker", "soak", "ablation", "robustness")
+SECTIONS = ("speed", "detection", "floods", "transport", "worker", "soak", "scale", "ablation", "robustness")
 DEFAULT = SECTIONS[:5]
 TRANSPORT_RECORDS = (
     100_000  # a third of what `python -m benchmarks.transport` reads: the slowest reader takes minutes over that
@@ -76,6 +77,8 @@ def main() -> int:
             worker()
         elif section == "soak":
             soak(args.soak_minutes)
+        elif section == "scale":
+            scale()
         elif section == "floods":
             floods()
         elif section == "robustness":
