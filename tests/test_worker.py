@@ -259,6 +259,42 @@ def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
 
 
 @pytest.mark.kafka
+def test_a_worker_that_restarts_within_its_session_takes_its_own_back_and_no_other_is_disturbed(site_of_two):
+    """Stopped or killed, under its fixed name: nothing is handed out anew, and what came meanwhile is scored."""
+    site = site_of_two
+    records = fleet(5, agents=12, days=6)
+    third = len(records) // 3
+    session = {"STRAYLINE_SESSION_SECONDS": "60"}  # a restart takes longer than the default on a busy machine
+    one_of_two = {"partitions [0]\n", "partitions [1]\n"}
+
+    def scored() -> bool:
+        return site.committed() == {n: site.end(EVENTS, n) for n in range(2)}
+
+    with site.worker("one", **session) as one, site.worker("two", **session) as two:
+        site.produce(records[:third])
+        one.until(lambda: one.get("/readyz")[1] in one_of_two)
+        two.until(lambda: two.get("/readyz")[1] in one_of_two)
+        two.until(scored)
+        kept, own = one.get("/readyz")[1], two.get("/readyz")[1]
+        handed_out = one.metric("strayline_rebalances_total")
+        assert two.stop() == 0
+        site.produce(records[third : 2 * third])
+        with site.worker("two", **session) as again:
+            again.until(scored)
+            assert again.get("/readyz")[1] == own
+            again.kill()
+        site.produce(records[2 * third :])
+        with site.worker("two", **session) as again:
+            again.until(scored)
+            assert again.get("/readyz")[1] == own
+            assert one.metric("strayline_rebalances_total") == handed_out
+            assert one.get("/readyz")[1] == kept
+            assert again.stop() == 0
+        assert one.stop() == 0
+    site.same_as_replay()
+
+
+@pytest.mark.kafka
 def test_a_producer_chooses_its_codec(site):
     """Nobody asks ours before compressing."""
     records = fleet(5, agents=12, days=5)
