@@ -24,7 +24,21 @@ import math
 import numpy as np
 
 from models import batch as col
-from models import budget, clock, cohort, event, facts, hours, learning, memory, newcomer, parties, scoring, signals
+from models import (
+    budget,
+    change,
+    clock,
+    cohort,
+    event,
+    facts,
+    hours,
+    learning,
+    memory,
+    newcomer,
+    parties,
+    scoring,
+    signals,
+)
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline, njit
@@ -38,7 +52,7 @@ DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
 GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
-_ROOM = {"facts": (2 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (2 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "calls": (2, 1)}  # fmt: skip
+_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (2 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 1)}  # fmt: skip
 ROOM = np.array([_ROOM.get(st.TABLES[i], (1, 0))[0] for i in st.GROWING])
 ROOM_FACT = np.array([_ROOM.get(st.TABLES[i], (1, 0))[1] for i in st.GROWING])
 ROOM_COHORT = np.array([cohort.ROOM.get(st.TABLES[i], 0) for i in st.GROWING])  # where its agent may change its cohort
@@ -166,8 +180,15 @@ def _events(
         if not learned:
             continue
         learning.learn_version(a, b, e, h)
+        change.learn_type(a, b, e, h)
+        change.learn_lift(a, h, w.detail)
+        if h.begins:
+            change.learn_hours(a, b, e, h, w.detail[col.HOURS])
+            change.learn_people(a, b, e, h, w.entity[2])
         if s >= KEEP or mark & col.NOTABLE:
             w.detail[col.VERSION_AGE] = learning.version_age(a, b, e, h)
+            w.detail[col.JUDGED] = w.judged[0]
+            change.tell(a, b, e, w, h)
             _keep(a, e, w, tool_before, out)
         a.recent[at_recent].key = ticket
         a.recent_dirty[at_recent] = 1
@@ -183,12 +204,12 @@ def _events(
         learning.learn_session(a, b, e, h, call, s)
         learning.learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:
-            learning.count_episode(a, h, score, out.threshold[e], alerts_per_day)
+            learning.count_episode(a, b, e, w, h, s, score, out.threshold[e], alerts_per_day)
         if h.clock > before:
-            first = a.fleet[0].days < h.now
-            a.fleet[0].days += min(1.0, (h.clock - before) / DAY) * h.now
-            if first and a.fleet[0].days >= h.now:  # else the first day's threshold stays until there is an episode
-                budget.count(a.fleet, a.fleet_body[0], 0.0, 0.0, h.now, alerts_per_day)
+            first = budget.first_day(a.fleet, h.now)
+            a.fleet[0].days += min(1.0, (h.clock - before) / DAY) * budget.weight(h.now)
+            if first and not budget.first_day(a.fleet, h.now):  # else its threshold stays until there is an episode
+                budget.count(a.fleet, a.fleet_body[0], 0.0, 0.0, h.now, h.clock, alerts_per_day)
         a.fleet[0].events += 1
         if seeks:
             cohort.seek(a, h.agent, h.clock, h.fade)

@@ -54,6 +54,7 @@ def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: Key, oth
     i, fresh = claim(contacts, dirty, tally, one)
     if fresh:
         contacts[i].n = 0
+        contacts[i].first = clock
     contacts[i].w = clock
     body[i, contacts[i].n % RING] = other
     contacts[i].n += 1

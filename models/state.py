@@ -24,6 +24,7 @@ AGES = 12  # agents are compared at the same age: the power of two of the events
 BINS = 64  # of a tail
 TAIL_SCALE = 8.0  # bins per doubling of 1 + x
 SCORE_BINS = 512  # of the alert budget, half a bit each
+BUDGET_POWER = 8.0  # of a weight that halves in 60 days: the budget's halves in a week
 START = 40  # half bits: the alert threshold until scores have been seen
 RING = 32  # contacts of a party; days of a level
 USUAL = 8  # values remembered by name for each fact of an agent
@@ -48,7 +49,8 @@ PEER_WIDTH = PEER_HOURS + 2 * HALF_HOURS
 ALL_TAILS = 2 * N_FACTS * AGES
 ALL_HISTOGRAMS = ALL_TAILS + N_TAILS
 ALL_BUDGET = ALL_HISTOGRAMS + N_TAILS * BINS
-ALL_WIDTH = ALL_BUDGET + SCORE_BINS + 1
+ALL_BURST = ALL_BUDGET + SCORE_BINS + 1  # the same, of about a day
+ALL_WIDTH = ALL_BURST + SCORE_BINS
 
 K = ("key", "u8")
 
@@ -72,7 +74,7 @@ LAYOUTS = (
     Layout("amounts", [K, ("w", "f8"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4"), ("never", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
     # (signal, cohort | agent) → weight at or above each bin
     Layout("tails", [K, ("w", "f8")], ("f4", BINS), 1 << 8, 0.18, ages=False, lasts=360),
-    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("night", "f4"), ("night_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8")], ("f4", OWN_WIDTH), 1 << 6, 0.14, ages=False, lasts=360),
+    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("loud", "f4"), ("first_own", "f4"), ("second_own", "f4"), ("third_own", "f4"), ("serious", "u1"), ("night", "f4"), ("night_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8"), ("kind", "u8"), ("kind_left", "u8"), ("kind_since", "f8"), ("lift", "f4"), ("usual_at", "f8"), ("missed", "f4"), ("moved_at", "f8"), ("moved_for", "f4"), ("strangers", "f4"), ("strangers_usual", "f4"), ("strangers_at", "f8")], ("f4", OWN_WIDTH), 1 << 6, 0.14, ages=False, lasts=360),
     Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.03, ages=False, lasts=360),
     # (agent, session) → last tool, highest class read and how much of it
     Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4")], ("u1", 0), 1 << 10, 0.05, ages=False, lasts=1),
@@ -81,7 +83,7 @@ LAYOUTS = (
     # resource → the first and the last principal that it was touched for, in which session, how often another came
     Layout("owners", [K, ("w", "f8"), ("principal", "u8"), ("last", "u8"), ("session", "u8"), ("people", "u1")], ("u1", 0), 1 << 12, 0.05, ages=False, lasts=60),
     # party → the last parties that it wrote to or heard from
-    Layout("contacts", [K, ("w", "f8"), ("n", "u4")], ("u8", RING), 1 << 8, 0.03, ages=False, lasts=180),
+    Layout("contacts", [K, ("w", "f8"), ("first", "f8"), ("n", "u4")], ("u8", RING), 1 << 8, 0.03, ages=False, lasts=180),
     # (agent, attribute) → its most used values, and what they are called
     Layout("profiles", [K, ("w", "f8")], ("u8", USUAL), 1 << 8, 0.02, ages=False, lasts=360),
     Layout("names", [K, ("w", "f8"), ("length", "u1")], ("u1", TEXT), 1 << 10, 0.02, ages=False, lasts=360),
@@ -89,11 +91,13 @@ LAYOUTS = (
     Layout("levels", [K, ("w", "f8"), ("n", "u4"), ("day", "i8"), ("sum", "f8"), ("shifted", "f8")], ("f4", RING), 1 << 7, 0.01, ages=False, lasts=360),
     # (agent, tool), where its calls come on a beat → level, ranges of its errors; per hour the deviation from the level, then how often it was seen
     Layout("rhythms", [K, ("w", "f8"), ("first", "f8"), ("level", "f8"), ("n", "f4"), ("plain", "f4"), ("shaped", "f4"), ("low", "f4"), ("high", "f4"), ("mean", "f4"), ("mean_low", "f4"), ("mean_high", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180),
+    # (cohort, agent's hash) → an agent that lately moved more than usual, and how much more
+    Layout("lifts", [K, ("w", "f8"), ("agent", "u8"), ("lift", "f4")], ("u1", 0), 1 << 5, 0.005, ages=False, lasts=3),
     # the agents that those without a type are compared with, since when
     Layout("leaders", [K, ("w", "f8")], ("u1", 0), LEADERS, 0.0, ages=False, lasts=0),
     # ids of the last events: a repeated one is scored and not learned again
     Layout("recent", [K], ("u1", 0), 1 << 16, 0.0, ages=False, lasts=0),
-    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("clock", "f8"), ("ahead", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("days", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0),
+    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("clock", "f8"), ("ahead", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("days", "f8"), ("burst_at", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0),
 )  # fmt: skip
 TABLES = tuple(layout.name for layout in LAYOUTS)
 GROWING = tuple(i for i, layout in enumerate(LAYOUTS) if layout.share > 0)
@@ -178,6 +182,8 @@ class Arrays(NamedTuple):
     rhythms: Any
     rhythms_body: Any
     rhythms_dirty: Any
+    lifts: Any
+    lifts_dirty: Any
     leaders: Any
     leaders_dirty: Any
     recent: Any
@@ -264,8 +270,9 @@ class State:
         self["tails"].body *= scale
         self["agents"].body[:, OWN_TAILS:OWN_WINDOW] *= scale  # tails and hours
         self["cohorts"].body[:, PEER_TAILS:] *= scale
-        self["fleet"].body[:, ALL_TAILS:] *= scale
-        self.fleet["days"] *= scale
+        self["fleet"].body[:, ALL_TAILS:ALL_BUDGET] *= scale
+        self["fleet"].body[:, ALL_BUDGET:ALL_BURST] *= 2.0 ** (-TOO_FAR * BUDGET_POWER)
+        self.fleet["days"] *= 2.0 ** (-TOO_FAR * BUDGET_POWER)
         self.fleet["begin"] += TOO_FAR * HALF_LIFE
         for t in self.tables:
             t.dirty[:] = t.head["key"] != 0

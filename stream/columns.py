@@ -116,6 +116,7 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         resource.buffer, resource.low, resource.high, principal.buffer, principal.low, principal.high
     )
     classification = _text(g.classification)
+    rung = _rungs(classification.hash, ladder)
     outcome = _text(g.outcome).hash
     recipient = _text(g.recipient)
     kind = _text(g.kind).hash
@@ -138,7 +139,7 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         branch_high,
         in_path,
         classification,
-        _rungs(classification.hash, ladder),
+        rung,
         outcome,
         outcome == _DENIED,
         g.bytes,
@@ -152,6 +153,7 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         _rungs(cleared_for, ladder),
         cleared_for,
         g.size,
+        _sensitive(rung, len(ladder)),
     )
 
 
@@ -293,6 +295,14 @@ def _rungs(values: Array, ladder: Array) -> Array:
         for j in range(len(ladder)):
             if values[i] == ladder[j]:
                 out[i] = j
+    return out
+
+
+@njit
+def _sensitive(rung: Array, rungs: int) -> Array:
+    out = np.zeros(len(rung), np.int8)
+    for i in range(len(rung)):
+        out[i] = 2 if rung[i] == rungs - 1 else 1 if 2 * rung[i] >= rungs else 0
     return out
 
 

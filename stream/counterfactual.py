@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.batch import BITS, PAID
+from models.budget import LONE
 from models.loop import POOL_GAIN
 from models.signals import ACTION, AGAIN, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION, WEIGHT_OF
 from stream.alert import Did, Evidence
 from stream.clauses import in_unit
-from stream.severity import ENOUGH, LONE
+from stream.severity import ENOUGH
 from stream.words import number, plain, size
 
 MARGIN = 0.1  # bits that rounding may cost

@@ -10,6 +10,7 @@ from models.batch import (
     BITS,
     FACT,
     FACT_WIDTH,
+    JUDGED,
     PAID,
     SESSION,
     VERSION_AGE,
@@ -137,6 +138,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         numbers["resource"] = event.resource[:MOST_TEXT]
     if k == PERMISSION and len(event.scopes or ()) > 1:
         numbers["values"] = len(event.scopes or ())
+    if d[JUDGED] > 0 and row[0] < 0.5:
+        numbers["judged"] = True  # what was learned of it may have been taken back
     numbers |= next_bits(k, d)
     return Evidence(
         FACTS[k].name, FACTS[k].kind, observed, expected, round(d[BITS + k], 2), [event.event_id], 1, numbers
@@ -185,7 +188,7 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
     if below(kept) and d[PAID + N_FACTS + CLEARANCE] <= 0:
         # Another signal of its group said more; it is said all the same.
         out.append(measured(N_FACTS + CLEARANCE, kept, d))
-    if event.approved is not None and event.recipients:
+    if event.approved or (event.approved is not None and event.recipients):
         said = "nobody approved it" if not event.approved else "it was approved by a person"
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))
     top, records = int(d[SESSION]), d[SESSION + 1]
@@ -206,6 +209,9 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
                 1,
             )
         )
+    if d[JUDGED] > 0:
+        said = "it is like what a person called malicious before"
+        out.append(Evidence("judged", "policy", said, "-", 0.0, [event.event_id], 1))
     if event.agent_version and 0 <= d[VERSION_AGE] < NEW_VERSION:
         said = f"it has run version {plain(event.agent_version, 32)} for {lasting(d[VERSION_AGE])}"
         numbers = {"version": event.agent_version[:MOST_TEXT], "seconds": round(d[VERSION_AGE])}
