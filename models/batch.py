@@ -75,7 +75,12 @@ SESSION = (
 HOURS = SESSION + 3  # bits of the start of this session, the agent's starts near it and in all
 FORECAST = HOURS + 3  # a series: amount or mean of amounts, forecast, lowest and highest so far, whether a mean
 SAME = FORECAST + 5  # times that the agent lately reached the same, which of the event's recipients that is
-VERSION_AGE = SAME + 2  # seconds since the agent began the version that the event names, -1 where that is not known
+LEFT_ALONE = (
+    SAME + 2
+)  # days for which the agent left a permission or its tool alone, which permission of the event's list, -1 for the tool
+VERSION_AGE = (
+    LEFT_ALONE + 2
+)  # seconds since the agent began the version that the event names, -1 where that is not known
 DETAIL = VERSION_AGE + 1
 
 

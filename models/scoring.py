@@ -200,7 +200,7 @@ def score_tails(a: st.Arrays, w: Room, h: Here) -> None:
     for k in range(signals.N_TAILS):
         x = w.tail[k]
         w.bins[k] = -1
-        if x < 0 and k in (signals.BYTES, signals.RECORDS, signals.OFF_HOURS, signals.REPEATS):
+        if x < 0 and k in (signals.BYTES, signals.RECORDS, signals.OFF_HOURS, signals.REPEATS, signals.DORMANCY):
             continue  # only what could have had a value counts as having had none
         w.bins[k] = tails.bin_of(x) if x > 0 else 0
         if x <= 0 or fleet[st.ALL_TAILS + k] <= 0:

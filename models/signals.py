@@ -55,6 +55,7 @@ TAILS = (
     Signal("session_calls_sum", "rate", "count", 0.7, 4.0),
     Signal("off_hours", "rate", "hours", 3.0, 5.0),
     Signal("repeats", "rate", "count", 1.0, 8.0),
+    Signal("dormancy", "scope", "dormancy", 1.0),
 )
 SERIES = Signal("rhythm", "volume", "drift", 1.0)
 SIGNALS = (*FACTS, *TAILS, SERIES)
@@ -67,9 +68,19 @@ INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 (
     TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, CLOSENESS, OWNER,
 ) = range(N_FACTS)  # fmt: skip
-(CLEARANCE, BYTES, RECORDS, SESSION_CALLS, CALL_RATE, BYTES_SUM, RECORDS_SUM, SESSION_CALLS_SUM, OFF_HOURS, REPEATS) = (
-    range(N_TAILS)
-)
+(
+    CLEARANCE,
+    BYTES,
+    RECORDS,
+    SESSION_CALLS,
+    CALL_RATE,
+    BYTES_SUM,
+    RECORDS_SUM,
+    SESSION_CALLS_SUM,
+    OFF_HOURS,
+    REPEATS,
+    DORMANCY,
+) = range(N_TAILS)
 RHYTHM = N_FACTS + N_TAILS
 N_NAMED = CLOSENESS  # facts that are names
 N_STEPS = N_FACTS - N_NAMED

@@ -71,7 +71,7 @@ LAYOUTS = (
     # (amount, tool, cohort | agent) → mean, variance, cumulative sum, how the peers do, a verdict's ceiling
     Layout("amounts", [K, ("w", "f8"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4"), ("never", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
     # (signal, cohort | agent) → weight at or above each bin
-    Layout("tails", [K, ("w", "f8")], ("f4", BINS), 1 << 8, 0.18, ages=False, lasts=360),
+    Layout("tails", [K, ("w", "f8")], ("f4", BINS), 1 << 8, 0.16, ages=False, lasts=360),
     Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("night", "f4"), ("night_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8")], ("f4", OWN_WIDTH), 1 << 6, 0.14, ages=False, lasts=360),
     Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.03, ages=False, lasts=360),
     # (agent, session) → last tool, highest class read and how much of it
@@ -89,6 +89,8 @@ LAYOUTS = (
     Layout("levels", [K, ("w", "f8"), ("n", "u4"), ("day", "i8"), ("sum", "f8"), ("shifted", "f8")], ("f4", RING), 1 << 7, 0.01, ages=False, lasts=360),
     # (agent, tool), where its calls come on a beat → level, ranges of its errors; per hour the deviation from the level, then how often it was seen
     Layout("rhythms", [K, ("w", "f8"), ("first", "f8"), ("level", "f8"), ("n", "f4"), ("plain", "f4"), ("shaped", "f4"), ("low", "f4"), ("high", "f4"), ("mean", "f4"), ("mean_low", "f4"), ("mean_high", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180),
+    # (agent, permission | tool) → when it was last used
+    Layout("uses", [K, ("w", "f8")], ("u1", 0), 1 << 10, 0.02, ages=False, lasts=360),
     # the agents that those without a type are compared with, since when
     Layout("leaders", [K, ("w", "f8")], ("u1", 0), LEADERS, 0.0, ages=False, lasts=0),
     # ids of the last events: a repeated one is scored and not learned again
@@ -178,6 +180,8 @@ class Arrays(NamedTuple):
     rhythms: Any
     rhythms_body: Any
     rhythms_dirty: Any
+    uses: Any
+    uses_dirty: Any
     leaders: Any
     leaders_dirty: Any
     recent: Any

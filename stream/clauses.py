@@ -148,6 +148,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "rhythm": _series,
     "call_rate": lambda e: f"{_count(float(e.observed), 'calls')} within ten minutes {_usual(e, number)}",
     "repeats": lambda e: f"within minutes it has {plain(str(e.observed), 120)}, and hardly ever does the same so often",
+    "dormancy": lambda e: f"it has used {plain(str(e.observed), 80)} again, after leaving it alone for {round(e.baseline['days'])} days",
     "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
     "approval": lambda e: f"{e.observed}",
     "read_before": lambda e: f"{e.observed}",

@@ -85,6 +85,7 @@ def _had(e: Evidence, event: Did) -> str:
         "clearance": "had everyone who received it been cleared for it",
         "call_rate": f"had it made its usual {number(e.baseline.get('typical', 0.0))} calls within ten minutes",
         "repeats": "had it done the same no more often than usual",
+        "dormancy": f"had it used {plain(observed)} in the last two weeks",
         "windows": "had its last hour been like its others",
     }[of]
 

@@ -60,6 +60,7 @@ def next_step(
         "off_hours": "Find out what started the session at that time: a schedule, a person or another agent.",
         "call_rate": "Look at what drives the calls: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
         "repeats": "Look at what makes it do the same over and over: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
+        "dormancy": f"Ask {owner} whether it still needs {plain(str(about.observed), MOST)}; if not, take it away, and find out who or what made the agent use it.",
         "session_calls": "Look at what drives the calls: a loop in the agent, or a task that someone gave it.",
         "session_calls_sum": "Look at what drives the calls: a loop in the agent, or a task that someone gave it.",
     }.get(about.name) or (

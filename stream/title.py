@@ -69,6 +69,9 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     ),
     "repeats": lambda e: f"has {plain(str(e.observed), 2 * MOST)} within minutes",
     "off_hours": lambda e: f"begins {plain(str(e.observed))}, when it hardly works",
+    "dormancy": lambda e: (
+        f"uses {plain(str(e.observed), 2 * MOST)} again after {round(e.baseline['days'])} days without it"
+    ),
     "rhythm": _series,
     "windows": lambda _: "had an hour unlike its others",
 }
