@@ -48,6 +48,7 @@ class Batch(NamedTuple):
     rung: Array
     outcome: Array
     denied: Array
+    approved: Array  # 1 a person did, 2 nobody did, 3 it does not say
     bytes: Array
     records: Array
     scope_at: Array

@@ -60,7 +60,8 @@ def score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> Non
     for k in range(signals.N_NAMED):
         if w.surprise[k] >= 0:
             w.mean[k] = usual.usual(a.fleet_body[0], a.cohorts_body[h.co], a.agents_body[h.ag], k, h.age)
-            _pay(w, k, min(w.surprise[k] - w.mean[k], CLAIM))
+            if k != signals.UNAPPROVED or b.approved[e] != event.APPROVED:  # an approval is no offence, however rare
+                _pay(w, k, min(w.surprise[k] - w.mean[k], CLAIM))
 
 
 @inline

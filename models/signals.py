@@ -40,6 +40,7 @@ FACTS = (
     Signal("recipient", "recipient", "party", 1.0),
     Signal("domain", "recipient", "party", 1.0),
     Signal("flow", "recipient", "flow", 1.0),
+    Signal("unapproved", "policy", "approval", 1.0),
     # The steps of a scale (`models.ordinal`), which come last.
     Signal("closeness", "recipient", "closeness", 1.0),
     Signal("owner", "scope", "owner", 1.3, 4.0),
@@ -66,7 +67,7 @@ AGAIN = {"flow": (1.0, 2.0), "scope": (1.0, 6.0), "drift": (0.5, 4.0)}
 N_FACTS, N_TAILS, N_SIGNALS, N_GROUPS = len(FACTS), len(TAILS), len(SIGNALS), len(GROUPS)
 INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 (
-    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, CLOSENESS, OWNER,
+    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, UNAPPROVED, CLOSENESS, OWNER,
 ) = range(N_FACTS)  # fmt: skip
 (
     CLEARANCE,

@@ -141,6 +141,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "closeness": _SENT,
     "flow": _fact("sent", "sends", "deliveries"),
     "owner": _fact("touched", "touches", "accesses", "a resource that {}"),
+    "unapproved": _fact("called", "calls", "calls of that tool"),
     "clearance": _clearance,
     "bytes": _amount, "records": _amount, "bytes_sum": _amount, "records_sum": _amount,
     "session_calls": _calls, "session_calls_sum": _calls,

@@ -57,6 +57,7 @@ def next_step(
         "action": f"Ask {owner} whether it was meant to do this; if not, revoke the permission for it.",
         "outcome": "Look at the error, and at what the agent tried next.",
         "owner": f"Ask {who} why the agent worked on {what}; if it was not for them, end the session.",
+        "unapproved": f"Ask {who} whether it was meant; if not, undo it, and let the tool refuse what nobody has approved.",
         "off_hours": "Find out what started the session at that time: a schedule, a person or another agent.",
         "call_rate": "Look at what drives the calls: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
         "repeats": "Look at what makes it do the same over and over: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",

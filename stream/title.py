@@ -57,6 +57,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "closeness": lambda e: f"sends to {_name(e)}",
     "flow": lambda e: f"sends {_name(e)}, {_how_new(e)}",
     "owner": lambda e: f"touches a resource that {plain(str(e.observed))}",
+    "unapproved": lambda e: f"calls {plain(str(e.observed), 2 * MOST)}",
     "clearance": lambda _: "shows data to someone who lacks the clearance",
     "bytes": _amount,
     "records": _amount,
