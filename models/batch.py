@@ -78,7 +78,7 @@ FORECAST = HOURS + 3  # a series: amount or mean of amounts, forecast, lowest an
 SAME = FORECAST + 5  # times that the agent lately reached the same, which of the event's recipients that is
 LEFT_ALONE = (
     SAME + 2
-)  # days for which the agent left a permission or its tool alone, which permission of the event's list, -1 for the tool
+)  # days since the agent last used a permission or its tool, where that is long; which permission of the event's list, -1 for the tool
 VERSION_AGE = (
     LEFT_ALONE + 2
 )  # seconds since the agent began the version that the event names, -1 where that is not known

@@ -89,8 +89,8 @@ LAYOUTS = (
     Layout("levels", [K, ("w", "f8"), ("n", "u4"), ("day", "i8"), ("sum", "f8"), ("shifted", "f8")], ("f4", RING), 1 << 7, 0.01, ages=False, lasts=360),
     # (agent, tool), where its calls come on a beat → level, ranges of its errors; per hour the deviation from the level, then how often it was seen
     Layout("rhythms", [K, ("w", "f8"), ("first", "f8"), ("level", "f8"), ("n", "f4"), ("plain", "f4"), ("shaped", "f4"), ("low", "f4"), ("high", "f4"), ("mean", "f4"), ("mean_low", "f4"), ("mean_high", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180),
-    # (agent, permission | tool) → when it was last used
-    Layout("uses", [K, ("w", "f8")], ("u1", 0), 1 << 10, 0.02, ages=False, lasts=360),
+    # (agent, permission | tool) → when it was last used, and on how many days the agent had worked by then
+    Layout("uses", [K, ("w", "f8"), ("days", "u4")], ("u1", 0), 1 << 10, 0.02, ages=False, lasts=360),
     # the agents that those without a type are compared with, since when
     Layout("leaders", [K, ("w", "f8")], ("u1", 0), LEADERS, 0.0, ages=False, lasts=0),
     # ids of the last events: a repeated one is scored and not learned again

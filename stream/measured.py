@@ -142,7 +142,7 @@ def _left_alone(kept: Kept, d: list[float], bits: float) -> Evidence:
         signal.name,
         signal.kind,
         what[:MOST_TEXT],
-        f"used in the last {int(LEAST)} days",
+        f"used within {LEAST} days",
         bits,
         [event.event_id],
         1,
