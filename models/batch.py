@@ -48,6 +48,7 @@ class Batch(NamedTuple):
     rung: Array
     outcome: Array
     denied: Array
+    approved: Array  # 1 a person did, 2 nobody did, 3 it does not say
     bytes: Array
     records: Array
     scope_at: Array
@@ -76,7 +77,12 @@ SESSION = (
 HOURS = SESSION + 3  # bits of the start of this session, the agent's starts near it and in all
 FORECAST = HOURS + 3  # a series: amount or mean of amounts, forecast, lowest and highest so far, whether a mean
 SAME = FORECAST + 5  # times that the agent lately reached the same, which of the event's recipients that is
-VERSION_AGE = SAME + 2  # seconds since the agent began the version that the event names, -1 where that is not known
+LEFT_ALONE = (
+    SAME + 2
+)  # days since the agent last used a permission or its tool, where that is long; which permission of the event's list, -1 for the tool
+VERSION_AGE = (
+    LEFT_ALONE + 2
+)  # seconds since the agent began the version that the event names, -1 where that is not known
 TYPE_AGE = VERSION_AGE + 1  # the same of its type
 LIFT = TYPE_AGE + 1  # how much more its calls move than usual, ln; peers of whom the same is true, the most of them
 MISSED = LIFT + 3  # sessions at usual hours that it would have begun since the last of them, and the seconds since then

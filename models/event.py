@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from models import parties, signals
+import numpy as np
+
+from models import facts, parties, signals
 from models import state as st
 from models.batch import SESSION, Batch
 from models.compiled import inline
@@ -18,12 +20,13 @@ from models.table import Array, Key, find, mix
 
 CLOSENESS, OWNER = signals.CLOSENESS - signals.N_NAMED, signals.OWNER - signals.N_NAMED  # the two scales
 ANOTHERS = 4  # the farthest step of an owner
+APPROVED, REFUSED, UNTOLD = 1, 2, 3  # of an approval
 
 
 @inline
 def most(b: Batch, e: int) -> int:
-    """How many facts event e can have: three for each recipient, one for each permission, and eleven others."""
-    return int(11 + b.scope_at[e + 1] - b.scope_at[e] + 3 * (b.recipient_at[e + 1] - b.recipient_at[e]))
+    """How many facts event e can have: three for each recipient, one for each permission, and twelve others."""
+    return int(12 + b.scope_at[e + 1] - b.scope_at[e] + 3 * (b.recipient_at[e + 1] - b.recipient_at[e]))
 
 
 @inline
@@ -50,6 +53,18 @@ def facts_of(b: Batch, e: int, f: Facts, tool_before: Key) -> int:
         q = say(f, q, signals.CLASSIFICATION, 0, b.classification.hash[e], e, 0.0)
     q = say(f, q, signals.TRANSITION, tool_before, b.tool.hash[e], e, 0.0)
     return say(f, q, signals.OUTCOME, 0, b.outcome[e], e, 0.0)
+
+
+@inline
+def fact_of_approval(a: st.Arrays, b: Batch, e: int, q: int, f: Facts) -> int:
+    """Put down whether a person approved a call, where approvals of that tool have ever been told of; the number of facts."""
+    tool = b.tool.hash[e]
+    if (
+        b.approved[e] == UNTOLD
+        and find(a.facts, mix(facts.place(signals.UNAPPROVED, tool), parties.fleet_entity())) < 0
+    ):
+        return q
+    return say(f, q, signals.UNAPPROVED, tool, np.uint64(b.approved[e]), e, 0.0)
 
 
 @inline

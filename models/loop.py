@@ -29,6 +29,7 @@ from models import (
     change,
     clock,
     cohort,
+    dormancy,
     event,
     facts,
     hours,
@@ -52,7 +53,7 @@ DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
 GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
-_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (2 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 1)}  # fmt: skip
+_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (2 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 1), "uses": (0, 1)}  # fmt: skip
 ROOM = np.array([_ROOM.get(st.TABLES[i], (1, 0))[0] for i in st.GROWING])
 ROOM_FACT = np.array([_ROOM.get(st.TABLES[i], (1, 0))[1] for i in st.GROWING])
 ROOM_COHORT = np.array([cohort.ROOM.get(st.TABLES[i], 0) for i in st.GROWING])  # where its agent may change its cohort
@@ -147,6 +148,7 @@ def _events(
         w.step[:] = -1
         owned = event.owner_of(a, b, e, h.session, w)
         q = event.facts_of(b, e, w.facts, tool_before)
+        q = event.fact_of_approval(a, b, e, q, w.facts)
         q, policy = event.facts_of_recipients(a, b, e, q, own, h, w)
         scoring.score_facts(a, b, e, w, q, h)
         scoring.score_steps(a, w, h)
@@ -159,6 +161,7 @@ def _events(
             scoring.score_hour(a, b, e, w, h)
         if on_beat:
             scoring.score_series(a, b, e, w, h)
+        w.tail[signals.DORMANCY] = dormancy.left_alone(a, b, e, w, q, h)
         scoring.score_tails(a, w, h)
 
         scoring.add_again(a, w, h)

@@ -60,7 +60,8 @@ def score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> Non
     for k in range(signals.N_NAMED):
         if w.surprise[k] >= 0:
             w.mean[k] = usual.usual(a.fleet_body[0], a.cohorts_body[h.co], a.agents_body[h.ag], k, h.age)
-            _pay(w, k, min(w.surprise[k] - w.mean[k], CLAIM))
+            if k != signals.UNAPPROVED or b.approved[e] != event.APPROVED:  # an approval is no offence, however rare
+                _pay(w, k, min(w.surprise[k] - w.mean[k], CLAIM))
 
 
 @inline
@@ -200,7 +201,7 @@ def score_tails(a: st.Arrays, w: Room, h: Here) -> None:
     for k in range(signals.N_TAILS):
         x = w.tail[k]
         w.bins[k] = -1
-        if x < 0 and k in (signals.BYTES, signals.RECORDS, signals.OFF_HOURS, signals.REPEATS):
+        if x < 0 and k in (signals.BYTES, signals.RECORDS, signals.OFF_HOURS, signals.REPEATS, signals.DORMANCY):
             continue  # only what could have had a value counts as having had none
         w.bins[k] = tails.bin_of(x) if x > 0 else 0
         if x <= 0 or fleet[st.ALL_TAILS + k] <= 0:

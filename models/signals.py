@@ -40,6 +40,7 @@ FACTS = (
     Signal("recipient", "recipient", "party", 1.0),
     Signal("domain", "recipient", "party", 1.0),
     Signal("flow", "recipient", "flow", 1.0),
+    Signal("unapproved", "policy", "approval", 1.0),
     # The steps of a scale (`models.ordinal`), which come last.
     Signal("closeness", "recipient", "closeness", 1.0),
     Signal("owner", "scope", "owner", 1.3, 4.0),
@@ -55,6 +56,7 @@ TAILS = (
     Signal("session_calls_sum", "rate", "count", 0.7, 4.0),
     Signal("off_hours", "rate", "hours", 3.0, 5.0),
     Signal("repeats", "rate", "count", 1.0, 8.0),
+    Signal("dormancy", "scope", "dormancy", 1.0),
 )
 SERIES = Signal("rhythm", "volume", "drift", 1.0)
 SIGNALS = (*FACTS, *TAILS, SERIES)
@@ -65,11 +67,21 @@ AGAIN = {"flow": (1.0, 2.0), "scope": (1.0, 6.0), "drift": (0.5, 4.0)}
 N_FACTS, N_TAILS, N_SIGNALS, N_GROUPS = len(FACTS), len(TAILS), len(SIGNALS), len(GROUPS)
 INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 (
-    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, CLOSENESS, OWNER,
+    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, UNAPPROVED, CLOSENESS, OWNER,
 ) = range(N_FACTS)  # fmt: skip
-(CLEARANCE, BYTES, RECORDS, SESSION_CALLS, CALL_RATE, BYTES_SUM, RECORDS_SUM, SESSION_CALLS_SUM, OFF_HOURS, REPEATS) = (
-    range(N_TAILS)
-)
+(
+    CLEARANCE,
+    BYTES,
+    RECORDS,
+    SESSION_CALLS,
+    CALL_RATE,
+    BYTES_SUM,
+    RECORDS_SUM,
+    SESSION_CALLS_SUM,
+    OFF_HOURS,
+    REPEATS,
+    DORMANCY,
+) = range(N_TAILS)
 RHYTHM = N_FACTS + N_TAILS
 N_NAMED = CLOSENESS  # facts that are names
 N_STEPS = N_FACTS - N_NAMED

@@ -73,7 +73,7 @@ LAYOUTS = (
     # (amount, tool, cohort | agent) → mean, variance, cumulative sum, how the peers do, a verdict's ceiling
     Layout("amounts", [K, ("w", "f8"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4"), ("never", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
     # (signal, cohort | agent) → weight at or above each bin
-    Layout("tails", [K, ("w", "f8")], ("f4", BINS), 1 << 8, 0.18, ages=False, lasts=360),
+    Layout("tails", [K, ("w", "f8")], ("f4", BINS), 1 << 8, 0.16, ages=False, lasts=360),
     Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("loud", "f4"), ("first_own", "f4"), ("second_own", "f4"), ("third_own", "f4"), ("serious", "u1"), ("night", "f4"), ("night_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8"), ("kind", "u8"), ("kind_left", "u8"), ("kind_since", "f8"), ("lift", "f4"), ("usual_at", "f8"), ("missed", "f4"), ("moved_at", "f8"), ("moved_for", "f4"), ("strangers", "f4"), ("strangers_usual", "f4"), ("strangers_at", "f8")], ("f4", OWN_WIDTH), 1 << 6, 0.14, ages=False, lasts=360),
     Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.03, ages=False, lasts=360),
     # (agent, session) → last tool, highest class read and how much of it
@@ -93,6 +93,8 @@ LAYOUTS = (
     Layout("rhythms", [K, ("w", "f8"), ("first", "f8"), ("level", "f8"), ("n", "f4"), ("plain", "f4"), ("shaped", "f4"), ("low", "f4"), ("high", "f4"), ("mean", "f4"), ("mean_low", "f4"), ("mean_high", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180),
     # (cohort, agent's hash) → an agent that lately moved more than usual, and how much more
     Layout("lifts", [K, ("w", "f8"), ("agent", "u8"), ("lift", "f4")], ("u1", 0), 1 << 5, 0.005, ages=False, lasts=3),
+    # (agent, permission | tool) → when it was last used, and on how many days the agent had worked by then
+    Layout("uses", [K, ("w", "f8"), ("days", "u4")], ("u1", 0), 1 << 10, 0.02, ages=False, lasts=360),
     # the agents that those without a type are compared with, since when
     Layout("leaders", [K, ("w", "f8")], ("u1", 0), LEADERS, 0.0, ages=False, lasts=0),
     # ids of the last events: a repeated one is scored and not learned again
@@ -184,6 +186,8 @@ class Arrays(NamedTuple):
     rhythms_dirty: Any
     lifts: Any
     lifts_dirty: Any
+    uses: Any
+    uses_dirty: Any
     leaders: Any
     leaders_dirty: Any
     recent: Any

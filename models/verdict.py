@@ -23,7 +23,7 @@ import numpy as np
 from models import amounts, facts, parties, tails
 from models import state as st
 from models.compiled import inline, njit
-from models.signals import CLEARANCE, N_AGAIN, OFF_HOURS, REPEATS
+from models.signals import CLEARANCE, DORMANCY, N_AGAIN, OFF_HOURS, REPEATS
 from models.table import Array, Key, claim, find, mix
 
 SHARE = 0.25  # of its context: 2 bits, which are within every dead zone
@@ -104,7 +104,7 @@ def benign(a: st.Arrays, j: Judged) -> None:
         if i < 0:
             continue
         a.tails_dirty[i] = 1
-        whole = j.tail[t] in (CLEARANCE, OFF_HOURS, REPEATS)  # of an amount, what was seen is now the edge
+        whole = j.tail[t] in (CLEARANCE, DORMANCY, OFF_HOURS, REPEATS)  # of an amount, what was seen is now the edge
         for k in range(1, st.BINS):
             if a.tails_body[i, k] > 0 if whole else k <= tails.bin_of(EDGE) + 1:
                 a.tails_body[i, k] = max(a.tails_body[i, k], SHARE * a.agents_body[ag, st.OWN_TAILS + j.tail[t]])

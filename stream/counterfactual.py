@@ -83,9 +83,11 @@ def _had(e: Evidence, event: Did) -> str:
         "owner": "had the resource been one of the person it acts for"
         if "another person" in observed
         else f"had it usually touched a resource that {observed}",
+        "unapproved": "had a person approved it",
         "clearance": "had everyone who received it been cleared for it",
         "call_rate": f"had it made its usual {number(e.baseline.get('typical', 0.0))} calls within ten minutes",
         "repeats": "had it done the same no more often than usual",
+        "dormancy": f"had it used {plain(observed)} in the last two weeks",
         "windows": "had its last hour been like its others",
     }[of]
 

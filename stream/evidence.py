@@ -37,6 +37,7 @@ from models.signals import (
     ROOT,
     TOOL,
     TRANSITION,
+    UNAPPROVED,
 )
 from models.state import TEXT
 from stream.alert import Evidence
@@ -62,6 +63,7 @@ _ACTIVE = ("", "", " and of whom nothing was heard for two weeks")
 _EXPECTED = {
     ACTION: "another action with this tool",
     OUTCOME: "success",
+    UNAPPROVED: "approved by a person",
     OWNER: "the usual one for the person it acts for",
 }
 OWNERS = (  # by the steps of `models.event.owner_of`
@@ -124,6 +126,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         observed = _party(k, kept, at, row[6])
     elif k == OWNER:
         observed = OWNERS[int(row[6])]
+    elif k == UNAPPROVED:
+        observed = f"{event.tool or event.action} without an approval"
     else:
         observed = event.tool or event.action
     observed = observed[:MOST_TEXT]
@@ -188,7 +192,7 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
     if below(kept) and d[PAID + N_FACTS + CLEARANCE] <= 0:
         # Another signal of its group said more; it is said all the same.
         out.append(measured(N_FACTS + CLEARANCE, kept, d))
-    if event.approved or (event.approved is not None and event.recipients):
+    if (event.approved or (event.approved is not None and event.recipients)) and d[PAID + UNAPPROVED] <= 0:
         said = "nobody approved it" if not event.approved else "it was approved by a person"
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))
     top, records = int(d[SESSION]), d[SESSION + 1]

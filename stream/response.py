@@ -67,9 +67,11 @@ def next_step(
         "outcome": "Look at the error, and at what the agent tried next.",
         "transition": f"Ask {who} whether they asked for this step{within}; if not, look at what the agent had read before: an instruction in it may have led it there.",
         "owner": f"Ask {who} why the agent worked on {what}; if it was not for them, end the session.",
+        "unapproved": f"Ask {who} whether it was meant; if not, undo it, and let the tool refuse what nobody has approved.",
         "off_hours": "Find out what started the session at that time: a schedule, a person or another agent.",
         "call_rate": "Look at what drives the calls: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
         "repeats": "Look at what makes it do the same over and over: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
+        "dormancy": f"Ask {owner} whether it still needs {plain(str(about.observed), MOST)}; if not, take it away, and find out who or what made the agent use it.",
         "session_calls": "Look at what drives the calls: a loop in the agent, or a task that someone gave it.",
         "session_calls_sum": "Look at what drives the calls: a loop in the agent, or a task that someone gave it.",
     }.get(about.name) or (

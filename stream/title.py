@@ -58,6 +58,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "closeness": lambda e: f"sends to {_name(e)}",
     "flow": lambda e: f"sends {_name(e)}, {_how_new(e)}",
     "owner": lambda e: f"touches a resource that {plain(str(e.observed))}",
+    "unapproved": lambda e: f"calls {plain(str(e.observed), 2 * MOST)}",
     "clearance": lambda _: "shows data to someone who lacks the clearance",
     "bytes": _amount,
     "records": _amount,
@@ -70,6 +71,9 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     ),
     "repeats": lambda e: f"has {plain(str(e.observed), 2 * MOST)} within minutes",
     "off_hours": lambda e: f"begins {plain(str(e.observed))}, when it hardly works",
+    "dormancy": lambda e: (
+        f"uses {plain(str(e.observed), 2 * MOST)} again after {round(e.baseline['days'])} days without it"
+    ),
     "rhythm": _series,
     "windows": lambda _: "had an hour unlike its others",
 }

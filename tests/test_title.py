@@ -11,7 +11,7 @@ from stream.response import next_step
 from stream.title import subject, title
 
 EVENT = Did("e", "send", resource="crm/customers/1", recipients=["eve@drop.example"], principal="ada@corp.example")
-NUMBERS = {"tool": "crm.read", "typical": 2.0, "high": 9.0, "own": 0.0, "unit": "records", "lasts": False}
+NUMBERS = {"tool": "crm.read", "typical": 2.0, "high": 9.0, "own": 0.0, "unit": "records", "lasts": False, "days": 22.0}
 
 
 def item(name: str, kind: str, observed: str | float = "x", bits: float = 12.0, event_id: str = "e") -> Evidence:
