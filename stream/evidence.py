@@ -192,7 +192,7 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
     if below(kept) and d[PAID + N_FACTS + CLEARANCE] <= 0:
         # Another signal of its group said more; it is said all the same.
         out.append(measured(N_FACTS + CLEARANCE, kept, d))
-    if (event.approved or (event.approved is not None and event.recipients)) and d[PAID + UNAPPROVED] <= 0:
+    if event.approved or (event.approved is not None and event.recipients):
         said = "nobody approved it" if not event.approved else "it was approved by a person"
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))
     top, records = int(d[SESSION]), d[SESSION + 1]
