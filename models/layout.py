@@ -65,8 +65,8 @@ VERSION_2 = {
 
 
 # What is new in a row and does not begin at zero: table and field → a field that was stored, and what follows from it.
-_BEGINS: dict[tuple[str, str], tuple[str, Callable[[Array], Any]]] = {
-    ("agents", "entity"): ("key", lambda keys: [parties.agent_entity(key) for key in keys]),
+_BEGINS: dict[tuple[str, str], tuple[str, Callable[[Array], Array]]] = {
+    ("agents", "entity"): ("key", lambda keys: _each(parties.agent_entity, keys)),
     ("owners", "last"): ("principal", lambda principals: principals),
     ("owners", "people"): ("shared", lambda shared: 1 + 2 * shared),  # by how many was not counted
 }
@@ -234,7 +234,7 @@ class _StoredTable:
         lower, upper = self.body[:, :width], self.body[:, width : 2 * width]
         more = np.flatnonzero((self.head["key"] != 0) & upper.any(axis=1))
         head = self.head[more]
-        head["key"] = [tails.half_of(key, 1) for key in head["key"]]
+        head["key"] = _each(lambda key: tails.half_of(key, 1), head["key"])
         self.head = np.concatenate((self.head, head))
         self.body = np.concatenate((lower, upper[more]))
 
@@ -243,7 +243,7 @@ class _StoredTable:
         for field in t.head.dtype.names or ():
             source, begins = (field, _same) if field in stored else _BEGINS.get((self.name, field), ("", _same))
             if source in stored:
-                t.head[field][slots] = _cut(np.asarray(begins(rows[source])), t.head.dtype[field])
+                t.head[field][slots] = _cut(begins(rows[source]), t.head.dtype[field])
         kind, width = t.layout.body
         if not width or not self.body.shape[1]:
             return
@@ -256,6 +256,10 @@ class _StoredTable:
             n = min(w, from_w)
             body[:, at : at + n] = _cut(self.body[used, from_at : from_at + n], np.dtype(kind))
         t.body[slots] = body
+
+
+def _each(of: Callable[[Any], Any], keys: Array) -> Array:
+    return np.array([of(key) for key in keys], np.uint64)
 
 
 def _same(values: Array) -> Array:

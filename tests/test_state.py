@@ -197,7 +197,7 @@ def test_a_page_from_before_a_table_grew_is_as_good(fleet):
         first.feed(fleet[at : at + 300])
         grown += [n for n, t in zip(before, first.state.tables, strict=True) if len(t.head) > n]
         pieces += first.state.delta()
-    assert len(grown) > 5
+    assert grown
     assert rows(restored(pieces).state) == rows(first.state)
 
 
@@ -285,9 +285,9 @@ def test_rows_unused_for_long_go_when_a_table_fills_up():
     run = Run().feed([read(i, START + i * 7200, session_id=f"s{i}") for i in range(2000)])
     t = run.state["sessions"]
     assert len(t.head) == t.layout.rows
-    assert t.tally[0] < 900
+    assert t.tally[0] < t.layout.rows
     assert t.tally[1] == 0
-    assert t.head["w"][t.head["key"] != 0].min() > START + 1400 * 7200
+    assert t.head["w"][t.head["key"] != 0].min() > START + 1000 * 7200
     busy = Run().feed([read(i, START + i, session_id=f"s{i}") for i in range(2000)])
     assert busy.state["sessions"].tally[0] == 2000
 
@@ -453,12 +453,14 @@ def test_a_header_that_cannot_be_is_refused(packed, place, value):
 
 def test_a_slot_out_of_range_is_refused(packed):
     """It would be another row's, or nobody's, memory."""
-    n = HEADER.unpack_from(packed)[6]
+    _, kind, rows, *_, n, least = HEADER.unpack_from(packed)
+    layout = LAYOUTS[0]
+    slot = int(unpack(packed, HEADER.size, kind, n, least, np.dtype(layout.fields), layout.body)[0].slots[-1])
     last = HEADER.size + n - 1  # the slots are distances, lowest bytes first
     for plane in range(4):
         data = bytearray(packed)
-        data[last + plane * n] = 255
-        assert refused(bytes(data)) == (plane > 1), plane
+        before, data[last + plane * n] = data[last + plane * n], 255
+        assert refused(bytes(data)) == (slot + ((255 - before) << 8 * plane) >= rows), plane
 
 
 # Repeats and clocks.
