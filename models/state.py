@@ -18,7 +18,7 @@ import numpy as np
 
 from models.piece import CHANGED, DROP, HEADER, WHOLE, Piece, pack, unpack
 from models.signals import AGAIN, FACTS, N_AGAIN, N_NAMED, N_TAILS, TAILS
-from models.table import MOST_ROWS, PER_ROW, Array, Space, numbers, reindex
+from models.table import Array, Space, most_rows, numbers, reindex
 
 HALF_LIFE = 60 * 86400.0  # seconds: a scope unused for two months counts half
 AGES = 12  # agents are compared at the same age: the power of two of the events seen
@@ -84,19 +84,19 @@ _FLEET = (Section("usual", _NAMED, 2 * AGES), Section("tails", _TAILS, 1), Secti
 
 LAYOUTS = (
     # (attribute, context, fleet | cohort | agent) → total and distinct values; the same and a value → its count, and what a verdict adds
-    Layout("facts", [K, ("w", "f4"), ("d", "f4")], ("u1", 0), 1 << 16, 0.43, ages=True, lasts=360),
+    Layout("facts", [K, ("w", "f4"), ("d", "f4")], ("u1", 0), 1 << 16, 0.44, ages=True, lasts=360),
     # (amount, tool, cohort | agent) → mean, variance, cumulative sum, how the peers do, a verdict's ceiling
     Layout("amounts", [K, ("w", "f4"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4"), ("never", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
     # (signal, cohort | agent) → weight at or above each bin; a second row holds the upper half, where there is any
-    Layout("tails", [K, ("w", "f4")], ("f4", HALF), 1 << 8, 0.07, ages=False, lasts=360),
-    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("night", "f4"), ("night_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8")], ("f4", OWN_WIDTH), 1 << 6, 0.05, ages=False, lasts=360, sections=_OWN),
-    Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.02, ages=False, lasts=360, sections=_PEERS),
+    Layout("tails", [K, ("w", "f4")], ("f4", HALF), 1 << 8, 0.06, ages=False, lasts=360),
+    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("night", "f4"), ("night_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8")], ("f4", OWN_WIDTH), 1 << 6, 0.04, ages=False, lasts=360, sections=_OWN),
+    Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.01, ages=False, lasts=360, sections=_PEERS),
     # (agent, session) → last tool, highest class read and how much of it
-    Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4")], ("u1", 0), 1 << 10, 0.03, ages=False, lasts=1),
+    Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4")], ("u1", 0), 1 << 10, 0.02, ages=False, lasts=1),
     # (session, tool) → calls
-    Layout("calls", [K, ("w", "f8"), ("n", "f4")], ("u1", 0), 1 << 10, 0.07, ages=False, lasts=1),
+    Layout("calls", [K, ("w", "f8"), ("n", "f4")], ("u1", 0), 1 << 10, 0.08, ages=False, lasts=1),
     # resource → the first and the last principal that it was touched for, in which session (half of the hashes), how often another came
-    Layout("owners", [K, ("w", "f4"), ("principal", "u4"), ("last", "u4"), ("session", "u4"), ("people", "u1")], ("u1", 0), 1 << 12, 0.09, ages=False, lasts=60),
+    Layout("owners", [K, ("w", "f4"), ("principal", "u4"), ("last", "u4"), ("session", "u4"), ("people", "u1")], ("u1", 0), 1 << 12, 0.11, ages=False, lasts=60),
     # party → the last parties that it wrote to or heard from (half of the hashes)
     Layout("contacts", [K, ("w", "f8"), ("n", "u4")], ("u4", RING), 1 << 8, 0.05, ages=False, lasts=180),
     # (agent, attribute) → its most used values, and what they are called
@@ -397,6 +397,5 @@ def _changed(dirty: Array) -> Array:
 
 def _largest(layout: Layout, mib: int) -> int:
     kind, width = layout.body
-    row = np.dtype(layout.fields).itemsize + width * np.dtype(kind).itemsize + 1 + PER_ROW
-    bound = min(MOST_ROWS, int(mib * (1 << 20) * layout.share / row))
-    return max(layout.rows, bound) if layout.share else layout.rows
+    row = np.dtype(layout.fields).itemsize + width * np.dtype(kind).itemsize + 1
+    return max(layout.rows, most_rows(mib * (1 << 20) * layout.share, row)) if layout.share else layout.rows

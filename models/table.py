@@ -4,7 +4,7 @@ A table is a structured array `head` (its fields start with `key` and `w`) and, 
 `body` beside it. `w` is what a row is worth: a decayed count or the time of last use. Rows are taken one after the other, so a
 table can be full to the last row, and grows without moving one: address space for all that it may ever hold is taken at birth,
 and costs memory only where a row is used. The index is in front of the rows: linear probing over numbers of rows, each with six bits of
-its key, so that a key that is absent hardly ever costs a look at a row. It is four fifths full at most, and is made anew when the table grows.
+its key, so that a key that is absent hardly ever costs a look at a row. It is four fifths full at most, half in a small table, and is made anew when the table grows.
 
 At its largest, a new key takes the place of the row of least `w` among sixteen neighbours. So memory has a bound, and a lookup reads
 `REACH` numbers at most, whatever keys somebody makes up.
@@ -29,11 +29,11 @@ from models.compiled import apart, inline, njit
 WINDOW = 16  # rows of which the least used gives way
 REACH = 1024  # numbers that a lookup reads at most
 MOST_ROWS = (1 << 26) - 2  # a number is a row and six bits of its key
-PER_ROW = 5  # bytes of the index
 _ROW = (1 << 26) - 1
 _GONE = 63 << 26  # what was here is not any more; probing goes on
 _HEADER = 64  # bytes between the index and the rows: how many numbers it has
 _PAGE = mmap.ALLOCATIONGRANULARITY
+_SMALL = 1 << 17  # rows of which the index has room to spare
 _HUGE = 4 << 20  # bytes from which on large pages pay
 Array = NDArray[Any]
 Key = Any  # a numpy uint64
@@ -133,6 +133,12 @@ def _bits(spread: Key) -> int:
 
 
 @inline
+def _row_of(number: int, bits: int) -> Key:
+    """The row in a number if it has these bits of a key; else more than any."""
+    return np.uint64(np.int64(number) ^ np.int64(bits)) - np.uint64(1)
+
+
+@inline
 def find(head: Array, key: Key) -> int:
     """Slot of `key`, or -1."""
     n = _entries(head)
@@ -142,9 +148,9 @@ def find(head: Array, key: Key) -> int:
         number = _number(head, at)
         if number == 0:
             return -1
-        i = (number & _ROW) - 1
-        if number - i - 1 == bits and i >= 0 and head[i].key == np.uint64(key):
-            return i
+        i = _row_of(number, bits)
+        if i < np.uint64(_ROW) and head[i].key == np.uint64(key):
+            return np.int64(i)  # type: ignore[return-value]
         at = at + 1 if at + 1 < n else 0
     return -1
 
@@ -157,10 +163,9 @@ def ahead(head: Array, key: Key, row: bool) -> None:
     if not row:
         _fetch(head, np.int64(-_HEADER - 4 - 4 * at))
         return
-    number = _number(head, at)
-    i = (number & _ROW) - 1
-    if number - i - 1 == _bits(x) and i >= 0:
-        _fetch(head, np.int64(i * head.itemsize))
+    i = _row_of(_number(head, at), _bits(x))
+    if i < np.uint64(_ROW):
+        _fetch(head, np.int64(i) * head.itemsize)
 
 
 @inline
@@ -179,27 +184,28 @@ def claim(head: Array, dirty: Array, tally: Array, key: Key) -> tuple[int, bool]
             if free < 0:
                 free = at
             break
-        i = (number & _ROW) - 1
-        if i < 0:
+        if number & _ROW == 0:
             if free < 0:
                 free = at
-        elif number - i - 1 == bits and head[i].key == np.uint64(key):
-            dirty[i] = 1
-            return i, False
+        else:
+            i = _row_of(number, bits)
+            if i < np.uint64(_ROW) and head[i].key == np.uint64(key):
+                dirty[i] = 1
+                return np.int64(i), False  # type: ignore[return-value]
         at = at + 1 if at + 1 < n else 0
     if free >= 0 and tally[0] < len(head):
-        i = tally[2]
-        while i >= len(head) or head[i].key != np.uint64(0):
-            i = i + 1 if i + 1 < len(head) else 0
-        tally[2] = i + 1
+        new: Any = tally[2]
+        while new >= len(head) or head[new].key != np.uint64(0):
+            new = new + 1 if new + 1 < len(head) else 0
+        tally[2] = new + 1
         tally[0] += 1
     else:
-        i, free = _make_room(head, tally, home, free, x)
+        new, free = _make_room(head, tally, home, free, x)
         tally[1] += 1
-    _put(head, free, bits + i + 1)
-    head[i].key = key
-    dirty[i] = 1
-    return i, True
+    _put(head, free, bits + new + 1)
+    head[new].key = key
+    dirty[new] = 1
+    return new, True
 
 
 @apart
@@ -319,8 +325,13 @@ _NO_BODY: Array = np.zeros((1, 0), np.uint8)
 
 
 def numbers(rows: int) -> int:
-    """Numbers in the index of so many rows."""
-    return rows * 5 // 4 + 1
+    """Numbers in the index of so many rows: of a small table, twice as many, for a shorter way to what is absent."""
+    return rows * 5 // 4 + min(rows, _SMALL) * 3 // 4 + 1
+
+
+def most_rows(room: float, row: int) -> int:
+    """How many rows of so many bytes fit, with their index, into so much room."""
+    return min(MOST_ROWS, int(max(room / (row + 8), (room - 3 * _SMALL) / (row + 5))))
 
 
 def _up(x: int) -> int:
