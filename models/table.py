@@ -133,9 +133,9 @@ def _bits(spread: Key) -> int:
 
 
 @inline
-def _row_of(number: int, bits: int) -> Key:
+def _row_of(number: int, bits: int) -> int:
     """The row in a number if it has these bits of a key; else more than any."""
-    return np.uint64(np.int64(number) ^ np.int64(bits)) - np.uint64(1)
+    return np.uint64(np.int64(number) ^ np.int64(bits)) - np.uint64(1)  # type: ignore[return-value]
 
 
 @inline

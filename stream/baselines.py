@@ -72,7 +72,7 @@ class Writer:
     """Turns what an engine has learned since the last flush into records.
 
     `written` says when each page was, `changes` which changes are on the topic, both by the sequence; `described` whether the topic says what
-    the layout is, before anything of it. Where what is there is of no use (`anew`), the first flush writes the whole state, and empties the keys in `foreign`.
+    the layout is. Where that is another one (`anew`), the first flush writes the whole state. It empties the keys in `foreign`.
     """
 
     def __init__(
@@ -219,11 +219,14 @@ class Reader:
         self._foreign: set[bytes] = set()
 
     def read(self, key: bytes | None, value: bytes | None) -> None:
-        """Apply one record. Raises `Corrupt`, with nothing applied; it may have taken the place of a sound one, so the writer begins with a flush of everything."""
+        """Apply one record. Raises `Corrupt`, with nothing applied; the writer's first flush empties its key, and a page is soon written again."""
         own = False
         try:
             own = bool(value) and self._apply(key, value or b"")
         finally:
+            if key is not None and not own:
+                self._written.pop(key, None)
+                self._changes.pop(key, None)
             if key is not None:
                 (self._foreign.discard if own or not value else self._foreign.add)(key)
             if key == _key_of(self._own):
@@ -296,7 +299,7 @@ class Reader:
             dict.fromkeys(pages, 0) | self._written,
             self._changes,
             described=self._described,
-            anew=bool(self._foreign) or (self.records > 0 and not self._described),
+            anew=self.migrated,
             foreign=self._foreign,
         )
 
