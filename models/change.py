@@ -16,6 +16,8 @@ of eight hashes; hours that move by less than two or three; a new colleague in t
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from models import batch as col
@@ -152,11 +154,11 @@ def tell(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
         i = find(a.contacts, b.recipient.hash[at])
         if i >= 0 and a.contacts[i].first - a.fleet[0].begin >= SETTLED:
             w.detail[col.NEWCOMER] = h.clock - a.contacts[i].first
-            w.detail[col.NEWCOMER + 1] = _others(a.contacts_body[i], min(st.RING, a.contacts[i].n), h.agent)
+            w.detail[col.NEWCOMER + 1] = _others(a.contacts_body[i], min(st.RING, a.contacts[i].n), np.uint32(h.agent))
 
 
 @inline
-def _others(ring: Array, n: int, agent: Key) -> float:
+def _others(ring: Array, n: int, agent: Any) -> float:
     """How many different parties of a ring are not this agent."""
     out = 0.0
     for x in range(n):

@@ -73,15 +73,15 @@ def owner_of(a: st.Arrays, b: Batch, e: int, session: Key, w: Room) -> bool:
     shared by more than two, 3 never seen, 4 another's. Whether there is any telling."""
     if b.principal.hash[e] == 0 or b.root[e] == 0 or (b.branch[e] == 0 and not b.in_path[e]):
         return False
-    o = find(a.owners, b.resource.hash[e])
-    if o >= 0 and a.owners[o].session == session:
+    o, principal = find(a.owners, b.resource.hash[e]), np.uint32(b.principal.hash[e])
+    if o >= 0 and a.owners[o].session == np.uint32(session):
         return True
     w.step_of[OWNER] = b.root[e]
     if b.in_path[e]:
         w.step[OWNER] = 0
     elif o < 0:
         w.step[OWNER] = 3
-    elif b.principal.hash[e] == a.owners[o].principal or b.principal.hash[e] == a.owners[o].last:
+    elif principal == a.owners[o].principal or principal == a.owners[o].last:
         w.step[OWNER] = 1
     else:
         w.step[OWNER] = 2 if a.owners[o].people > 2 else ANOTHERS

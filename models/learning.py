@@ -13,7 +13,7 @@ from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline
 from models.here import CALLS, CONTACTS, FACTS, KEEP, LEVELS, NAMES, OWNERS, PROFILES, RATE_MEMORY, TAILS, Here, Room
-from models.table import Key, claim, find, mix
+from models.table import Key, claim, find
 
 DOUBT_LEAST, DOUBT_QUANTILE, DOUBT_RATE, DOUBT_FLOOR = 0.05, 0.95, 0.02, 3.0
 # An episode ends after an hour without an event that is evidence, or after a day (seconds).
@@ -73,7 +73,7 @@ def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight
         k = f.attribute[q]
         before = facts.learn(a.facts, a.facts_dirty, a.tally[FACTS], f.keys, f.slots, f.counts, q, h.now, weight)
         if NAMED[k] and (before == 0 or _doubled(before + 1, before + 1 + weight)):
-            profile = mix(w.entity[2], np.uint64(memory.PROFILE + k))
+            profile = memory.profile_of(w.entity[2], k)
             memory.remember(
                 a.profiles,
                 a.profiles_body,
@@ -152,13 +152,14 @@ def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool) -> None:
     """Remember whose the resource is, and who met whom."""
     if owned:
         i, fresh = claim(a.owners, a.owners_dirty, a.tally[OWNERS], b.resource.hash[e])
+        principal = np.uint32(b.principal.hash[e])
         if fresh:
-            a.owners[i].principal = b.principal.hash[e]
+            a.owners[i].principal = principal
             a.owners[i].people = 1
-        elif a.owners[i].last != b.principal.hash[e]:
+        elif a.owners[i].last != principal:
             a.owners[i].people = min(255, a.owners[i].people + 1)
-        a.owners[i].last = b.principal.hash[e]
-        a.owners[i].session = h.session
+        a.owners[i].last = principal
+        a.owners[i].session = np.uint32(h.session)
         a.owners[i].w = h.clock
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
         other = b.recipient.hash[j]

@@ -23,8 +23,8 @@ import math
 
 import numpy as np
 
-from models import batch as col
 from models import (
+    ahead,
     budget,
     change,
     clock,
@@ -40,6 +40,7 @@ from models import (
     scoring,
     signals,
 )
+from models import batch as col
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline, njit
@@ -53,7 +54,7 @@ DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
 GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
-_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (2 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 1), "uses": (0, 1)}  # fmt: skip
+_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (4 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 1), "uses": (0, 1)}  # fmt: skip
 ROOM = np.array([_ROOM.get(st.TABLES[i], (1, 0))[0] for i in st.GROWING])
 ROOM_FACT = np.array([_ROOM.get(st.TABLES[i], (1, 0))[1] for i in st.GROWING])
 ROOM_COHORT = np.array([cohort.ROOM.get(st.TABLES[i], 0) for i in st.GROWING])  # where its agent may change its cohort
@@ -115,6 +116,7 @@ def _events(
         full = _full(a.tally, a.limits, event.most(b, e), seeks)
         if full >= 0:
             return e, full
+        ahead.fetch(a, b, e)
         f = a.fleet[0]
         before = f.clock if f.events > 0 else b.time[e]
         w.saved[0] = f

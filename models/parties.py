@@ -56,7 +56,7 @@ def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: Key, oth
         contacts[i].n = 0
         contacts[i].first = clock
     contacts[i].w = clock
-    body[i, contacts[i].n % RING] = other
+    body[i, contacts[i].n % RING] = np.uint32(other)
     contacts[i].n += 1
 
 

@@ -9,9 +9,12 @@ groups add up. Weights and dead zones began as those of the project's notes (rec
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 KINDS = ("volume", "scope", "recipient", "sequence", "policy", "rate")
 
@@ -95,3 +98,19 @@ N_AGAIN = len(AGAIN)
 AGAIN_GROUP = np.array([GROUPS.index(group) for group in AGAIN])
 AGAIN_SHARE = np.array([share for share, _ in AGAIN.values()])
 AGAIN_DEAD = np.array([dead for _, dead in AGAIN.values()])
+
+# Numbers of signals in the keys of stored rows. They go by the name, not by the place in the tables above, so that baselines outlive
+# a change of these: those below are what version 2 stored, and any other name has a number of its own. What is another thing now needs one.
+AMOUNTS = tuple(s.name for s in TAILS[1 : 1 + N_AMOUNTS])
+FACTS_OF_2 = ("tool", "permission", "root", "branch", "resource", "classification", "transition", "outcome", "action", "recipient", "domain", "closeness, a name", "flow", "owner, a name")  # fmt: skip
+TAILS_OF_2 = ("clearance", "bytes", "records", "session_calls", "call_rate", "bytes_sum", "records_sum", "session_calls_sum", "off_hours", "repeats")  # fmt: skip
+AMOUNTS_OF_2 = ("bytes", "records", "session_calls", "call_rate")
+
+
+def _numbers(names: Iterable[str], stored: tuple[str, ...]) -> NDArray[np.int64]:
+    return np.array([stored.index(x) if x in stored else 1000 + zlib.crc32(x.encode()) for x in names], np.int64)
+
+
+NUMBER_OF_FACT = _numbers((s.name for s in FACTS), FACTS_OF_2)
+NUMBER_OF_TAIL = _numbers((s.name for s in TAILS), TAILS_OF_2)
+NUMBER_OF_AMOUNT = _numbers(AMOUNTS, AMOUNTS_OF_2)

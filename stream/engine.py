@@ -110,17 +110,21 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.state = State(settings.state_mib)
-        self.episodes = Episodes(settings.classifications)
+        self.forget()
         self._ladder = np.array([name_hash(rung.lower()) for rung in settings.classifications], np.uint64)
         self._own = np.array([name_hash(domain) for domain in settings.domains], np.uint64)
-        self._shifts: dict[int, float] = {}  # when each level last changed, as far as was told
-        self.restored = False  # whether what a host put back has been looked at
         self.verdicts: deque[Verdict | Reset] = deque()  # to be heeded at their time, in its order
         self.unknown: set[str] = set()  # classifications outside the ladder, each reported once
         self.unknown_clearances: set[str] = set()  # of recipients
         self.fields = Fields()
         self.windows = _windows(settings.river_detector) if settings.river_detector else None
+
+    def forget(self) -> None:
+        """Begin as if no event had come."""
+        self.state = State(self.settings.state_mib)
+        self.episodes = Episodes(self.settings.classifications)
+        self._shifts: dict[int, float] = {}  # when each level last changed, as far as was told
+        self.restored = False  # whether what a host put back has been looked at
 
     @property
     def threshold(self) -> float:

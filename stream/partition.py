@@ -14,6 +14,7 @@ import asyncio
 import time
 import zlib
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -39,6 +40,7 @@ log = structlog.get_logger()
 MOST_WAITING = 200_000  # records scored and not yet delivered; then scoring waits for the delivery
 MOST_REFUSED = 16 << 20  # bytes of rejects not yet delivered; likewise
 MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its headers
+MOST_SAID = 10  # lines in the log about records of baselines that are corrupt for one reason
 DELIVERY_MS = 30_000
 SHORT_MS = 20
 _T = TypeVar("_T")
@@ -97,6 +99,7 @@ class Partition:
         self._producer: AIOKafkaProducer | None = None
         self._last: Place | None = None  # the record of baselines up to which the engine is what the topic says
         self.read = 0  # records of baselines, since it was last opened
+        self._corrupt: Counter[str] = Counter()  # of these, by reason
         self.flushed_at = time.monotonic()
 
     @property
@@ -170,12 +173,12 @@ class Partition:
         async for record in self._baselines(consumer, 0, end):
             self._restore(reader, record)
         self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
-        self._writer = reader.writer()
+        self._writer = self._writer_of(reader)
 
     async def _go_on(self, consumer: AIOKafkaConsumer, last: Place, end: int) -> bool:
         """Apply what others have written after our last record; False where that cannot be, for then all is to be read again.
 
-        It cannot be if that record is gone: much was written, or it is another topic. Nor if others wrote while we knew more than we had delivered.
+        It cannot be if that record is gone: much was written, or it is another topic. Nor if others wrote while we knew more than we had delivered, or other than we had read.
         """
         reader = Reader(self.engine, self._writer)
         reader.next_offset, reader.next_verdict = self.next_offset, self.next_verdict
@@ -185,15 +188,26 @@ class Partition:
                 if _place(record) != last:
                     return False
                 found = True
-            elif self.waiting or self._judged:
+            elif self.waiting or self._judged or self._writer.anew:
                 return False
             else:
                 self._restore(reader, record)
         if found and self.read:
             self.engine.restored = False
             self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
-            self._writer = reader.writer()
+            self._writer = self._writer_of(reader)
         return found
+
+    def _writer_of(self, reader: Reader) -> Writer:
+        """All is read: say what of it was another program's."""
+        writer = reader.writer()
+        if reader.migrated:
+            log.warning(
+                "baselines of another layout were read: the next flush writes all of them anew, and takes longer",
+                partition=self.number,
+                left_out=reader.left_out,
+            )
+        return writer
 
     async def _baselines(self, consumer: AIOKafkaConsumer, first: int, end: int) -> AsyncIterator[Any]:
         """The records of baselines from an offset on. Nobody else can write any now."""
@@ -212,12 +226,14 @@ class Partition:
             reader.read(record.key, record.value)
         except Corrupt as reason:
             metrics.CORRUPT.inc()
-            log.warning(
-                "corrupt baselines record left out: what it held is learned anew",
-                partition=self.number,
-                offset=record.offset,
-                reason=str(reason),
-            )
+            self._corrupt[str(reason)] += 1
+            if self._corrupt[str(reason)] <= MOST_SAID:  # of a layout that nobody knows are all
+                log.warning(
+                    "corrupt baselines record left out: what it held is learned anew",
+                    partition=self.number,
+                    offset=record.offset,
+                    reason=str(reason),
+                )
 
     def _sender(self) -> AIOKafkaProducer:
         return AIOKafkaProducer(
@@ -307,11 +323,11 @@ class Partition:
                             await producer.send(BASELINES, r.value, key=r.key, partition=self.number) for r in records
                         ]
                         delivered = await asyncio.gather(*sent)
-                self._last = Place(delivered[-1].offset, zlib.crc32(records[-1].value))
+                self._last = Place(delivered[-1].offset, zlib.crc32(records[-1].value or b""))
                 now = time.time()
                 for _, arrived in alerts:
                     metrics.TO_ALERT.observe(max(0.0, now - arrived))
-                metrics.CHANGELOG.inc(sum(len(r.value) for r in records))
+                metrics.CHANGELOG.inc(sum(len(r.value or b"") for r in records))
             for event in events:
                 event.ack()
             self.flushed_at = time.monotonic()
