@@ -6,9 +6,9 @@ After a crash the state says from which offset on events have not been learned; 
 
 The topic holds two kinds of records. *Changes* say what a flush found changed, and beside them *pages* of the whole state are written, the
 longest unwritten first, two bytes for three of changes. A change that all pages have been written after is no longer needed, and leaves its key to
-the next. So the topic stays about two and a half times as large as the state, nothing is ever written all at once, and reading it in order gives the
+the next. So the topic stays about two and a half times as large as the state, nothing is written all at once but at an upgrade, and reading it in order gives the
 state back, slot for slot, whatever compaction has removed and however often tables grew or workers changed in between. Values carry
-a version, the layout of the state, a checksum and both offsets; a corrupt one is left out and counted.
+a version, the layout of the state, a checksum and both offsets; a corrupt one is left out, counted, and emptied.
 
 One record more describes the layout: which tables, columns and signals there are. Records of another layout, as an upgrade finds them, are
 read by their description into this program's (`models.layout`), and the first flush writes the whole state anew. Whoever reads the topic begins
