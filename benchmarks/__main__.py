@@ -1,4 +1,4 @@
-"""`python -m benchmarks [speed] [detection] [floods] [transport] [worker] [soak] [ablation] [robustness] [partitions]`: by default the first five, what `make bench` prints.
+"""`python -m benchmarks [speed] [detection] [floods] [transport] [worker] [agents] [soak] [scale] [ablation] [robustness] [partitions]`: by default the first six, what `make bench` prints.
 
 Each section prints its tables beside the peers of the same run and keeps the numbers in `bench-out/`.
 """
@@ -11,17 +11,31 @@ import time
 
 from benchmarks import transport
 from benchmarks.ablation import ablation
+from benchmarks.agents import agents
 from benchmarks.detection import detection
 from benchmarks.floods import floods
 from benchmarks.kafka import missing
 from benchmarks.partitions import partitions
 from benchmarks.report import save, say, table, warn
 from benchmarks.robustness import robustness
+from benchmarks.scale import scale
 from benchmarks.speed import speed
 from benchmarks.worker import MINUTES, soak, worker
 
-SECTIONS = ("speed", "detection", "floods", "transport", "worker", "soak", "ablation", "robustness", "partitions")
-DEFAULT = SECTIONS[:5]
+SECTIONS = (
+    "speed",
+    "detection",
+    "floods",
+    "transport",
+    "worker",
+    "agents",
+    "soak",
+    "scale",
+    "ablation",
+    "robustness",
+    "partitions",
+)
+DEFAULT = SECTIONS[:6]
 TRANSPORT_RECORDS = (
     100_000  # a third of what `python -m benchmarks.transport` reads: the slowest reader takes minutes over that
 )
@@ -75,8 +89,12 @@ def main() -> int:
             _transport()
         elif section == "worker":
             worker()
+        elif section == "agents":
+            agents()
         elif section == "soak":
             soak(args.soak_minutes)
+        elif section == "scale":
+            scale()
         elif section == "floods":
             floods()
         elif section == "robustness":

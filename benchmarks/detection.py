@@ -18,6 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.changes import changes, show_changes
 from benchmarks.peers import PEERS, PYSAD, scored
 from benchmarks.report import save, say, table, warn
 from benchmarks.sets import (
@@ -37,6 +38,7 @@ from benchmarks.sets import (
     read,
     replay,
 )
+from stream.alert import decode_alert
 
 RIVER = "HalfSpaceTrees"
 RIVER_SETS = ("fleet-dev", "fleet-101", "agentdojo-workspace", "taubench-retail")
@@ -70,7 +72,8 @@ def ours(s: LabelledSet, folder: Path, **settings: str) -> dict[str, Any]:
     scores, alerts = folder / "scores.jsonl", folder / "alerts.jsonl"
     replay(s.events, s.settings | settings, scores, alerts)
     judged = judge(s, scores, alerts)
-    out = ranking(judged) | {"alerts": alerting(judged)}
+    told = [decode_alert(line) for line in lines(alerts)]
+    out = ranking(judged) | {"alerts": alerting(judged), "changes": changes(s, told)}
     return out | _nab(s, scores)
 
 
@@ -175,6 +178,7 @@ def _show(results: Mapping[str, Any], *, peers: bool) -> None:
         ],
         [[name, *_alert_cells(result["ours"]["alerts"])] for name, result in results.items()],
     )
+    show_changes({name: result["ours"]["changes"] for name, result in results.items()})
     table(
         f"Alerts a day at a budget of 1, 5 and 20, and over the budget; the goal is .5 to 2; sets of over {SHORT_DAYS:g} days",
         ["set", *(f"{b:g}" for b in BUDGETS), *(f"x at {b:g}" for b in BUDGETS), ""],

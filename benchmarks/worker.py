@@ -78,7 +78,7 @@ def _throughput(broker: Broker, folder: Path, partitions: int) -> dict[str, Run]
         topics = Topics(broker, partitions)
         topics.fill(EVENTS)
         runs.setdefault(AIOKAFKA, []).append(_reader(topics, AIOKAFKA, EVENTS))
-        runs.setdefault(OURS, []).append(_ours(topics, folder, f"full-{partitions}-{turn}"))
+        runs.setdefault(OURS, []).append(full_topic(topics, folder, f"full-{partitions}-{turn}"))
         if turn == 0 and partitions > 1:
             runs[FAUST] = [_reader(topics, FAUST, SOME)]
             if find_spec("quixstreams") is None:
@@ -114,8 +114,8 @@ def _reader(topics: Topics, name: str, records: int) -> Run:
     return Run(n / wall, cpu / n * 1e6)
 
 
-def _ours(topics: Topics, folder: Path, group: str) -> Run:
-    """From the moment that it has its partitions until the broker knows that all is done."""
+def full_topic(topics: Topics, folder: Path, group: str) -> Run:
+    """One worker over all of it, from the moment that it has its partitions until the broker knows that all is done."""
     with Worker(topics.bootstrap, group, "one", folder) as one:
         one.until(lambda: len(one.said("partition ready")) == topics.partitions, pause=0.005)
         begin, cpu, most = one.said("partition ready")[-1], one.cpu(), 0.0

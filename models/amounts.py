@@ -20,6 +20,7 @@ import numpy as np
 from river.base import AnomalyDetector
 
 from models.compiled import inline
+from models.signals import NUMBER_OF_AMOUNT
 from models.table import Array, Key, claim, mix
 
 PRIOR, MEMORY, FLOOR, CLIP = 4.0, 400.0, 0.01, 3.0
@@ -75,7 +76,7 @@ def pool(rows: Array, c: int, a: int) -> None:
 @inline
 def place(k: int, tool: Key) -> Key:
     """Key of an amount of a tool, before the entity."""
-    return mix(np.uint64(701 + k), tool)
+    return mix(np.uint64(701 + NUMBER_OF_AMOUNT[k]), tool)
 
 
 @inline

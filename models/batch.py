@@ -48,6 +48,7 @@ class Batch(NamedTuple):
     rung: Array
     outcome: Array
     denied: Array
+    approved: Array  # 1 a person did, 2 nobody did, 3 it does not say
     bytes: Array
     records: Array
     scope_at: Array
@@ -59,6 +60,7 @@ class Batch(NamedTuple):
     clearance: Array
     cleared_for: Array  # hash of the name of that rung
     size: Array
+    sensitive: Array  # 2: of the highest class of the ladder, 1: of its upper half, 0
 
 
 # A row of `detail`, float32: what an event was scored with, kept where it is evidence.
@@ -75,8 +77,24 @@ SESSION = (
 HOURS = SESSION + 3  # bits of the start of this session, the agent's starts near it and in all
 FORECAST = HOURS + 3  # a series: amount or mean of amounts, forecast, lowest and highest so far, whether a mean
 SAME = FORECAST + 5  # times that the agent lately reached the same, which of the event's recipients that is
-VERSION_AGE = SAME + 2  # seconds since the agent began the version that the event names, -1 where that is not known
-DETAIL = VERSION_AGE + 1
+LEFT_ALONE = (
+    SAME + 2
+)  # days since the agent last used a permission or its tool, where that is long; which permission of the event's list, -1 for the tool
+VERSION_AGE = (
+    LEFT_ALONE + 2
+)  # seconds since the agent began the version that the event names, -1 where that is not known
+TYPE_AGE = VERSION_AGE + 1  # the same of its type
+LIFT = TYPE_AGE + 1  # how much more its calls move than usual, ln; peers of whom the same is true, the most of them
+MISSED = LIFT + 3  # sessions at usual hours that it would have begun since the last of them, and the seconds since then
+NEWCOMER = (
+    MISSED + 2
+)  # seconds since anybody first sent to the recipient that is blamed, -1 where it was known from the start; who else has
+STRANGERS = (
+    NEWCOMER + 2
+)  # seconds since its sessions came to be for principals that it had hardly acted for, -1 where they are not
+AGENT_AGE = STRANGERS + 1  # seconds since the agent was first seen, -1 where that was about when the fleet was
+JUDGED = AGENT_AGE + 1  # whether it is like what a person called malicious
+DETAIL = JUDGED + 1
 
 
 class Scores(NamedTuple):

@@ -24,7 +24,7 @@ import numpy as np
 from models import amounts, facts, parties, tails
 from models import state as st
 from models.compiled import inline, njit
-from models.memory import NAMED_FACTS, PROFILE
+from models.memory import NAMED_FACTS, profile_of
 from models.signals import ACTION, N_AMOUNTS, N_TAILS, ROOT, TOOL, TRANSITION
 from models.table import Key, claim, find, mix
 
@@ -35,7 +35,7 @@ NOBODY = np.uint64(0)
 ROOM = {
     "facts": 4 * (len(NAMED_FACTS) * st.USUAL + st.USUAL * (st.USUAL + 1)),
     "amounts": 4 * (3 * st.USUAL + 1),
-    "tails": 2 * N_TAILS,
+    "tails": 4 * N_TAILS,
     "cohorts": 2,
 }
 
@@ -95,7 +95,7 @@ def _overlap(a: st.Arrays, fact: int, one: Key, other: Key) -> float:
     i, j = find(a.facts, mine), find(a.facts, its)
     if i < 0 and j < 0:
         return -1.0
-    p = find(a.profiles, mix(one, np.uint64(PROFILE + fact)))
+    p = find(a.profiles, profile_of(one, fact))
     if i < 0 or j < 0 or p < 0:
         return 0.0
     out = 0.0
@@ -114,7 +114,7 @@ def _says_what_it_does(a: st.Arrays, me: Key) -> bool:
     """Whether its events name tools or resources; where they name no tool, the action stands for it."""
     if find(a.facts, mix(facts.place(ROOT, 0), me)) >= 0:
         return True
-    p = find(a.profiles, mix(me, np.uint64(PROFILE + TOOL)))
+    p = find(a.profiles, profile_of(me, TOOL))
     return p >= 0 and find(a.facts, mix(facts.place(ACTION, a.profiles_body[p, 0]), me)) >= 0
 
 
@@ -159,7 +159,7 @@ def _join(a: st.Arrays, ag: int, leader: Key, clock: float, fade: float) -> None
         a.cohorts_dirty[left] |= 1
     a.cohorts[co].agents += 1
     _bring_facts(a, me, new, 1.0 / fade)
-    tools = find(a.profiles, mix(me, np.uint64(PROFILE + TOOL)))
+    tools = find(a.profiles, profile_of(me, TOOL))
     for k in range(N_AMOUNTS - 1):
         for v in range(st.USUAL):
             tool = a.profiles_body[tools, v] if tools >= 0 else NOBODY
@@ -168,15 +168,14 @@ def _join(a: st.Arrays, ag: int, leader: Key, clock: float, fade: float) -> None
     _bring_amount(a, amounts.place(N_AMOUNTS - 1, NOBODY), me, old, new, clock)
     for k in range(N_TAILS):
         a.cohorts_body[co, st.PEER_TAILS + k] += a.agents_body[ag, st.OWN_TAILS + k]
-        mine = find(a.tails, tails.place(k, me))
-        if mine < 0:
-            continue
-        i, fresh = claim(a.tails, a.tails_dirty, a.tally[st.TABLES.index("tails")], tails.place(k, new))
-        if fresh:
-            a.tails_body[i, :] = 0.0
-        a.tails[i].w = clock
-        for x in range(1, st.BINS):
-            a.tails_body[i, x] += a.tails_body[mine, x]
+        for half in range(st.BINS // st.HALF):
+            mine = find(a.tails, tails.half_of(tails.place(k, me), half))
+            if mine < 0:
+                continue
+            to = tails.half_of(tails.place(k, new), half)
+            i = tails.row(a.tails, a.tails_body, a.tails_dirty, a.tally[st.TABLES.index("tails")], to, clock)
+            for x in range(st.HALF):
+                a.tails_body[i, x] += a.tails_body[mine, x]
     for x in range(2 * st.HALF_HOURS):
         a.cohorts_body[co, st.PEER_HOURS + x] += a.agents_body[ag, st.OWN_HOURS + x]
 
@@ -186,12 +185,12 @@ def _bring_facts(a: st.Arrays, me: Key, new: Key, now: float) -> None:
     """Count in the new cohort, as of one agent, the values that it uses most, and which tool it uses after which."""
     for f in range(len(NAMED_FACTS)):
         fact = NAMED_FACTS[f]
-        p = find(a.profiles, mix(me, np.uint64(PROFILE + fact)))
+        p = find(a.profiles, profile_of(me, fact))
         for k in range(st.USUAL):
             value = a.profiles_body[p, k] if p >= 0 else NOBODY
             if value != NOBODY:
                 _bring(a, facts.place(fact, 0), value, me, new, now)
-    p = find(a.profiles, mix(me, np.uint64(PROFILE + TOOL)))
+    p = find(a.profiles, profile_of(me, TOOL))
     if p < 0:
         return
     for k in range(st.USUAL):

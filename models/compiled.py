@@ -66,3 +66,9 @@ def inline(function: F) -> F:
     which is a third of the time of small functions. So it must not allocate: the caller hands it room to work in."""
     compiled: F = numba.njit(cache=_KEEPS, nogil=True, error_model="numpy", forceinline=True, _nrt=False)(function)
     return compiled
+
+
+def apart(function: F) -> F:
+    """The same for what hardly ever runs, or is long: not copied into its callers, which it would make larger and slower to compile."""
+    compiled: F = numba.njit(cache=_KEEPS, nogil=True, error_model="numpy", _nrt=False)(function)
+    return compiled

@@ -11,12 +11,20 @@ What it misses: a level that doubles, for two weeks; anything within the first t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from statistics import fmean
-
-from river import drift
+from typing import Any
 
 DAYS = 10
 FORGIVEN = 0.5  # bits
+
+
+@cache
+def load() -> Any:
+    """River's tests. They bring SciPy's statistics with them, which takes a second that a start need not wait for."""
+    from river import drift  # noqa: PLC0415
+
+    return drift
 
 
 def changed(days: Sequence[float]) -> bool:
@@ -29,7 +37,7 @@ def changed(days: Sequence[float]) -> bool:
     # A day that lies within what is forgiven adds nothing to the sum, so it cannot complete a change: most days end here.
     if len(days) < DAYS or abs(days[-1] - fmean(days)) <= FORGIVEN:
         return False
-    test = drift.PageHinkley(min_instances=DAYS, delta=FORGIVEN, threshold=8.0)
+    test = load().PageHinkley(min_instances=DAYS, delta=FORGIVEN, threshold=8.0)
     for x in days:
         test.update(x)
     return bool(test.drift_detected)

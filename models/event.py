@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from models import parties, signals
+import numpy as np
+
+from models import facts, parties, signals
 from models import state as st
 from models.batch import SESSION, Batch
 from models.compiled import inline
@@ -18,12 +20,13 @@ from models.table import Array, Key, find, mix
 
 CLOSENESS, OWNER = signals.CLOSENESS - signals.N_NAMED, signals.OWNER - signals.N_NAMED  # the two scales
 ANOTHERS = 4  # the farthest step of an owner
+APPROVED, REFUSED, UNTOLD = 1, 2, 3  # of an approval
 
 
 @inline
 def most(b: Batch, e: int) -> int:
-    """How many facts event e can have: three for each recipient, one for each permission, and eleven others."""
-    return int(11 + b.scope_at[e + 1] - b.scope_at[e] + 3 * (b.recipient_at[e + 1] - b.recipient_at[e]))
+    """How many facts event e can have: three for each recipient, one for each permission, and twelve others."""
+    return int(12 + b.scope_at[e + 1] - b.scope_at[e] + 3 * (b.recipient_at[e + 1] - b.recipient_at[e]))
 
 
 @inline
@@ -53,20 +56,32 @@ def facts_of(b: Batch, e: int, f: Facts, tool_before: Key) -> int:
 
 
 @inline
+def fact_of_approval(a: st.Arrays, b: Batch, e: int, q: int, f: Facts) -> int:
+    """Put down whether a person approved a call, where approvals of that tool have ever been told of; the number of facts."""
+    tool = b.tool.hash[e]
+    if (
+        b.approved[e] == UNTOLD
+        and find(a.facts, mix(facts.place(signals.UNAPPROVED, tool), parties.fleet_entity())) < 0
+    ):
+        return q
+    return say(f, q, signals.UNAPPROVED, tool, np.uint64(b.approved[e]), e, 0.0)
+
+
+@inline
 def owner_of(a: st.Arrays, b: Batch, e: int, session: Key, w: Room) -> bool:
     """Put down, once a session, whose resource it is: 0 it bears the principal's name, 1 it was first or last touched for them, 2 it is
     shared by more than two, 3 never seen, 4 another's. Whether there is any telling."""
     if b.principal.hash[e] == 0 or b.root[e] == 0 or (b.branch[e] == 0 and not b.in_path[e]):
         return False
-    o = find(a.owners, b.resource.hash[e])
-    if o >= 0 and a.owners[o].session == session:
+    o, principal = find(a.owners, b.resource.hash[e]), np.uint32(b.principal.hash[e])
+    if o >= 0 and a.owners[o].session == np.uint32(session):
         return True
     w.step_of[OWNER] = b.root[e]
     if b.in_path[e]:
         w.step[OWNER] = 0
     elif o < 0:
         w.step[OWNER] = 3
-    elif b.principal.hash[e] == a.owners[o].principal or b.principal.hash[e] == a.owners[o].last:
+    elif principal == a.owners[o].principal or principal == a.owners[o].last:
         w.step[OWNER] = 1
     else:
         w.step[OWNER] = 2 if a.owners[o].people > 2 else ANOTHERS

@@ -13,7 +13,7 @@ A row that gave way and came again has gained what it now holds. What a verdict 
 never from what others have. Counts of the same value first seen in two partitions at once are two; running means of more than their memory's
 worth of observations take what others add as one step.
 
-What it misses: agents without a type, whose cohorts are found within a partition; the daily amounts of a cohort; τ, which each partition
+What it misses: who of a cohort lately moved more than usual (`models.change`) beyond the partition; agents without a type, whose cohorts are found within a partition; the daily amounts of a cohort; τ, which each partition
 has of its own; that an agent was an agent before its first event; of `strayline reset`, that the agent's acquaintances are no longer counted.
 """
 
@@ -23,10 +23,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from models import amounts, merge, parties, usual
+from models import amounts, budget, merge, parties, usual
 from models import state as st
 from models.increments import (
     AMOUNT,
+    BURST,
     COHORTS,
     CONTACT,
     FACT,
@@ -34,6 +35,7 @@ from models.increments import (
     OWNER,
     TAILS,
     USUAL,
+    WIDTH,
     Contributions,
     Increments,
     Ledger,
@@ -41,15 +43,17 @@ from models.increments import (
     bodies,
     dense,
     fading,
+    of_budget,
     together,
 )
-from models.state import SHARED, TABLES, TAKEN, State
+from models.state import SHARED, TABLES, TAKEN, State, Table, marked
 from models.table import Array
 
 FACT_ROW, AMOUNT_ROW, COHORT_ROW = 0, 1, 2
 LASTS = 360 * 86400.0  # seconds after which a fact that was seen once is no longer kept for others
 TOLD = 6 * 3600.0  # seconds after which others are told again that a party is active
 MANY = 1 << 16  # rows that may be remembered though they are gone
+LEAST = 1e-3  # episodes: less is no episode, but what rounding leaves
 REBASE = 1e5  # events: far beyond what a running mean remembers, and as far from where a float no longer counts
 FLEET_KEY = np.array([parties.fleet_entity()], np.uint64)
 
@@ -82,17 +86,27 @@ class Exchange:
         self._align()
         self._note()
         # Days do not add up: others have seen the same time pass. So each counts its own, and the most that anyone has seen is true.
-        days = self.own.days * between(self.own.begin, self._begin) + float(self.state.fleet["days"]) - self._days
-        self.state.fleet["days"] = self._days = max(days, self._elsewhere)
+        fleet = self.state.fleet
+        days = self.own.days * of_budget(between(self.own.begin, self._begin)) + float(fleet["days"]) - self._days
+        fleet["days"] = self._days = max(days, self._elsewhere)
+        # What is sent has a landmark of its own, not long ago: what fades fast would overflow otherwise.
+        ago = max(0, int((float(fleet["clock"]) - self._begin) // st.HALF_LIFE))
+        scale = 2.0**-ago
         clusters = self._changed_cohorts()
+        facts = self._export_facts()
+        facts["w"] *= np.float32(scale)
+        facts["d"] *= np.float32(scale)
+        rows = [self._export_tails(clusters), self._export_cohorts(clusters), self._export_fleet()]
         out = Increments(
-            self._begin,
-            days,
-            self._export_facts(),
+            self._begin + ago * st.HALF_LIFE,
+            days * of_budget(scale),
+            float(fleet["burst_at"]),
+            facts,
             self._export_amounts(),
-            *bodies([self._export_tails(clusters), self._export_cohorts(clusters), self._export_fleet()]),
+            *bodies([(of, keys, gained * fading(of, scale)) for of, keys, gained in rows]),
             self._export_contacts(),
             self._export_owners(),
+            self._export_burst(),
         )
         self.own.add(out)
         if self._facts.used > 2 * self._looked + MANY:
@@ -125,12 +139,14 @@ class Exchange:
         self._add_cohorts(*dense(x, COHORTS), factor)
         self._add_fleet(*dense(x, FLEET), factor)
         fleet = self.state.fleet
-        self._elsewhere = max(self._elsewhere, x.days * factor)
+        self._elsewhere = max(self._elsewhere, x.days * of_budget(factor))
         fleet["days"] = self._days = max(self._days, self._elsewhere)
         self._add_contacts(x.contacts)
         self._add_owners(x.owners)
         now = 2.0 ** ((float(fleet["clock"]) - self._begin) / st.HALF_LIFE)
+        self._add_bursts(given)
         merge.settle(self.state["fleet"].head, self.state["fleet"].body[0], now, alerts_per_day)
+        self._see_burst()
 
     def restore(self, given: Iterable[Contributions], alerts_per_day: float) -> None:
         """Put together anew all that is shared, from what each partition has given, this one included."""
@@ -142,10 +158,10 @@ class Exchange:
 
     def _export_facts(self) -> Array:
         t = self.state["facts"]
-        at = np.flatnonzero(t.dirty & SHARED)
+        at = _shared_of(t)
         head = t.head[at]
         taken = (t.dirty[at] & TAKEN) > 0
-        t.dirty[at] &= ~np.uint8(SHARED | TAKEN)
+        t.dirty[at] &= ~np.uint8(TAKEN)
         slots = self._facts.slots(head["key"])
         self._remember(FACT_ROW, head["key"])
         now = np.stack([head["w"], head["d"]], 1)
@@ -154,7 +170,7 @@ class Exchange:
         seen[anew] = 0
         gained = now - seen
         if taken.any():
-            given = self.own.facts.of(head["key"])
+            given = self.own.facts.of(head["key"]) * np.float32(between(self.own.begin, self._begin))
             gained[taken] = np.maximum(gained, -given)[taken]
             now[taken] = (seen + gained)[taken]
             t.head["w"][at[taken]], t.head["d"][at[taken]] = now[taken].T
@@ -176,8 +192,7 @@ class Exchange:
 
     def _export_amounts(self) -> Array:
         t = self.state["amounts"]
-        at = np.flatnonzero(t.dirty & SHARED)
-        t.dirty[at] &= ~np.uint8(SHARED)
+        at = _shared_of(t)
         head = t.head[at]
         slots = self._amounts.slots(head["key"])
         self._remember(AMOUNT_ROW, head["key"])
@@ -246,9 +261,7 @@ class Exchange:
 
     def _changed_cohorts(self) -> Array:
         t = self.state["cohorts"]
-        at = np.flatnonzero(t.dirty & SHARED)
-        t.dirty[at] &= ~np.uint8(SHARED)
-        keys = t.head["key"][at]
+        keys = t.head["key"][_shared_of(t)]
         self._remember(COHORT_ROW, keys)
         return keys
 
@@ -265,13 +278,13 @@ class Exchange:
         self._remember(COHORT_ROW, keys)
 
     def _export_fleet(self) -> tuple[int, Array, Array]:
-        body = self.state["fleet"].body
+        body = self.state["fleet"].body[:, : st.ALL_BURST]
         return FLEET, FLEET_KEY, self._gained(FLEET, FLEET_KEY, body, np.zeros(1, np.int64), usual.MEMORY_FLEET)
 
     def _add_fleet(self, keys: Array, added: Array, factor: float) -> None:
         if len(keys):
-            at = np.zeros(1, np.int64)
-            self._pool(FLEET, FLEET_KEY, added, self.state["fleet"].body, at, usual.MEMORY_FLEET, factor)
+            at, body = np.zeros(1, np.int64), self.state["fleet"].body[:, : st.ALL_BURST]
+            self._pool(FLEET, FLEET_KEY, added, body, at, usual.MEMORY_FLEET, factor)
 
     def _gained(self, of: int, keys: Array, body: Array, at: Array, memory: float) -> Array:
         """What rows of a body have gained: (sum, weight) of each usual surprise, and the columns that fade."""
@@ -297,7 +310,7 @@ class Exchange:
             mean = kept * now[:, 0:USUAL:2] + (1.0 - kept) * added[:, 0:USUAL:2] / weight
         now[:, 0:USUAL:2] = np.where(weight > 0, mean, now[:, 0:USUAL:2])
         now[:, 1:USUAL:2] += weight
-        now[:, USUAL:] = np.maximum(0.0, now[:, USUAL:] + added[:, USUAL:] * factor)
+        now[:, USUAL:] = np.maximum(0.0, now[:, USUAL:] + added[:, USUAL:] * fading(of, factor)[USUAL:])
         body[at] = now
         self._see(of, self._bodies[of].slots(keys), body, at, memory)
 
@@ -307,13 +320,38 @@ class Exchange:
             body[at, 1:USUAL:2] = np.where(weights > REBASE, memory, weights)
         self._bodies[of].x[slots] = body[at]
 
+    # The episodes of about a day: the budget's bound on a busy day is on that of all partitions.
+
+    def _export_burst(self) -> Array:
+        fleet, now = self.state.fleet, self.state["fleet"].body[0, st.ALL_BURST :]
+        gained = now - self._burst * _fade(float(fleet["burst_at"]) - self._burst_at)
+        at = np.flatnonzero(gained > LEAST)
+        self._see_burst()
+        out = np.zeros(len(at), BURST)
+        out["at"], out["x"] = at, gained[at]
+        return out
+
+    def _add_bursts(self, given: Sequence[Increments]) -> None:
+        """Each as of its time, or as of now where that is to come here."""
+        fleet, body = self.state.fleet, self.state["fleet"].body[0, st.ALL_BURST :]
+        clock = float(fleet["clock"])
+        body *= _fade(clock - float(fleet["burst_at"]))
+        fleet["burst_at"] = clock
+        for x in given:
+            np.add.at(body, x.burst["at"], x.burst["x"] * _fade(clock - x.at))
+
+    def _see_burst(self) -> None:
+        self._burst = self.state["fleet"].body[0, st.ALL_BURST :].copy()
+        self._burst_at = float(self.state.fleet["burst_at"])
+
     # What is known or not, rather than counted.
 
     def _note(self) -> None:
         """Let the others know this partition's agents, and to which agents they have written, by facts of their own."""
         agents, contacts = self.state["agents"], self.state["contacts"]
-        keys = agents.head["key"][np.flatnonzero(agents.dirty)]
-        met = contacts.head["key"][np.flatnonzero(contacts.dirty & SHARED)]
+        keys = agents.head["key"][marked(agents.dirty)]
+        keys = keys[keys != 0]
+        met = contacts.head["key"][_shared_of(contacts, forget=False)]
         self._note_facts(merge.agents(keys))
         self._note_facts(merge.writers(self.state.arrays(), met))
 
@@ -326,7 +364,8 @@ class Exchange:
     def _export_contacts(self) -> Array:
         """Whom the parties know that have met somebody, and of others only that they have been active."""
         t = self.state["contacts"]
-        at = np.flatnonzero(t.dirty)
+        at = marked(t.dirty)
+        at = at[t.head["key"][at] != 0]
         keys, times = t.head["key"][at], t.head["w"][at]
         slots = self._active.slots(keys)
         met = (t.dirty[at] & SHARED) > 0
@@ -340,21 +379,20 @@ class Exchange:
         some[:, 0] |= ~met
         out = np.zeros(int(some.sum()), CONTACT)
         row = np.nonzero(some)[0]
-        out["party"], out["other"], out["t"] = keys[row], known[some], times[row]
+        out["party"], out["other"], out["t"], out["first"] = keys[row], known[some], times[row], t.head["first"][at[row]]
         return out
 
     def _add_contacts(self, x: Array) -> None:
         self._room("contacts", len(x))
         t = self.state["contacts"]
-        known, others, times = (np.array(x[name]) for name in ("party", "other", "t"))
-        merge.meet(t.head, t.body, t.dirty, t.tally, known, others, times)
+        known, others, times, first = (np.array(x[name]) for name in ("party", "other", "t", "first"))
+        merge.meet(t.head, t.body, t.dirty, t.tally, known, others, times, first)
         slots = self._active.slots(known)
         np.maximum.at(self._active.x[:, 0], slots, times)
 
     def _export_owners(self) -> Array:
         t = self.state["owners"]
-        at = np.flatnonzero(t.dirty & SHARED)
-        t.dirty[at] &= ~np.uint8(SHARED)
+        at = _shared_of(t)
         out = np.zeros(len(at), OWNER)
         for name, field in zip(OWNER.names or (), ("key", "principal", "last", "people"), strict=True):
             out[name] = t.head[field][at]
@@ -383,7 +421,8 @@ class Exchange:
 
     def _forget(self) -> None:
         self._facts, self._amounts, self._active = Ledger(2), Ledger(6, "f8"), Ledger(1, "f8")
-        self._bodies = (Ledger(st.BINS), Ledger(st.PEER_WIDTH), Ledger(st.ALL_WIDTH, "f8"))
+        self._bodies = (Ledger(WIDTH[TAILS]), Ledger(WIDTH[COHORTS]), Ledger(WIDTH[FLEET], "f8"))
+        self._burst, self._burst_at = np.zeros(st.SCORE_BINS), 0.0
         self._looked = 0
 
     def _look(self) -> None:
@@ -402,9 +441,10 @@ class Exchange:
         for of, (keys, body, at) in enumerate(self._all_bodies()):
             slots = self._bodies[of].slots(keys)
             self._bodies[of].x[slots] = body[at]
+        self._see_burst()
 
     def _clear(self) -> None:
-        """Make everything that is shared empty."""
+        """Make everything that is shared empty, but for what was loud of late: nobody keeps what others gave of that."""
         _, at = self._shared(FACT_ROW, "facts")
         for name in "wd":
             self.state["facts"].head[name][at] = 0.0
@@ -424,15 +464,15 @@ class Exchange:
         return [
             (keys[slots >= 0], t.body, slots[slots >= 0]),
             (clusters, cohorts.body, at),
-            (FLEET_KEY, self.state["fleet"].body, np.zeros(1, np.int64)),
+            (FLEET_KEY, self.state["fleet"].body[:, : st.ALL_BURST], np.zeros(1, np.int64)),
         ]
 
     def _room(self, name: str, rows: int) -> None:
         """Let a table grow until so many more rows have room, if it may."""
         which = TABLES.index(name)
         while True:
-            t = self.state.tables[which]
-            if len(t.head) >= t.largest or t.tally[0] + rows <= len(t.head) // 2:
+            t = self.state[name]
+            if len(t.head) >= t.largest or t.tally[0] + rows <= len(t.head):
                 return
             self.state.grow(which)
 
@@ -444,9 +484,24 @@ class Exchange:
             self._facts.x *= np.float32(factor)
             for of, ledger in enumerate(self._bodies):
                 ledger.x[:] = ledger.x * fading(of, factor)
-            self._days *= factor
-            self._elsewhere *= factor
+            self._days *= of_budget(factor)
+            self._elsewhere *= of_budget(factor)
         self._begin = begin
+
+
+def _shared_of(t: Table, *, forget: bool = True) -> Array:
+    """Slots that others are to know of; the mark is taken from them. A row may have gone since it was marked."""
+    at = marked(t.dirty)
+    at = at[(t.dirty[at] & SHARED) > 0]
+    if forget:
+        t.dirty[at] &= ~np.uint8(SHARED)
+    out: Array = at[t.head["key"][at] != 0]
+    return out
+
+
+def _fade(seconds: float) -> float:
+    """What is left of an episode of the burst after so long; of one that is to come, all."""
+    return float(2.0 ** -(min(60.0, max(0.0, seconds / budget.BURST_HALF_LIFE))))
 
 
 def _kept(n: Array, weight: Array, memory: float) -> Array:

@@ -23,16 +23,19 @@ import numpy as np
 from river.base import AnomalyDetector
 
 from models.compiled import inline
-from models.table import Array, Key, claim, find, mix
+from models.signals import N_FACTS, NUMBER_OF_FACT
+from models.table import Array, Key, claim, detached, find, mix, rows_of
 
 THETA, DELTA, BEYOND = 1.0, 0.5, 10.0
 LEVELS = 3  # fleet, cohort, agent
+_ROW = np.dtype([("key", "u8"), ("w", "f4"), ("d", "f4")])
 
 
 @inline
 def place(attribute: int, context: Key) -> Key:
     """Key of a context, before the entity."""
-    return mix(np.uint64(attribute + 1), np.uint64(context) + np.uint64(1))
+    number = NUMBER_OF_FACT[attribute] if attribute < N_FACTS else attribute
+    return mix(np.uint64(number + 1), np.uint64(context) + np.uint64(1))
 
 
 @inline
@@ -178,9 +181,9 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
         if rows < 1 or rows & (rows - 1):
             raise ValueError(f"rows must be a power of two, not {rows}")
         self.rows = rows
-        self._head = np.zeros(rows, np.dtype([("key", "u8"), ("w", "f4"), ("d", "f4")]))
+        self._memory = detached(rows, _ROW)
         self._dirty = np.zeros(rows, np.uint8)
-        self._tally = np.zeros(2, np.int64)
+        self._tally = np.zeros(3, np.int64)
         self._entity = np.array([1, 2, 3], np.uint64)
         self._mark = np.ones(LEVELS, np.uint8)
 
@@ -191,7 +194,16 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
     def learn_one(self, x: dict[object, object]) -> None:
         """Count every item, in the order of their names: which rows give way must not depend on the order of a dict."""
         for k, v in sorted(x.items(), key=lambda item: str(item[0])):
-            learn(self._head, self._dirty, self._tally, *self._predict(k, v)[1:], 0, 1.0, 1.0, self._mark)
+            learn(
+                rows_of(self._memory, self.rows, _ROW),
+                self._dirty,
+                self._tally,
+                *self._predict(k, v)[1:],
+                0,
+                1.0,
+                1.0,
+                self._mark,
+            )
 
     def _predict(self, name: object, value: object) -> tuple[float, Array, Array, Array]:
         if isinstance(value, float) and math.isfinite(value):
@@ -201,7 +213,9 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
         counts = np.zeros((1, LEVELS, 4))
         base, number = np.uint64(_number(str(name))), np.uint64(_number(repr(value)))
         return (
-            float(predict(self._head, base, number, self._entity, 1.0, keys, slots, counts, 0)),
+            float(
+                predict(rows_of(self._memory, self.rows, _ROW), base, number, self._entity, 1.0, keys, slots, counts, 0)
+            ),
             keys,
             slots,
             counts,

@@ -9,8 +9,8 @@ from models import state as st
 from models.table import Array, Key
 
 TABLE = {name: i for i, name in enumerate(st.TABLES)}
-FACTS, AMOUNTS, TAILS, AGENTS, SESSIONS, CALLS, OWNERS, CONTACTS, PROFILES, NAMES, LEVELS, RHYTHMS = (
-    TABLE[name] for name in ("facts", "amounts", "tails", "agents", "sessions", "calls", "owners", "contacts", "profiles", "names", "levels", "rhythms")
+FACTS, AMOUNTS, TAILS, AGENTS, SESSIONS, CALLS, OWNERS, CONTACTS, PROFILES, NAMES, LEVELS, RHYTHMS, LIFTS, USES = (
+    TABLE[name] for name in ("facts", "amounts", "tails", "agents", "sessions", "calls", "owners", "contacts", "profiles", "names", "levels", "rhythms", "lifts", "uses")
 )  # fmt: skip
 RATE = signals.N_AMOUNTS - 1  # the amount that is of all tools: calls within ten minutes
 RATE_MEMORY = 600.0  # seconds

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,65 +20,73 @@ import numpy as np
 from models import state as st
 from models.amounts import Z_FADE as FADE
 from models.compiled import njit
-from models.signals import N_FACTS
+from models.layout import describe, identify
+from models.signals import N_NAMED
 from models.table import Array
 
 TAILS, COHORTS, FLEET = 0, 1, 2  # what a body is of
-WIDTH = (st.BINS, st.PEER_WIDTH, st.ALL_WIDTH)
-USUAL = 2 * N_FACTS * st.AGES  # columns of (sum, weight) of usual surprise, which do not fade; the others of a body do
+WIDTH = (st.HALF, st.PEER_WIDTH, st.ALL_BURST)
+USUAL = 2 * N_NAMED * st.AGES  # columns of (sum, weight) of usual surprise, which do not fade; the others of a body do
 FACT = np.dtype([("key", "<u8"), ("w", "<f4"), ("d", "<f4")])
 # Observations, their sum, their sum of squares; agents; what is going on at present, at a time.
 AMOUNT = np.dtype([("key", "<u8"), ("n", "<f4"), ("s", "<f4"), ("q", "<f4"), ("a", "<f4"), ("z", "<f4"), ("t", "<f8")])
 BODY = np.dtype([("key", "<u8"), ("of", "u1"), ("cells", "<u2")])
 CELL = np.dtype([("at", "<u2"), ("x", "<f4")])
-# A party, one that it knows (0: none that is new), when it was last active.
-CONTACT = np.dtype([("party", "<u8"), ("other", "<u8"), ("t", "<f8")])
-OWNER = np.dtype([("resource", "<u8"), ("principal", "<u8"), ("last", "<u8"), ("people", "u1")])
-KINDS = (FACT, AMOUNT, BODY, CELL, CONTACT, OWNER)
-_HEAD = struct.Struct("<dd6I")
+# A party, one that it knows (half of the hash; 0: none that is new), when it was last active, and first met.
+CONTACT = np.dtype([("party", "<u8"), ("other", "<u4"), ("t", "<f8"), ("first", "<f8")])
+OWNER = np.dtype([("resource", "<u8"), ("principal", "<u4"), ("last", "<u4"), ("people", "u1")])
+# Of the budget: episodes of about a day that have reached a step.
+BURST = np.dtype([("at", "<u2"), ("x", "<f4")])
+KINDS = (FACT, AMOUNT, BODY, CELL, CONTACT, OWNER, BURST)
+REACH = 4.0  # half-lives: the budget fades eight times as fast as the rest, and its numbers must not overflow
+_HEAD = struct.Struct("<ddd7I")
 
 
 class Increments(NamedTuple):
-    """Arrays of the dtypes above. `days` is how much time the sender has seen pass, forward-decayed."""
+    """Arrays of the dtypes above. `days` is how much time the sender has seen pass, forward-decayed as the budget; `at` is the time of `burst`."""
 
     begin: float
     days: float
+    at: float
     facts: Array
     amounts: Array
     bodies: Array
     cells: Array  # of the bodies, one after the other; the others are 0
     contacts: Array
     owners: Array
+    burst: Array
 
     @property
     def rows(self) -> int:
         """How many rows it has; 0: nothing was learned."""
-        return sum(len(part) for part in self[2:])
+        return sum(len(part) for part in self[3:])
 
     def dump(self) -> bytes:
         """As bytes."""
-        parts = self[2:]
-        return _HEAD.pack(self.begin, self.days, *map(len, parts)) + b"".join(part.tobytes() for part in parts)
+        parts = self[3:]
+        return _HEAD.pack(self.begin, self.days, self.at, *map(len, parts)) + b"".join(part.tobytes() for part in parts)
 
 
 def load(data: bytes) -> Increments:
     """Those of `dump`. Raises `ValueError` if they cannot be."""
     if len(data) < _HEAD.size:
         raise ValueError("shorter than a header")
-    begin, days, *counts = _HEAD.unpack_from(data)
+    begin, days, burst_at, *counts = _HEAD.unpack_from(data)
     if len(data) != _HEAD.size + sum(n * kind.itemsize for n, kind in zip(counts, KINDS, strict=True)):
         raise ValueError("not as long as it says")
     at, parts = _HEAD.size, []
     for n, kind in zip(counts, KINDS, strict=True):
         parts.append(np.frombuffer(data, kind, n, at))
         at += n * kind.itemsize
-    out = Increments(begin, days, *parts)
+    out = Increments(begin, days, burst_at, *parts)
     widths = np.array(WIDTH)
     if (out.bodies["of"] >= len(WIDTH)).any() or int(out.bodies["cells"].sum()) != len(out.cells):
         raise ValueError("bodies that cannot be")
     if (out.cells["at"] >= np.repeat(widths[out.bodies["of"]], out.bodies["cells"])).any():
         raise ValueError("a column that is not there")
-    if not (np.isfinite(begin) and np.isfinite(days) and all(_finite(part) for part in parts)):
+    if (out.burst["at"] >= st.SCORE_BINS).any():
+        raise ValueError("a step that is not there")
+    if not (np.isfinite([begin, days, burst_at]).all() and all(_finite(part) for part in parts)):
         raise ValueError("numbers that are none")
     return out
 
@@ -153,7 +162,7 @@ class Contributions:
         """Count increments, or a page."""
         self._reach(x.begin)
         factor = between(x.begin, self.begin)
-        self.days = max(self.days, x.days * factor)
+        self.days = max(self.days, x.days * of_budget(factor))
         at = self.facts.slots(x.facts["key"])
         np.add.at(self.facts.x, at, np.stack([x.facts["w"], x.facts["d"]], 1) * factor)
         at = self.amounts.slots(x.amounts["key"])
@@ -183,7 +192,8 @@ class Contributions:
         for of, ledger in enumerate(self.bodies):
             at = np.flatnonzero(_on(ledger.key, number, pages))
             rows.append((of, ledger.key[at], ledger.x[at]))
-        return Increments(self.begin, self.days, fact, amount, *bodies(rows), np.zeros(0, CONTACT), np.zeros(0, OWNER))
+        none = (np.zeros(0, kind) for kind in (CONTACT, OWNER, BURST))
+        return Increments(self.begin, self.days, 0.0, fact, amount, *bodies(rows), *none)
 
     def forget(self, before: float) -> None:
         """Let go of facts that weigh less than one event of that time."""
@@ -195,14 +205,14 @@ class Contributions:
         self.facts.x *= np.float32(factor)
         for of, ledger in enumerate(self.bodies):
             ledger.x[:] = ledger.x * fading(of, factor)
-        self.days *= factor
+        self.days *= of_budget(factor)
         self.begin = begin
 
     def _reach(self, begin: float) -> None:
-        """A partition moves its landmark every ten years, and may at its first events; the numbers must not overflow."""
+        """The landmark of increments goes with time, and that of all of them follows: the numbers must not overflow."""
         if self.begin == 0.0:
             self.begin = begin
-        elif abs(begin - self.begin) > st.TOO_FAR / 2 * st.HALF_LIFE:
+        elif begin - self.begin > REACH * st.HALF_LIFE:
             self.rescale(begin)
 
 
@@ -219,13 +229,18 @@ def together(given: Sequence[Increments]) -> Increments:
     at["t"] = -np.inf
     np.maximum.at(at["t"], mine, each["t"])
     np.add.at(at["z"], mine, each["z"] * np.exp(-np.minimum(at["t"][mine] - each["t"], 1e7) / FADE))
-    contacts, owners = (np.concatenate([x[i] for x in given]) for i in (6, 7))
+    contacts, owners = (np.concatenate(parts) for parts in zip(*((x.contacts, x.owners) for x in given), strict=True))
     return out._replace(contacts=contacts, owners=owners)
 
 
 def between(of: float, at: float) -> float:
     """What a weight that fades from one landmark is worth at another; bounded, whatever a record says."""
-    return float(2.0 ** min(60.0, max(-120.0, (of - at) / st.HALF_LIFE)))
+    return float(2.0 ** min(70.0, max(-120.0, (of - at) / st.HALF_LIFE)))
+
+
+def of_budget(factor: float) -> float:
+    """The same of a weight of the budget, which fades faster."""
+    return float(factor**st.BUDGET_POWER)
 
 
 def fading(of: int, factor: float) -> Array:
@@ -233,11 +248,22 @@ def fading(of: int, factor: float) -> Array:
     out = np.full(WIDTH[of], factor)
     if of != TAILS:
         out[:USUAL] = 1.0
+    if of == FLEET:
+        out[st.ALL_BUDGET :] = of_budget(factor)
     return out
 
 
+@cache
+def shape() -> int:
+    """A number that changes with what increments are made of: those of another cannot be added."""
+    here = describe()
+    rows = {t["name"]: [t["body"], t["sections"]] for t in here["tables"] if t["name"] in ("tails", "cohorts", "fleet")}
+    kinds = [kind.descr for kind in KINDS]
+    return identify({"bodies": rows, "kinds": kinds, "units": here["units"], "numbers": here["numbers"]})
+
+
 def _on(keys: Array, number: int, pages: int) -> Array:
-    """Which keys are on a page. The low bits of a key say where it is in a table, so others are taken."""
+    """Which keys are on a page. The low bits of a key say where it is in a ledger, so others are taken."""
     return np.asarray((keys != 0) & ((keys >> np.uint64(40)) % np.uint64(pages) == np.uint64(number)))
 
 

@@ -8,19 +8,17 @@ from typing import Any
 import numpy as np
 
 from models import batch as col
-from models import budget, event, facts, levels, memory, ordinal, parties, signals, tails, usual
+from models import budget, event, facts, harm, levels, memory, ordinal, parties, signals, tails, usual
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline
 from models.here import CALLS, CONTACTS, FACTS, KEEP, LEVELS, NAMES, OWNERS, PROFILES, RATE_MEMORY, TAILS, Here, Room
-from models.table import Key, claim, find, mix
+from models.table import Key, claim, find
 
 DOUBT_LEAST, DOUBT_QUANTILE, DOUBT_RATE, DOUBT_FLOOR = 0.05, 0.95, 0.02, 3.0
 # An episode ends after an hour without an event that is evidence, or after a day (seconds).
 EPISODE_GAP, EPISODE_LONGEST = 3600.0, 86400.0
-LOUD_GAP = (
-    43200.0  # an episode that has reached the threshold: what an agent does later on the same day is the same story
-)
+LOUD_GAP = 4 * 3600.0  # an episode that has reached the threshold: half a working day
 HOUR_SECONDS = 3600.0
 NAMED = np.isin(np.arange(signals.N_FACTS), memory.NAMED_FACTS)
 
@@ -80,7 +78,7 @@ def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight
         )
         met = met or (k == signals.RECIPIENT and before == 0)
         if NAMED[k] and (before == 0 or _doubled(before + 1, before + 1 + weight)):
-            profile = mix(w.entity[2], np.uint64(memory.PROFILE + k))
+            profile = memory.profile_of(w.entity[2], k)
             memory.remember(
                 a.profiles,
                 a.profiles_body,
@@ -162,15 +160,16 @@ def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool, met: boo
     """Remember whose the resource is, and who knows whom. Other partitions are told what is new of that."""
     if owned:
         i, fresh = claim(a.owners, a.owners_dirty, a.tally[OWNERS], b.resource.hash[e])
+        principal = np.uint32(b.principal.hash[e])
         if fresh:
-            a.owners[i].principal = b.principal.hash[e]
+            a.owners[i].principal = principal
             a.owners[i].people = 1
             a.owners_dirty[i] |= st.SHARED
-        elif a.owners[i].last != b.principal.hash[e]:
+        elif a.owners[i].last != principal:
             a.owners[i].people = min(255, a.owners[i].people + 1)
             a.owners_dirty[i] |= st.SHARED
-        a.owners[i].last = b.principal.hash[e]
-        a.owners[i].session = h.session
+        a.owners[i].last = principal
+        a.owners[i].session = np.uint32(h.session)
         a.owners[i].w = h.clock
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
         other = b.recipient.hash[j]
@@ -211,14 +210,25 @@ def learn_levels(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, s: float, out
 
 
 @inline
-def count_episode(a: st.Arrays, h: Here, score: float, threshold: float, alerts_per_day: float) -> None:
-    """Tell the budget of an episode that begins, or rises."""
+def count_episode(
+    a: st.Arrays, b: Batch, e: int, w: Room, h: Here, s: float, score: float, threshold: float, alerts_per_day: float
+) -> None:
+    """Tell the budget of an episode that begins, or that a lower threshold would now have made an alert of."""
     agent = a.agents[h.ag]
     gap = LOUD_GAP if agent.peak >= threshold else EPISODE_GAP
     if h.clock >= agent.kept + gap or h.clock >= agent.begin + EPISODE_LONGEST:
         a.agents[h.ag].begin = h.clock
-        a.agents[h.ag].peak = -1
+        a.agents[h.ag].peak = a.agents[h.ag].loud = -1
+        a.agents[h.ag].first_own = a.agents[h.ag].second_own = a.agents[h.ag].third_own = 0
+        a.agents[h.ag].serious = 0
     a.agents[h.ag].kept = h.clock
-    if score > agent.peak:
-        budget.count(a.fleet, a.fleet_body[0], agent.peak, score, h.now, alerts_per_day)
-        a.agents[h.ag].peak = score
+    a.agents[h.ag].peak = max(agent.peak, score)
+    first, second = max(s, agent.first_own), max(min(s, agent.first_own), agent.second_own)
+    a.agents[h.ag].third_own = max(min(s, agent.second_own), agent.third_own)
+    a.agents[h.ag].first_own, a.agents[h.ag].second_own = first, second
+    if harm.serious(b, e, w.detail):
+        a.agents[h.ag].serious = 1
+    loud = budget.loudness(agent.peak, agent.third_own, agent.serious > 0)
+    if loud > agent.loud:
+        budget.count(a.fleet, a.fleet_body[0], agent.loud, loud, h.now, h.clock, alerts_per_day)
+        a.agents[h.ag].loud = loud

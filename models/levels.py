@@ -16,6 +16,7 @@ from models.state import OWN_WINDOW, RING, WINDOW_SUMS
 from models.table import Array, Key, claim
 
 DAY = 86400.0
+FEATURES = ("calls", "bytes", "records", "recipients", "denied", "novelty")  # of `window`
 
 
 @inline

@@ -23,8 +23,24 @@ import math
 
 import numpy as np
 
+from models import (
+    ahead,
+    budget,
+    change,
+    clock,
+    cohort,
+    dormancy,
+    event,
+    facts,
+    hours,
+    learning,
+    memory,
+    newcomer,
+    parties,
+    scoring,
+    signals,
+)
 from models import batch as col
-from models import budget, clock, cohort, event, facts, hours, learning, memory, newcomer, parties, scoring, signals
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline, njit
@@ -38,7 +54,7 @@ DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
 GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
-_ROOM = {"facts": (2 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (2 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "calls": (2, 1)}  # fmt: skip
+_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (4 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 1), "uses": (0, 1)}  # fmt: skip
 ROOM = np.array([_ROOM.get(st.TABLES[i], (1, 0))[0] for i in st.GROWING])
 ROOM_FACT = np.array([_ROOM.get(st.TABLES[i], (1, 0))[1] for i in st.GROWING])
 ROOM_COHORT = np.array([cohort.ROOM.get(st.TABLES[i], 0) for i in st.GROWING])  # where its agent may change its cohort
@@ -101,6 +117,7 @@ def _events(
         full = _full(a.tally, a.limits, event.most(b, e), seeks)
         if full >= 0:
             return e, full
+        ahead.fetch(a, b, e)
         f = a.fleet[0]
         before = f.clock if f.events > 0 else b.time[e]
         w.saved[0] = f
@@ -134,6 +151,7 @@ def _events(
         w.step[:] = -1
         owned = event.owner_of(a, b, e, h.session, w)
         q = event.facts_of(b, e, w.facts, tool_before)
+        q = event.fact_of_approval(a, b, e, q, w.facts)
         q, policy = event.facts_of_recipients(a, b, e, q, own, h, w)
         scoring.score_facts(a, b, e, w, q, h)
         scoring.score_steps(a, w, h)
@@ -146,6 +164,7 @@ def _events(
             scoring.score_hour(a, b, e, w, h)
         if on_beat:
             scoring.score_series(a, b, e, w, h)
+        w.tail[signals.DORMANCY] = dormancy.left_alone(a, b, e, w, q, h)
         scoring.score_tails(a, w, h)
 
         scoring.add_again(a, w, h)
@@ -167,8 +186,15 @@ def _events(
         if not learned:
             continue
         learning.learn_version(a, b, e, h)
+        change.learn_type(a, b, e, h)
+        change.learn_lift(a, h, w.detail)
+        if h.begins:
+            change.learn_hours(a, b, e, h, w.detail[col.HOURS])
+            change.learn_people(a, b, e, h, w.entity[2])
         if s >= KEEP or mark & col.NOTABLE:
             w.detail[col.VERSION_AGE] = learning.version_age(a, b, e, h)
+            w.detail[col.JUDGED] = w.judged[0]
+            change.tell(a, b, e, w, h)
             _keep(a, e, w, tool_before, out)
         a.recent[at_recent].key = ticket
         a.recent_dirty[at_recent] = 1
@@ -184,12 +210,12 @@ def _events(
         learning.learn_session(a, b, e, h, call, s)
         learning.learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:
-            learning.count_episode(a, h, score, out.threshold[e], alerts_per_day)
+            learning.count_episode(a, b, e, w, h, s, score, out.threshold[e], alerts_per_day)
         if h.clock > before:
-            first = a.fleet[0].days < h.now
-            a.fleet[0].days += min(1.0, (h.clock - before) / DAY) * h.now
-            if first and a.fleet[0].days >= h.now:  # else the first day's threshold stays until there is an episode
-                budget.count(a.fleet, a.fleet_body[0], 0.0, 0.0, h.now, alerts_per_day)
+            first = budget.first_day(a.fleet, h.now)
+            a.fleet[0].days += min(1.0, (h.clock - before) / DAY) * budget.weight(h.now)
+            if first and not budget.first_day(a.fleet, h.now):  # else its threshold stays until there is an episode
+                budget.count(a.fleet, a.fleet_body[0], 0.0, 0.0, h.now, h.clock, alerts_per_day)
         a.fleet[0].events += 1
         if seeks:
             cohort.seek(a, h.agent, h.clock, h.fade)

@@ -11,14 +11,20 @@ import numpy as np
 
 from models import facts
 from models.compiled import inline
-from models.signals import BRANCH, CLASSIFICATION, DOMAIN, PERMISSION, RECIPIENT, ROOT, TOOL
+from models.signals import BRANCH, CLASSIFICATION, DOMAIN, NUMBER_OF_FACT, PERMISSION, RECIPIENT, ROOT, TOOL
 from models.state import TEXT, USUAL
 from models.table import Array, Key, claim, find, mix
 
 NAMED_FACTS = np.array([TOOL, PERMISSION, ROOT, BRANCH, CLASSIFICATION, RECIPIENT, DOMAIN])
 TOP = 3
 TEXTS = len(NAMED_FACTS) * TOP + 1  # the last is the session's tool before
-PROFILE = 2001  # keys of the table: mix(agent, PROFILE + fact)
+_PROFILE = 2001  # keys of the table: mix(agent, _PROFILE + number of the fact)
+
+
+@inline
+def profile_of(agent: Key, fact: int) -> Key:
+    """Key of what an agent uses most of a fact."""
+    return mix(agent, np.uint64(_PROFILE + NUMBER_OF_FACT[fact]))
 
 
 @inline
@@ -92,7 +98,7 @@ def recall(
     """Copy the names of an agent's top values of each named fact, and of the tool before, into a row of `text`."""
     for f in range(len(NAMED_FACTS)):
         fact = NAMED_FACTS[f]
-        i = find(profiles, mix(agent, np.uint64(PROFILE + fact)))
+        i = find(profiles, profile_of(agent, fact))
         if i < 0:
             continue
         context = mix(facts.place(fact, 0), agent)

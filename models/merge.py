@@ -108,31 +108,37 @@ def claim_bodies(head: Array, body: Array, dirty: Array, tally: Array, keys: Arr
         j, fresh = claim(head, dirty, tally, keys[i])
         if fresh:
             body[j, :] = 0.0
-            head[j].w = clock
+        head[j].w = clock
         out[i] = j
     return out
 
 
 @njit
 def tails_of(head: Array, cohorts: Array) -> tuple[Array, Array]:
-    """Keys of every tail of cohorts, and their slots, -1 where there is none yet."""
-    keys = np.empty(len(cohorts) * N_TAILS, np.uint64)
+    """Keys of both rows of every tail of cohorts, and their slots, -1 where there is none yet."""
+    halves = st.BINS // st.HALF
+    keys = np.empty(len(cohorts) * N_TAILS * halves, np.uint64)
     for i in range(len(cohorts)):
         for k in range(N_TAILS):
-            keys[i * N_TAILS + k] = tails.place(k, cohorts[i])
+            for half in range(halves):
+                keys[(i * N_TAILS + k) * halves + half] = tails.half_of(tails.place(k, cohorts[i]), half)
     return keys, find_all(head, keys)
 
 
 @njit
-def meet(head: Array, body: Array, dirty: Array, tally: Array, known: Array, others: Array, active: Array) -> None:
-    """Let parties know others whom they do not yet (0: nobody), and when they were last active."""
+def meet(
+    head: Array, body: Array, dirty: Array, tally: Array, known: Array, others: Array, active: Array, first: Array
+) -> None:
+    """Let parties know others whom they do not yet (half of a hash; 0: nobody), when they were last active, and since when they are known."""
     for i in range(len(known)):
         j, fresh = claim(head, dirty, tally, known[i])
         if fresh:
             head[j].n = 0
             head[j].w = active[i]
+            head[j].first = first[i]
         head[j].w = max(head[j].w, active[i])
-        new = others[i] != np.uint64(0)
+        head[j].first = min(head[j].first, first[i])
+        new = others[i] != np.uint32(0)
         for k in range(min(st.RING, head[j].n)):
             new = new and body[j, k] != others[i]
         if new:
@@ -160,4 +166,4 @@ def touch(head: Array, dirty: Array, tally: Array, theirs: Array, clock: float) 
 @njit
 def settle(fleet: Array, body: Array, now: float, alerts_per_day: float) -> None:
     """Set the alert threshold by the episodes of all partitions."""
-    budget.count(fleet, body, 0.0, 0.0, now, alerts_per_day)
+    budget.count(fleet, body, 0.0, 0.0, now, fleet[0].clock, alerts_per_day)

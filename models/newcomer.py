@@ -28,9 +28,13 @@ def begin(agents: Array, body: Array, ag: int, clock: float) -> None:
     agents[ag].seen = 0
     agents[ag].first = agents[ag].w = agents[ag].began = clock
     agents[ag].pool = agents[ag].calls = agents[ag].night = 0
-    agents[ag].peak = -1
+    agents[ag].peak = agents[ag].loud = -1
+    agents[ag].first_own = agents[ag].second_own = agents[ag].third_own = agents[ag].serious = 0
     agents[ag].kept = agents[ag].begin = agents[ag].night_at = NEVER
-    agents[ag].version = agents[ag].left = 0
+    agents[ag].version = agents[ag].left = agents[ag].kind = agents[ag].kind_left = 0
+    agents[ag].kind_since = agents[ag].lift = agents[ag].usual_at = agents[ag].missed = 0
+    agents[ag].strangers = agents[ag].strangers_usual = 1
+    agents[ag].strangers_at = NEVER
 
 
 @njit

@@ -22,7 +22,7 @@ HOME_SHARE = 0.2
 RECENTLY, LATELY = 2 * 86400.0, 14 * 86400.0  # seconds
 SEVERAL = 3  # contacts in common
 FAR = 16  # the farthest step: nobody has heard of it
-AGENT, WROTE = 41, 42  # under which partitions know each other's agents, and that one has written to another
+AGENT, WROTE = 42, 43  # under which partitions know each other's agents, and that one has written to another
 COHORTS = TABLES.index("cohorts")
 
 
@@ -70,8 +70,9 @@ def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: Key, oth
     i, fresh = claim(contacts, dirty, tally, one)
     if fresh:
         contacts[i].n = 0
+        contacts[i].first = clock
     contacts[i].w = clock
-    body[i, contacts[i].n % RING] = other
+    body[i, contacts[i].n % RING] = np.uint32(other)
     contacts[i].n += 1
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from models import facts, parties
 from models.amounts import place
-from models.memory import NAMED_FACTS, PROFILE
+from models.memory import NAMED_FACTS, profile_of
 from models.signals import FACTS, TOOL
 from models.state import HALF_LIFE, RING, State
 from models.table import Array, Key, find, mix
@@ -56,7 +56,7 @@ def used(state: State, agent: Key, fact: int) -> list[Used]:
     """The most used values of a fact, most used first; at most eight are remembered."""
     t = state["profiles"]
     entity = _entity(state, agent)
-    i = _find(t.head, _mix(entity, np.uint64(PROFILE + fact)))
+    i = _find(t.head, np.uint64(profile_of(entity, fact)))
     if i < 0:
         return []
     head = state["facts"].head
@@ -132,7 +132,7 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
 
 def _hash_of(state: State, entity: Key, name: str) -> Any:
     t = state["profiles"]
-    i = _find(t.head, _mix(entity, np.uint64(PROFILE + TOOL)))
+    i = _find(t.head, np.uint64(profile_of(entity, TOOL)))
     return next(v for v in t.body[i] if v and name_of(state, v) == name)
 
 

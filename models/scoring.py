@@ -18,6 +18,7 @@ from models.here import AMOUNTS, CALLS, RATE, RATE_MEMORY, RHYTHMS, Here, Room
 from models.table import Key, claim, find, mix
 
 AGAIN_HALF_LIFE, AGAIN_KEEP = 2 * 86400.0, 0.99
+FADED = 18 * 3600.0  # seconds by which a row of repeats is worth less than one of a session's calls: it fades sooner
 FEW_REPEATS = 8.0  # the same so often within ten minutes is no flood
 RATE_OFFSET = 4.0  # calls: two within ten minutes where one is usual are no burst
 CLAIM = 13.0  # bits: one in 8,192 is the most that a single fact can claim, whatever its counts say
@@ -60,7 +61,8 @@ def score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> Non
     for k in range(signals.N_NAMED):
         if w.surprise[k] >= 0:
             w.mean[k] = usual.usual(a.fleet_body[0], a.cohorts_body[h.co], a.agents_body[h.ag], k, h.age)
-            _pay(w, k, min(w.surprise[k] - w.mean[k], CLAIM))
+            if k != signals.UNAPPROVED or b.approved[e] != event.APPROVED:  # an approval is no offence, however rare
+                _pay(w, k, min(w.surprise[k] - w.mean[k], CLAIM))
 
 
 @inline
@@ -142,21 +144,22 @@ def score_amounts(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, call: Key) -
 def score_repeats(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     """How often the agent has lately reached the same: a recipient, or without one a resource by a tool; count it."""
     most = 0.0
+    worth = h.clock - FADED
     low, high = b.recipient_at[e], b.recipient_at[e + 1]
     if low == high and b.resource.hash[e] == 0:
         return  # it does not say what it reached
     for j in range(low, max(high, low + 1)):
         same = b.recipient.hash[j] if low < high else mix(b.tool.hash[e], b.resource.hash[e])
-        edge = mix(mix(np.uint64(733), w.entity[2]), same)
+        edge = mix(mix(np.uint64(734), w.entity[2]), same)
         i = find(a.calls, edge)
-        before = a.calls[i].n * math.exp(-(h.clock - a.calls[i].w) / RATE_MEMORY) if i >= 0 else 0.0
+        before = a.calls[i].n * math.exp(-(worth - a.calls[i].w) / RATE_MEMORY) if i >= 0 else 0.0
         if before > most:
             most = before
             w.detail[col.SAME + 1] = j - low
         if h.learned:
             i, _ = claim(a.calls, a.calls_dirty, a.tally[CALLS], edge)
             a.calls[i].n = before + 1.0
-            a.calls[i].w = h.clock
+            a.calls[i].w = worth
     w.detail[col.SAME] = most
     w.tail[signals.REPEATS] = max(0.0, math.log((most + 1.0) / FEW_REPEATS))
 
@@ -202,7 +205,7 @@ def score_tails(a: st.Arrays, w: Room, h: Here) -> None:
     for k in range(signals.N_TAILS):
         x = w.tail[k]
         w.bins[k] = -1
-        if x < 0 and k in (signals.BYTES, signals.RECORDS, signals.OFF_HOURS, signals.REPEATS):
+        if x < 0 and k in (signals.BYTES, signals.RECORDS, signals.OFF_HOURS, signals.REPEATS, signals.DORMANCY):
             continue  # only what could have had a value counts as having had none
         w.bins[k] = tails.bin_of(x) if x > 0 else 0
         if x <= 0 or fleet[st.ALL_TAILS + k] <= 0:

@@ -9,9 +9,12 @@ groups add up. Weights and dead zones began as those of the project's notes (rec
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 KINDS = ("volume", "scope", "recipient", "sequence", "policy", "rate")
 
@@ -40,6 +43,7 @@ FACTS = (
     Signal("recipient", "recipient", "party", 1.0),
     Signal("domain", "recipient", "party", 1.0),
     Signal("flow", "recipient", "flow", 1.0),
+    Signal("unapproved", "policy", "approval", 1.0),
     # The steps of a scale (`models.ordinal`), which come last.
     Signal("closeness", "recipient", "closeness", 1.0),
     Signal("owner", "scope", "owner", 1.3, 4.0),
@@ -55,6 +59,7 @@ TAILS = (
     Signal("session_calls_sum", "rate", "count", 0.7, 4.0),
     Signal("off_hours", "rate", "hours", 3.0, 5.0),
     Signal("repeats", "rate", "count", 1.0, 8.0),
+    Signal("dormancy", "scope", "dormancy", 1.0),
 )
 SERIES = Signal("rhythm", "volume", "drift", 1.0)
 SIGNALS = (*FACTS, *TAILS, SERIES)
@@ -65,11 +70,21 @@ AGAIN = {"flow": (1.0, 2.0), "scope": (1.0, 6.0), "drift": (0.5, 4.0)}
 N_FACTS, N_TAILS, N_SIGNALS, N_GROUPS = len(FACTS), len(TAILS), len(SIGNALS), len(GROUPS)
 INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 (
-    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, CLOSENESS, OWNER,
+    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, UNAPPROVED, CLOSENESS, OWNER,
 ) = range(N_FACTS)  # fmt: skip
-(CLEARANCE, BYTES, RECORDS, SESSION_CALLS, CALL_RATE, BYTES_SUM, RECORDS_SUM, SESSION_CALLS_SUM, OFF_HOURS, REPEATS) = (
-    range(N_TAILS)
-)
+(
+    CLEARANCE,
+    BYTES,
+    RECORDS,
+    SESSION_CALLS,
+    CALL_RATE,
+    BYTES_SUM,
+    RECORDS_SUM,
+    SESSION_CALLS_SUM,
+    OFF_HOURS,
+    REPEATS,
+    DORMANCY,
+) = range(N_TAILS)
 RHYTHM = N_FACTS + N_TAILS
 N_NAMED = CLOSENESS  # facts that are names
 N_STEPS = N_FACTS - N_NAMED
@@ -83,3 +98,19 @@ N_AGAIN = len(AGAIN)
 AGAIN_GROUP = np.array([GROUPS.index(group) for group in AGAIN])
 AGAIN_SHARE = np.array([share for share, _ in AGAIN.values()])
 AGAIN_DEAD = np.array([dead for _, dead in AGAIN.values()])
+
+# Numbers of signals in the keys of stored rows. They go by the name, not by the place in the tables above, so that baselines outlive
+# a change of these: those below are what version 2 stored, and any other name has a number of its own. What is another thing now needs one.
+AMOUNTS = tuple(s.name for s in TAILS[1 : 1 + N_AMOUNTS])
+FACTS_OF_2 = ("tool", "permission", "root", "branch", "resource", "classification", "transition", "outcome", "action", "recipient", "domain", "closeness, a name", "flow", "owner, a name")  # fmt: skip
+TAILS_OF_2 = ("clearance", "bytes", "records", "session_calls", "call_rate", "bytes_sum", "records_sum", "session_calls_sum", "off_hours", "repeats")  # fmt: skip
+AMOUNTS_OF_2 = ("bytes", "records", "session_calls", "call_rate")
+
+
+def _numbers(names: Iterable[str], stored: tuple[str, ...]) -> NDArray[np.int64]:
+    return np.array([stored.index(x) if x in stored else 1000 + zlib.crc32(x.encode()) for x in names], np.int64)
+
+
+NUMBER_OF_FACT = _numbers((s.name for s in FACTS), FACTS_OF_2)
+NUMBER_OF_TAIL = _numbers((s.name for s in TAILS), TAILS_OF_2)
+NUMBER_OF_AMOUNT = _numbers(AMOUNTS, AMOUNTS_OF_2)

@@ -21,7 +21,8 @@ import numpy as np
 from river.base import AnomalyDetector
 
 from models.compiled import inline
-from models.state import BINS, TAIL_SCALE
+from models.signals import NUMBER_OF_TAIL
+from models.state import BINS, HALF, TAIL_SCALE
 from models.table import Array, Key, claim, find, mix
 
 
@@ -46,7 +47,7 @@ def lend(c: float, total: float, now: float, rarity: float) -> float:
 @inline
 def place(k: int, entity: Key) -> Key:
     """Key of an entity's tail."""
-    return mix(np.uint64(1001 + k), entity)
+    return mix(np.uint64(1001 + NUMBER_OF_TAIL[k]), entity)
 
 
 @inline
@@ -54,19 +55,33 @@ def weight_above(head: Array, body: Array, key: Key, total: float, b: int) -> fl
     """Weight at or above a bin in the row of `key`; none if there is no row."""
     if b == 0:
         return total
-    i = find(head, key)
-    return body[i, b] if i >= 0 else 0.0
+    i = find(head, half_of(key, b // HALF))
+    return body[i, b % HALF] if i >= 0 else 0.0
 
 
 @inline
 def learn(head: Array, body: Array, dirty: Array, tally: Array, key: Key, b: int, now: float, clock: float) -> None:
     """Add an event's weight to every bin up to its own. The first bin is not stored: it is the total."""
+    for h in range(b // HALF + 1):
+        i = row(head, body, dirty, tally, half_of(key, h), clock)
+        for j in range(1 if h == 0 else 0, min(HALF, b - h * HALF + 1)):
+            body[i, j] += now
+
+
+@inline
+def half_of(key: Key, half: int) -> Key:
+    """Key of the row of a tail's lower or upper half of bins."""
+    return mix(key, np.uint64(half)) if half > 0 else np.uint64(key)
+
+
+@inline
+def row(head: Array, body: Array, dirty: Array, tally: Array, key: Key, clock: float) -> int:
+    """Slot of a row, made empty if it is new."""
     i, fresh = claim(head, dirty, tally, key)
     if fresh:
         body[i, :] = 0.0
     head[i].w = clock
-    for j in range(1, b + 1):
-        body[i, j] += now
+    return i
 
 
 class Exceedance(AnomalyDetector):  # type: ignore[misc]

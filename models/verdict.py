@@ -23,7 +23,7 @@ import numpy as np
 from models import amounts, facts, parties, tails
 from models import state as st
 from models.compiled import inline, njit
-from models.signals import CLEARANCE, N_AGAIN, OFF_HOURS, REPEATS
+from models.signals import CLEARANCE, DORMANCY, N_AGAIN, OFF_HOURS, REPEATS
 from models.table import Array, Key, claim, find, mix
 
 SHARE = 0.25  # of its context: 2 bits, which are within every dead zone
@@ -100,14 +100,15 @@ def benign(a: st.Arrays, j: Judged) -> None:
     for t in range(len(j.tail)):
         if j.tail[t] == OFF_HOURS:
             a.agents[ag].night = 0.0
-        i = find(a.tails, tails.place(j.tail[t], entity[2]))
-        if i < 0:
-            continue
-        a.tails_dirty[i] |= 1
-        whole = j.tail[t] in (CLEARANCE, OFF_HOURS, REPEATS)  # of an amount, what was seen is now the edge
-        for k in range(1, st.BINS):
-            if a.tails_body[i, k] > 0 if whole else k <= tails.bin_of(EDGE) + 1:
-                a.tails_body[i, k] = max(a.tails_body[i, k], SHARE * a.agents_body[ag, st.OWN_TAILS + j.tail[t]])
+        whole = j.tail[t] in (CLEARANCE, DORMANCY, OFF_HOURS, REPEATS)  # of an amount, what was seen is now the edge
+        for half in range(st.BINS // st.HALF):
+            i = find(a.tails, tails.half_of(tails.place(j.tail[t], entity[2]), half))
+            if i < 0:
+                continue
+            a.tails_dirty[i] |= 1
+            for x in range(1 if half == 0 else 0, st.HALF):
+                if a.tails_body[i, x] > 0 if whole else half * st.HALF + x <= tails.bin_of(EDGE) + 1:
+                    a.tails_body[i, x] = max(a.tails_body[i, x], SHARE * a.agents_body[ag, st.OWN_TAILS + j.tail[t]])
 
 
 @njit
@@ -147,17 +148,20 @@ def malicious(a: st.Arrays, j: Judged) -> None:
             ceiling = max(j.high[m], (j.typical[m] + j.seen[m]) / 2.0)
             a.amounts[i].never = min(a.amounts[i].never, ceiling) if a.amounts[i].never > 0 else ceiling
     for t in range(len(j.tail)):
-        i = find(a.tails, tails.place(j.tail[t], entity[2]))
-        c = find(a.tails, tails.place(j.tail[t], entity[1]))
-        if i < 0 or c < 0:
-            continue
-        a.tails_dirty[i] = a.tails_dirty[c] = 1
-        fleet = a.fleet_body[0, st.ALL_HISTOGRAMS + j.tail[t] * st.BINS : st.ALL_HISTOGRAMS + (j.tail[t] + 1) * st.BINS]
-        for k in range(1, st.BINS):  # those that this agent has reached are taken back from all
-            back = min(a.tails_body[i, k], j.times[t] * now)
-            a.tails_body[i, k] -= back
-            a.tails_body[c, k] = max(a.tails_body[i, k], a.tails_body[c, k] - back)
-            fleet[k] = max(a.tails_body[c, k], fleet[k] - back)
+        for half in range(st.BINS // st.HALF):
+            i = find(a.tails, tails.half_of(tails.place(j.tail[t], entity[2]), half))
+            c = find(a.tails, tails.half_of(tails.place(j.tail[t], entity[1]), half))
+            if i < 0 or c < 0:
+                continue
+            a.tails_dirty[i] |= 1
+            a.tails_dirty[c] |= 1
+            low = st.ALL_HISTOGRAMS + j.tail[t] * st.BINS + half * st.HALF
+            fleet = a.fleet_body[0, low : low + st.HALF]
+            for x in range(1 if half == 0 else 0, st.HALF):  # those that this agent has reached are taken back from all
+                back = min(a.tails_body[i, x], j.times[t] * now)
+                a.tails_body[i, x] -= back
+                a.tails_body[c, x] = max(a.tails_body[i, x], a.tails_body[c, x] - back)
+                fleet[x] = max(a.tails_body[c, x], fleet[x] - back)
 
 
 @inline

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 
 from river import anomaly, base, compose, preprocessing
 
+from models.levels import FEATURES
 from models.tails import Exceedance
 
-FEATURES = ("calls", "bytes", "records", "recipients", "denied", "novelty")
 WEIGHT, DEAD = 0.4, 3.0
 MOST_AGENTS = 10_000
 

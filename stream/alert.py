@@ -66,6 +66,7 @@ class Exposure(msgspec.Struct):
     recipients_total: int = 0
     people: int | None = None
     people_below_clearance: int | None = None
+    scopes: list[str] = []  # permissions that were used
 
 
 class Technique(msgspec.Struct, frozen=True):

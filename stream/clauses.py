@@ -7,6 +7,17 @@ from collections.abc import Callable, Sequence
 from stream.alert import Evidence
 from stream.words import number, people, plain, size
 
+# Changes that explain (`stream.change`): of the agent or its cohort, not of one event.
+OF_THE_COHORT = (
+    "cohort_shift",
+    "rollout",
+    "cohort_rise",
+    "new_agent",
+    "new_type",
+    "new_people",
+    "moved_hours",
+    "new_colleague",
+)
 _MEASURED = {"bytes", "records", "session_calls", "call_rate"}
 
 
@@ -17,7 +28,8 @@ def _seen(e: Evidence, done: str, does: str, what: str, counted: str) -> str:
     if own >= 0.5:
         said = f"it seldom {does} {what} (about {number(round(max(1.0, own)))} of {_count(of, counted)})"
     else:
-        said = f"it has {'hardly ever' if own > 0 else 'never'} {done} {what}"
+        never = "never" if own <= 0 and "judged" not in b else "hardly ever"
+        said = f"it has {never} {done} {what}"
         said += f" in {_count(of, counted)}" if of >= 1 else " before"
     if "peers" not in b:
         return said
@@ -60,6 +72,11 @@ def _step(e: Evidence) -> str:
 def ordinary(e: Evidence) -> bool:
     """Whether an amount is no more than it often is: it pays something, but is nothing to point at."""
     return e.name in _MEASURED and "high" in e.baseline and float(e.observed) <= e.baseline["high"]
+
+
+def slight(e: Evidence) -> bool:
+    """Whether an amount, or what adds up of such, is less than twice what is usual: nobody acts on that alone."""
+    return e.name.removesuffix("_sum") in _MEASURED and float(e.observed) < 2.0 * e.baseline["typical"]
 
 
 def _usual(e: Evidence, say: Callable[[float], str]) -> str:
@@ -141,6 +158,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "closeness": _SENT,
     "flow": _fact("sent", "sends", "deliveries"),
     "owner": _fact("touched", "touches", "accesses", "a resource that {}"),
+    "unapproved": _fact("called", "calls", "calls of that tool"),
     "clearance": _clearance,
     "bytes": _amount, "records": _amount, "bytes_sum": _amount, "records_sum": _amount,
     "session_calls": _calls, "session_calls_sum": _calls,
@@ -148,12 +166,13 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "rhythm": _series,
     "call_rate": lambda e: f"{_count(float(e.observed), 'calls')} within ten minutes {_usual(e, number)}",
     "repeats": lambda e: f"within minutes it has {plain(str(e.observed), 120)}, and hardly ever does the same so often",
+    "dormancy": lambda e: f"it has used {plain(str(e.observed), 80)} again, after leaving it alone for {round(e.baseline['days'])} days",
     "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
     "approval": lambda e: f"{e.observed}",
     "read_before": lambda e: f"{e.observed}",
     "new_version": lambda e: f"{e.observed}",
-    "cohort_shift": lambda e: f"{e.observed}",
-    "rollout": lambda e: f"{e.observed}",
+    "judged": lambda e: f"{e.observed}",
+    **dict.fromkeys(OF_THE_COHORT, lambda e: f"{e.observed}"),
 }  # fmt: skip
 
 

@@ -108,6 +108,7 @@ def decode(
         events = [_decode(raw) for raw in records]  # type: ignore[arg-type]
         years = {e.time.year for e in events if isinstance(e.time, datetime)}
         if not years & {1, 9999}:
+            _name_once(events)
             return events, list(range(len(records))), []
     except (msgspec.DecodeError, TypeError, UnicodeDecodeError, RecursionError, _UnfitError):
         pass  # some record is unfit: find it, one by one
@@ -121,7 +122,17 @@ def decode(
         else:
             events.append(event)
             kept.append(i)
+    _name_once(events)
     return events, kept, rejects
+
+
+def _name_once(events: Sequence[AccessEvent]) -> None:
+    """Drop recipients that an event lists again, word for word: who lists an address fifty times has reached one."""
+    for event in events:
+        if event.recipients and len(event.recipients) > 1:
+            once = {(r.id, r.type, r.domain, r.clearance, r.size): r for r in event.recipients}
+            if len(once) < len(event.recipients):
+                event.recipients = tuple(once.values())
 
 
 def decode_one(decode: Callable[[bytes], Any], raw: bytes | None, position: int, max_bytes: int) -> Any:

@@ -25,8 +25,7 @@ import msgspec
 import zstandard
 
 from models.exchange import Exchange
-from models.increments import Contributions, Increments, load
-from models.state import layout_id
+from models.increments import Contributions, Increments, load, shape
 from stream.baselines import Corrupt, Position, Record
 from stream.engine import Engine
 from stream.rollout import Began
@@ -76,7 +75,7 @@ class Cohorts:
         self.positions = positions or {}
         self._alerts_per_day = alerts_per_day
         self._exchange = Exchange(engine.state, own)
-        self._layout = layout_id()
+        self._layout = shape()
         self._told = {key: b.said for key, b in engine.episodes.rollouts.began.items()}
 
     def give(self) -> list[Record]:
@@ -162,7 +161,7 @@ def read(key: bytes | None, value: bytes | None) -> Given | None:
         raise Corrupt(f"it is of version {version}, and this program writes {_VERSION}")
     if (zlib.crc32(body, zlib.crc32(value[: _HEADER.size])),) != _CHECKSUM.unpack_from(value, _HEADER.size):
         raise Corrupt("its checksum is wrong")
-    if layout != layout_id():
+    if layout != shape():
         raise Corrupt("it was written for another layout of the state")
     try:
         data = zstandard.ZstdDecompressor().decompress(body, max_output_size=1 << 28)

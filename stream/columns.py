@@ -18,6 +18,7 @@ from msgspec.structs import astuple
 
 from models.batch import Batch, Text
 from models.compiled import inline, njit
+from models.event import APPROVED, REFUSED, UNTOLD
 from models.table import Array, Key
 from stream.codec import AccessEvent
 
@@ -44,6 +45,7 @@ class Gathered(NamedTuple):
     resource: Names
     classification: Names
     outcome: Names
+    approved: Array
     bytes: Array
     records: Array
     scope_at: Array
@@ -60,7 +62,7 @@ def gather(events: Sequence[AccessEvent]) -> Gathered:
     """Take events, at least one, apart."""
     (
         event_id, time, agent_id, action, agent_type, agent_version, principal, session_id, tool, resource, classification,
-        scopes_of, moved, records, recipients_of, _, outcome, _,
+        scopes_of, moved, records, recipients_of, approved, outcome, _,
     ) = zip(*map(astuple, events), strict=True)  # fmt: skip  # in the order of the struct's fields
     scope_at, scopes = _flat(scopes_of)
     recipient_at, recipients = _flat(recipients_of)
@@ -77,6 +79,7 @@ def gather(events: Sequence[AccessEvent]) -> Gathered:
         _names(resource),
         _names(_folded(classification)),
         _names(outcome if all(outcome) else [x or "success" for x in outcome]),
+        np.array([UNTOLD if x is None else APPROVED if x else REFUSED for x in approved], np.uint8),
         np.array(moved, np.float64),
         np.array(records, np.float64),
         scope_at,
@@ -116,6 +119,7 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         resource.buffer, resource.low, resource.high, principal.buffer, principal.low, principal.high
     )
     classification = _text(g.classification)
+    rung = _rungs(classification.hash, ladder)
     outcome = _text(g.outcome).hash
     recipient = _text(g.recipient)
     kind = _text(g.kind).hash
@@ -138,9 +142,10 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         branch_high,
         in_path,
         classification,
-        _rungs(classification.hash, ladder),
+        rung,
         outcome,
         outcome == _DENIED,
+        g.approved,
         g.bytes,
         g.records,
         g.scope_at,
@@ -152,6 +157,7 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         _rungs(cleared_for, ladder),
         cleared_for,
         g.size,
+        _sensitive(rung, len(ladder)),
     )
 
 
@@ -293,6 +299,14 @@ def _rungs(values: Array, ladder: Array) -> Array:
         for j in range(len(ladder)):
             if values[i] == ladder[j]:
                 out[i] = j
+    return out
+
+
+@njit
+def _sensitive(rung: Array, rungs: int) -> Array:
+    out = np.zeros(len(rung), np.int8)
+    for i in range(len(rung)):
+        out[i] = 2 if rung[i] == rungs - 1 else 1 if 2 * rung[i] >= rungs else 0
     return out
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.batch import BITS, PAID
+from models.budget import LONE
 from models.loop import POOL_GAIN
 from models.signals import ACTION, AGAIN, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION, WEIGHT_OF
 from stream.alert import Did, Evidence
 from stream.clauses import in_unit
-from stream.severity import ENOUGH, LONE
+from stream.severity import ENOUGH
 from stream.words import number, plain, size
 
 MARGIN = 0.1  # bits that rounding may cost
@@ -82,9 +83,11 @@ def _had(e: Evidence, event: Did) -> str:
         "owner": "had the resource been one of the person it acts for"
         if "another person" in observed
         else f"had it usually touched a resource that {observed}",
+        "unapproved": "had a person approved it",
         "clearance": "had everyone who received it been cleared for it",
         "call_rate": f"had it made its usual {number(e.baseline.get('typical', 0.0))} calls within ten minutes",
         "repeats": "had it done the same no more often than usual",
+        "dormancy": f"had it used {plain(observed)} in the last two weeks",
         "windows": "had its last hour been like its others",
     }[of]
 

@@ -245,7 +245,9 @@ class Desk:
 
     async def _open(self, number: int) -> Partition:
         async with self._turn:
-            partition = self._left.pop(number, None) or Partition(self.settings, number, self._threads, self.of)
+            partition = self._left.pop(number, None) or Partition(
+                self.settings, number, self._threads, self._is_current, self.of
+            )
             self._reading[number] = partition
             try:
                 await partition.open()
@@ -259,6 +261,10 @@ class Desk:
         if number not in self._delivering or self._delivering[number].done():  # else it goes on with this one
             self._delivering[number] = asyncio.get_running_loop().create_task(self._deliver(number))
         return partition
+
+    def _is_current(self, message: Any) -> bool:
+        current: bool = self.app.consumer.is_current(message)
+        return current
 
     async def _give_up(self, what: str, error: Exception) -> NoReturn:
         """End the process; where the topics are not as they must be, that is the reason, and what to do is known."""

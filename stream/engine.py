@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from models.budget import STEP
 from models.signals import KINDS
 from models.state import TABLES, State
 from models.table import Array, find
-from models.windows import WindowDetector
 from stream.alert import Alert, Evidence, rfc3339
 from stream.codec import AccessEvent, Parts, Reject, ScoreLine, decode
 from stream.columns import Gathered, gather, hashed, name_hash
@@ -29,6 +28,9 @@ from stream.fields import Fields
 from stream.kept import keep
 from stream.settings import Settings
 from stream.verdict import Reset, Verdict, judged
+
+if TYPE_CHECKING:
+    from models.windows import WindowDetector
 
 SHIFT_DAYS = 3.0
 
@@ -108,20 +110,21 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.state = State(settings.state_mib)
-        self.episodes = Episodes(settings.classifications)
+        self.forget()
         self._ladder = np.array([name_hash(rung.lower()) for rung in settings.classifications], np.uint64)
         self._own = np.array([name_hash(domain) for domain in settings.domains], np.uint64)
-        self._shifts: dict[int, float] = {}  # when each level last changed, as far as was told
-        self.restored = False  # whether what a host put back has been looked at
         self.verdicts: deque[Verdict | Reset] = deque()  # to be heeded at their time, in its order
         self.unknown: set[str] = set()  # classifications outside the ladder, each reported once
         self.unknown_clearances: set[str] = set()  # of recipients
         self.fields = Fields()
-        try:
-            self.windows = WindowDetector(settings.river_detector) if settings.river_detector else None
-        except ValueError as reason:
-            raise SettingsError(f"STRAYLINE_RIVER_DETECTOR: {reason}") from None
+        self.windows = _windows(settings.river_detector) if settings.river_detector else None
+
+    def forget(self) -> None:
+        """Begin as if no event had come."""
+        self.state = State(self.settings.state_mib)
+        self.episodes = Episodes(self.settings.classifications)
+        self._shifts: dict[int, float] = {}  # when each level last changed, as far as was told
+        self.restored = False  # whether what a host put back has been looked at
 
     @property
     def threshold(self) -> float:
@@ -315,6 +318,15 @@ def warm_up(settings: Settings) -> None:
     event = b'{"event_id":"1","time":1,"agent_id":"a","action":"send","resource":"a/b","scopes":["s"],"recipients":[{"id":"r@x.example"}]}'
     engine.score(engine.decode([event], [0]))
     engine.state.grow(0)
+
+
+def _windows(name: str) -> WindowDetector:
+    from models.windows import WindowDetector  # noqa: PLC0415  # River's detectors take a second, and few ask for one
+
+    try:
+        return WindowDetector(name)
+    except ValueError as reason:
+        raise SettingsError(f"STRAYLINE_RIVER_DETECTOR: {reason}") from None
 
 
 def _never_said(said: set[str], names: Iterable[str | None]) -> list[str]:

@@ -9,6 +9,7 @@ import msgspec
 
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
+from stream.change import changes
 from stream.codec import Recipient
 from stream.evidence import evidence
 from stream.kept import MOST_TEXT, Kept, below, did, outside, uncleared
@@ -50,6 +51,7 @@ class Episode(msgspec.Struct):
     classifications: list[str] = []
     resources: list[str] = []
     recipients: list[str] = []
+    scopes: list[str] = []
     counted_resources: list[int] = []
     reached: dict[int, int] = {}  # digest of a recipient → people behind it
     reached_below: dict[int, int] = {}  # of these, who once got what they are not cleared for
@@ -61,8 +63,8 @@ class Episode(msgspec.Struct):
     to_agent: bool = False
     harm: int = 0  # of the event that did most of it
     denied: bool = False
-    shift: bool = False
-    rollout: bool = False
+    excused: bool = False  # what is strangest has an explanation that harms nobody
+    changed: dict[str, Evidence] = {}  # by name, see `stream.change`
     begun: list[str] = []  # what it began to do, see `stream.rollout`
     version: str | None = None  # of the agent's code, as the event that it is about says
     revision: int = 0
@@ -72,6 +74,7 @@ class Episode(msgspec.Struct):
     said_at: float = 0.0  # stream's clock
     said_recipients: int = 0  # that it had reached when it was last said
     settled: int = -1  # recipients when a person called it benign
+    settled_resources: int = 0  # resources then
 
 
 def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
@@ -83,6 +86,7 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     did_harm = harm(kept, found, len(ladder))
     x.harm = max(x.harm, did_harm)
     x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
+    x.changed |= {c.name: c for c in changes(kept)}
     rank = (did_harm if did_harm >= SERIOUS else 0, kept.own)
     if rank > x.rank:
         x.rank = rank
@@ -95,6 +99,7 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     _list(x.classifications, [event.classification])
     _list(x.resources, [event.resource], x.counted_resources)
     _list(x.recipients, recipients)
+    _list(x.scopes, event.scopes or ())
     if not kept.denied:  # what was denied exposed nothing
         if event.records is not None:
             x.records = (x.records or 0.0) + event.records
@@ -123,9 +128,11 @@ def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
 def _told(x: Episode) -> list[Evidence]:
     """The evidence of the event that it is about and the strongest of the others', strongest first. Only the former names that event."""
     lead = {x.did.event_id}
-    others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[: MOST_EVIDENCE - len(x.lead)]
+    others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[
+        : MOST_EVIDENCE - len(x.lead) - len(x.changed)
+    ]
     others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
-    return sorted([*x.lead, *others], key=lambda i: (-i.bits, i.name))
+    return sorted([*x.lead, *others, *x.changed.values()], key=lambda i: (-i.bits, i.name))
 
 
 def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None = None) -> None:
@@ -163,8 +170,8 @@ def over_threshold(x: Episode) -> float:
 
 
 def _certainty(x: Episode) -> int:
-    changed = x.shift or x.rollout or any(e.name == "new_version" for e in x.lead)
-    return certainty(over_threshold(x), x.strong, excused=x.warming or (x.harm < SERIOUS and changed))
+    excused = x.excused or x.did.approved is True or any(e.name == "new_version" for e in x.lead)
+    return certainty(over_threshold(x), excused=x.warming or (x.harm < SERIOUS and excused))
 
 
 def level(x: Episode) -> int:
@@ -190,7 +197,7 @@ def alert(x: Episode, time: float) -> Alert:
     about = subject(x.did, evidence, kinds, serious=x.harm >= SERIOUS)
     exposure = Exposure(
         x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.reached),
-        x.people if x.recipients else None, x.people_below if x.recipients else None,
+        x.people if x.recipients else None, x.people_below if x.recipients else None, list(x.scopes),
     )  # fmt: skip
     return Alert(
         alert_id(x.agent_id, x.first_event_id),

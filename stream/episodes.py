@@ -1,8 +1,8 @@
 """Evidence of one agent that belongs together becomes one alert, which is said when it opens and again when it changes.
 
 Every event with evidence of its own worth keeping (5 bits) belongs to its agent's *episode*, which ends after an hour without
-one, or after a day; once it has reached the alert threshold it goes on until half a day's quiet, since what an agent does later on
-the same day is the same story. At the threshold an episode is an alert if it has three strange events, did serious harm, or is half as
+one, or after a day; once it has reached the alert threshold it goes on until four hours' quiet, since what an agent does later on
+in the same half of a day is the same story. At the threshold an episode is an alert if it has three strange events, did serious harm, or is half as
 strange again (`stream.severity`); a rollout that is known already is not said again (`stream.rollout`). The alert tells of everything
 in the episode. It is said again when its severity rises, a new kind of evidence appears, its events reach 2, 5, 10, 20, 50, …, when in an episode of
 serious harm a strange event reaches somebody new, a quarter of an hour after the last word, and when it ends with something unsaid. Nothing is dropped: an event over the threshold that opens no alert of its own is counted as merged.
@@ -14,18 +14,21 @@ from __future__ import annotations
 
 import heapq
 
+import msgspec
+
 from models.learning import EPISODE_GAP, EPISODE_LONGEST, LOUD_GAP
-from models.signals import INDEX, SIGNALS
 from stream.alert import Alert, Evidence, alert_id
+from stream.change import NEW_WORK, explained, left, told_of
 from stream.counterfactual import pays
 from stream.episode import Episode, absorb, alert, kinds_of, level, over_threshold
 from stream.kept import Kept
-from stream.rollout import Began, Rollouts, begun, whole
+from stream.rollout import Began, Rollouts, whole
 from stream.rollout import evidence as rolled_out
 from stream.severity import SERIOUS, opens
 
 MOST_WAITING = 32
 NEWS_GAP = 900.0  # seconds: a fan-out is not said recipient by recipient
+MOST_OPEN = 50_000  # episodes
 MOST_WAITING_IN_ALL = 20_000  # events over all agents; each may be as large as `Kept.large` allows
 
 
@@ -59,6 +62,8 @@ class Episodes:
             episode = Episode(agent_id, kept.event.agent_type, kept.event.event_id, clock, clock, kept.time, kept.time)
             self.open[agent_id] = episode
             heapq.heappush(self._due, (clock + EPISODE_GAP, agent_id))
+            if len(self.open) > MOST_OPEN:
+                out += self._end_oldest(agent_id, clock)
         self.changed.add(agent_id)
         episode.last = clock
         episode.events += 1
@@ -67,8 +72,7 @@ class Episodes:
         episode.waiting.append(kept)
         self.waiting += 1
         if shift is not None:
-            episode.shift = True
-            episode.evidence[shift.name] = shift
+            episode.changed[shift.name] = shift
         if notable:
             episode.warming = warming
             episode.score = max(episode.score, kept.score)
@@ -117,43 +121,66 @@ class Episodes:
             if end > due:
                 heapq.heappush(self._due, (end, agent_id))
                 continue
-            if episode.revision and episode.events > episode.said and episode.settled < 0:
-                out.append(self._say(episode, end, end))
-            self.waiting -= len(episode.waiting)
-            del self.open[agent_id]
-            self.changed.add(agent_id)
+            out += self._end(episode, end)
         return out
 
     def end(self, agent_id: str, clock: float) -> list[Alert]:
         """End an agent's episode now, as it would end after its gap."""
-        episode = self.open.pop(agent_id, None)
-        if episode is None:
-            return []
-        self.changed.add(agent_id)
-        unsaid = episode.revision and episode.events > episode.said and episode.settled < 0
-        out = [self._say(episode, clock, clock)] if unsaid else []
-        self.waiting -= len(episode.waiting)
+        episode = self.open.get(agent_id)
+        return [] if episode is None else self._end(episode, clock)
+
+    def _end(self, x: Episode, time: float) -> list[Alert]:
+        out = [self._say(x, time, time)] if x.revision and x.events > x.said and x.settled < 0 else []
+        self.waiting -= len(x.waiting)
+        del self.open[x.agent_id]
+        self.changed.add(x.agent_id)
+        return out
+
+    def _end_oldest(self, but: str, clock: float) -> list[Alert]:
+        """Make room for other agents: a quarter at a time; first those that no alert tells of, the longest silent before."""
+        order = sorted(self.open.values(), key=lambda x: (x.revision > 0, x.last, x.agent_id))
+        return [a for x in order[: MOST_OPEN // 4] if x.agent_id != but for a in self._end(x, clock)]
+
+    def _changes(self, x: Episode, clock: float) -> list[Evidence]:
+        """What changed for the agent or around it, and may explain the episode."""
+        out = [c for c in x.changed.values() if c.name != "rollout"]
+        if x.outside:
+            out = [
+                msgspec.structs.replace(c, baseline=c.baseline | {"outside": True}) if c.name in NEW_WORK else c
+                for c in out
+            ]
+        rollout = self._rollout(x, clock)
+        if rollout:
+            out.append(rolled_out(rollout, x.version))
         return out
 
     def _rollout(self, x: Episode, clock: float) -> dict[str, list[Began]]:
         """What of it peers began in these days as well."""
         return self.rollouts.of(x.agent_type, x.agent_id, x.begun, clock) if x.agent_type is not None else {}
 
+    def _told(self, c: Evidence, x: Episode, clock: float) -> bool:
+        """Whether an alert has told of a change."""
+        if c.name == "rollout":
+            return any(b.said for peers in whole(self._rollout(x, clock)).values() for b in peers)
+        return self.rollouts.was_told(*told_of(c, x.agent_type, x.agent_id), clock)
+
     def _opens(self, x: Episode, clock: float) -> bool:
-        """Whether it is an alert by now; what is but a rollout that was told of is none, unless it did serious harm."""
+        """Whether it is an alert by now; what changes explain that were told of is none, unless it did serious harm."""
         if not opens(over_threshold(x), x.strong, x.harm):
             return False
-        rollout = whole(self._rollout(x, clock))
-        told = any(b.said for peers in rollout.values() for b in peers)
-        return not (told and x.harm < SERIOUS and _explained(x, rollout))
+        if x.harm >= SERIOUS:
+            return True
+        told = [c for c in self._changes(x, clock) if self._told(c, x, clock)]
+        return not told or left((*x.lead, *x.evidence.values()), told) >= x.threshold
 
     def _say(self, x: Episode, time: float, clock: float) -> Alert:
-        rollout = self._rollout(x, clock)
-        if rollout:
-            strongest = max((*x.lead, *x.evidence.values()), key=lambda e: (pays(e), e.name))
-            x.rollout = not whole(rollout).keys().isdisjoint(begun([strongest]))
-            x.evidence["rollout"] = rolled_out(rollout, x.version)
-            self.rollouts.tell(rollout)
+        x.changed = {c.name: c for c in self._changes(x, clock)}
+        strongest = max((*x.lead, *x.evidence.values()), key=lambda e: (pays(e), e.name))
+        x.excused = explained(strongest, x.changed.values()) is not None
+        self.rollouts.tell(self._rollout(x, clock))
+        for c in x.changed.values():
+            if c.name != "rollout":
+                self.rollouts.tell_of(*told_of(c, x.agent_type, x.agent_id), clock)
         x.said_at = clock
         return alert(x, time)
 
@@ -161,7 +188,9 @@ class Episodes:
         """Heed a verdict on an open alert: one that is benign is not said again unless it gets worse, or reaches somebody new."""
         episode = self.open.get(agent_id)
         if episode is not None and episode.revision and alert_id(agent_id, episode.first_event_id) == alert:
+            self._absorb_waiting(episode)
             episode.settled = len(episode.reached) if benign else -1
+            episode.settled_resources = len(episode.counted_resources)
             self.changed.add(agent_id)
 
     def restore(self, agent_id: str, episode: Episode | None) -> None:
@@ -180,20 +209,11 @@ def _end(x: Episode) -> float:
     return min(x.last + (LOUD_GAP if x.score > 0 else EPISODE_GAP), x.begin + EPISODE_LONGEST)
 
 
-def _explained(x: Episode, rollout: dict[str, list[Began]]) -> bool:
-    """Whether what is strange beside the rollout would not reach the threshold."""
-    groups: dict[str, float] = {}
-    for e in (*x.lead, *x.evidence.values()):
-        if e.name in INDEX and not rollout.keys() & set(begun([e])):
-            group = SIGNALS[INDEX[e.name]].group
-            groups[group] = max(groups.get(group, 0.0), pays(e))
-    return sum(groups.values()) < x.threshold
-
-
 def _worth_saying(x: Episode, *, strange: bool, clock: float) -> bool:
     """Whether there is news; somebody whom a strange event reached for the first time is."""
     if x.settled >= 0:
-        return level(x) > x.said_severity or len(x.reached) > x.settled
+        more = strange and len(x.counted_resources) > x.settled_resources
+        return level(x) > x.said_severity or len(x.reached) > x.settled or more
     if strange and x.harm >= SERIOUS and len(x.reached) > x.said_recipients and clock - x.said_at >= NEWS_GAP:
         return True
     n = x.events

@@ -10,10 +10,12 @@ from models.batch import (
     BITS,
     FACT,
     FACT_WIDTH,
+    JUDGED,
     PAID,
     SESSION,
     VERSION_AGE,
 )
+from models.levels import FEATURES
 from models.memory import NAMED_FACTS, TEXTS, TOP
 from models.parties import FAR
 from models.signals import (
@@ -35,9 +37,9 @@ from models.signals import (
     ROOT,
     TOOL,
     TRANSITION,
+    UNAPPROVED,
 )
 from models.state import TEXT
-from models.windows import FEATURES
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
 from stream.kept import MOST_TEXT, Kept, below
@@ -61,6 +63,7 @@ _ACTIVE = ("", "", " and of whom nothing was heard for two weeks")
 _EXPECTED = {
     ACTION: "another action with this tool",
     OUTCOME: "success",
+    UNAPPROVED: "approved by a person",
     OWNER: "the usual one for the person it acts for",
 }
 OWNERS = (  # by the steps of `models.event.owner_of`
@@ -123,6 +126,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         observed = _party(k, kept, at, row[6])
     elif k == OWNER:
         observed = OWNERS[int(row[6])]
+    elif k == UNAPPROVED:
+        observed = f"{event.tool or event.action} without an approval"
     else:
         observed = event.tool or event.action
     observed = observed[:MOST_TEXT]
@@ -137,6 +142,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         numbers["resource"] = event.resource[:MOST_TEXT]
     if k == PERMISSION and len(event.scopes or ()) > 1:
         numbers["values"] = len(event.scopes or ())
+    if d[JUDGED] > 0 and row[0] < 0.5:
+        numbers["judged"] = True  # what was learned of it may have been taken back
     numbers |= next_bits(k, d)
     return Evidence(
         FACTS[k].name, FACTS[k].kind, observed, expected, round(d[BITS + k], 2), [event.event_id], 1, numbers
@@ -185,7 +192,7 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
     if below(kept) and d[PAID + N_FACTS + CLEARANCE] <= 0:
         # Another signal of its group said more; it is said all the same.
         out.append(measured(N_FACTS + CLEARANCE, kept, d))
-    if event.approved is not None and event.recipients:
+    if event.approved or (event.approved is not None and event.recipients):
         said = "nobody approved it" if not event.approved else "it was approved by a person"
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))
     top, records = int(d[SESSION]), d[SESSION + 1]
@@ -206,6 +213,9 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
                 1,
             )
         )
+    if d[JUDGED] > 0:
+        said = "it is like what a person called malicious before"
+        out.append(Evidence("judged", "policy", said, "-", 0.0, [event.event_id], 1))
     if event.agent_version and 0 <= d[VERSION_AGE] < NEW_VERSION:
         said = f"it has run version {plain(event.agent_version, 32)} for {lasting(d[VERSION_AGE])}"
         numbers = {"version": event.agent_version[:MOST_TEXT], "seconds": round(d[VERSION_AGE])}

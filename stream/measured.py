@@ -11,12 +11,15 @@ from models.batch import (
     BITS,
     FORECAST,
     HOURS,
+    LEFT_ALONE,
     SAME,
 )
+from models.dormancy import LEAST
 from models.scoring import RATE_OFFSET
 from models.signals import (
     CALL_RATE,
     CLEARANCE,
+    DORMANCY,
     N_FACTS,
     OFF_HOURS,
     REPEATS,
@@ -59,6 +62,8 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
         return _off_hours(kept, d, bits)
     if k - N_FACTS == REPEATS:
         return _repeats(kept, d, bits)
+    if k - N_FACTS == DORMANCY:
+        return _left_alone(kept, d, bits)
     if k == RHYTHM:
         return _rhythm(kept, d, bits)
     at = AMOUNT + AMOUNTS[signal.name] * AMOUNT_WIDTH
@@ -120,6 +125,24 @@ def _repeats(kept: Kept, d: list[float], bits: float) -> Evidence:
         signal.kind,
         f"{same} {number(times)} times"[:MOST_TEXT],
         "the same hardly ever so often within minutes",
+        bits,
+        [event.event_id],
+        1,
+        numbers,
+    )
+
+
+def _left_alone(kept: Kept, d: list[float], bits: float) -> Evidence:
+    """A permission, or the tool, that it has not used for weeks."""
+    event, days, at = kept.event, d[LEFT_ALONE], int(d[LEFT_ALONE + 1])
+    what = f"the permission {(event.scopes or ('',))[at]}" if at >= 0 else event.tool or event.action
+    signal = SIGNALS[N_FACTS + DORMANCY]
+    numbers: dict[str, Any] = {"days": round(days, 1)} | next_bits(N_FACTS + DORMANCY, d)
+    return Evidence(
+        signal.name,
+        signal.kind,
+        what[:MOST_TEXT],
+        f"used within {LEAST} days",
         bits,
         [event.event_id],
         1,

@@ -14,6 +14,7 @@ import asyncio
 import time
 import zlib
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -40,6 +41,7 @@ log = structlog.get_logger()
 MOST_WAITING = 200_000  # records scored and not yet delivered; then scoring waits for the delivery
 MOST_REFUSED = 16 << 20  # bytes of rejects not yet delivered; likewise
 MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its headers
+MOST_SAID = 10  # lines in the log about records of baselines that are corrupt for one reason
 DELIVERY_MS = 30_000
 SHORT_MS = 20
 _T = TypeVar("_T")
@@ -75,8 +77,10 @@ class Taken(NamedTuple):
 class Partition:
     """Use `open`, then `decode` and `score` for each batch, in order, and `flush` now and then; `close` when the partition is taken away, and `open` again should it come back."""
 
-    def __init__(self, settings: Settings, number: int, work: Threads, of: int = 1) -> None:
-        """`of` so many partitions."""
+    def __init__(
+        self, settings: Settings, number: int, work: Threads, is_current: Callable[[Any], bool], of: int = 1
+    ) -> None:
+        """`is_current` tells of a message of Faust whether the partition was not taken away since it was delivered; `of` so many partitions."""
         self.settings = settings
         self.number = number
         self.engine = Engine(settings)
@@ -87,6 +91,7 @@ class Partition:
         self.news = asyncio.Event()  # for whoever calls `flush`: better now than later
         self._judged = 0  # records of verdicts since the last flush
         self._threads = work
+        self._is_current = is_current
         self._writer = Writer(self.engine)
         self._scoring = asyncio.Lock()
         self._flushing = asyncio.Lock()
@@ -99,6 +104,7 @@ class Partition:
         self._last: Place | None = None  # the record of baselines up to which the engine is what the topic says
         self._read = 0  # records of baselines, since it was last opened
         self._spoiled = False  # one of them was corrupt
+        self._corrupt: Counter[str] = Counter()  # of these, by reason
         self.flushed_at = time.monotonic()
 
     @property
@@ -186,13 +192,13 @@ class Partition:
         async for record in self._baselines(consumer, 0, end):
             self._restore(reader, record)
         self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
-        self._writer = reader.writer()
+        self._writer = self._writer_of(reader)
         return reader.positions
 
     async def _go_on(self, consumer: AIOKafkaConsumer, last: Place, end: int) -> dict[int, Position] | None:
         """Apply what others have written after our last record, as `_begin`; None where that cannot be, for then all is to be read again.
 
-        It cannot be if that record is gone: much was written, or it is another topic. Nor if others wrote while we knew more than we had delivered.
+        It cannot be if that record is gone: much was written, or it is another topic. Nor if others wrote while we knew more than we had delivered, or other than we had read.
         """
         reader = Reader(self.engine, self._writer)
         reader.next_offset, reader.next_verdict = self.next_offset, self.next_verdict
@@ -203,15 +209,26 @@ class Partition:
                 if _place(record) != last:
                     return None
                 found = True
-            elif self.waiting or self._judged:
+            elif self.waiting or self._judged or self._writer.anew:
                 return None
             else:
                 self._restore(reader, record)
         if found and self._read:
             self.engine.restored = False
             self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
-            self._writer = reader.writer()
+            self._writer = self._writer_of(reader)
         return reader.positions if found else None
+
+    def _writer_of(self, reader: Reader) -> Writer:
+        """All is read: say what of it was another program's."""
+        writer = reader.writer()
+        if reader.migrated:
+            log.warning(
+                "baselines of another layout were read: the next flush writes all of them anew, and takes longer",
+                partition=self.number,
+                left_out=reader.left_out,
+            )
+        return writer
 
     async def _baselines(self, consumer: AIOKafkaConsumer, first: int, end: int) -> AsyncIterator[Any]:
         """The records of baselines from an offset on. Nobody else can write any now."""
@@ -231,12 +248,14 @@ class Partition:
         except Corrupt as reason:
             self._spoiled = True
             metrics.CORRUPT.inc()
-            log.warning(
-                "corrupt baselines record left out: what it held is learned anew",
-                partition=self.number,
-                offset=record.offset,
-                reason=str(reason),
-            )
+            self._corrupt[str(reason)] += 1
+            if self._corrupt[str(reason)] <= MOST_SAID:  # of a layout that nobody knows are all
+                log.warning(
+                    "corrupt baselines record left out: what it held is learned anew",
+                    partition=self.number,
+                    offset=record.offset,
+                    reason=str(reason),
+                )
 
     def _sender(self) -> AIOKafkaProducer:
         return AIOKafkaProducer(
@@ -264,7 +283,8 @@ class Partition:
         if self.waiting >= MOST_WAITING or self._refused >= MOST_REFUSED:
             await self.flush()
         async with self._scoring:
-            if self._consumer is None:  # closed meanwhile: it is for the next owner
+            if self._consumer is None or not self._is_current(taken.event.message):
+                # Taken away meanwhile, and perhaps given back: what lies between here and there would be left out.
                 return
             await self._heed()
             if taken.decoded is not None and taken.records[0].offset < self.next_offset:
@@ -334,12 +354,12 @@ class Partition:
                             await producer.send(BASELINES, r.value, key=r.key, partition=self.number) for r in records
                         ]
                         delivered = await asyncio.gather(*sent)
-                self._last = Place(delivered[-1].offset, zlib.crc32(records[-1].value))
+                self._last = Place(delivered[-1].offset, zlib.crc32(records[-1].value or b""))
                 now = time.time()
                 for _, arrived in alerts:
                     metrics.TO_ALERT.observe(max(0.0, now - arrived))
-                metrics.CHANGELOG.inc(sum(len(r.value) for r in records))
-                metrics.GIVEN.inc(sum(len(r.value) for r in given))
+                metrics.CHANGELOG.inc(sum(len(r.value or b"") for r in records))
+                metrics.GIVEN.inc(sum(len(r.value or b"") for r in given))
             for event in events:
                 event.ack()
             self.flushed_at = time.monotonic()

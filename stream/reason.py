@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stream.alert import Did, Evidence, Exposure
-from stream.clauses import clause, shown_to
+from stream.change import against
+from stream.clauses import OF_THE_COHORT, clause, shown_to
 from stream.counterfactual import otherwise
 from stream.kept import MOST_RECIPIENTS
 from stream.words import number, people, plain, size
@@ -65,8 +66,7 @@ def did(event: Did) -> str:
     return out + (", and was denied" if event.denied else "")
 
 
-OF_THE_EVENT = ("approval", "read_before", "new_version")  # of the event that the alert is about alone
-OF_THE_COHORT = ("cohort_shift", "rollout")
+OF_THE_EVENT = ("judged", "approval", "read_before", "new_version")  # of the event that the alert is about alone
 CONTEXT = ("clearance", *OF_THE_EVENT, *OF_THE_COHORT)  # said whatever else is
 # Said less well by the one than by the others.
 COVERED = {
@@ -106,8 +106,11 @@ def reason(
     signals = _signals(lead)[:MOST_CLAUSES]
     if about in lead and about not in signals and about.name not in CONTEXT:
         signals = [*signals[: MOST_CLAUSES - 1], about]
-    said = [clause(e) for e in signals] + [clause(e) for e in lead if e.name in CONTEXT]
-    out = f"{who} {did(event)}" + (f": {'; '.join(said)}." if said else ".")
+    # The first sentence stands alone: what it did, and what is wrong with that most of all.
+    first = [e for e in lead if e is about or e.name == "clearance"] or signals[:1]
+    besides = [clause(e) for e in (*signals, *lead) if (e in signals or e.name in CONTEXT) and e not in first]
+    out = f"{who} {did(event)}" + (f": {'; '.join(map(clause, first))}." if first else ".")
+    out += f" Besides, {'; '.join(dict.fromkeys(besides))}." if besides else ""
     others = _others(evidence, lead, signals, about)
     if others:
         out += f" In the same episode: {'; '.join(clause(e) + _how_often(e) for e in others)}."
@@ -116,10 +119,19 @@ def reason(
     usual = next((e for e in signals if e.expected.startswith("usually ") and e.name in _USUALLY), None)
     if usual:
         out += f" It usually {_USUALLY[usual.name]} {usual.expected.removeprefix('usually ')}."
-    out += "".join(f" Meanwhile, {clause(e)}." for e in evidence if e.name in OF_THE_COHORT)
+    out += _changed(evidence)
     if warming:
         out += f" It is new, so it is judged mostly by {'its peers' if agent_type else 'the rest of the fleet'}."
     return out + otherwise(event, lead, exposure.events, score, threshold, strong=strong, serious=serious)
+
+
+def _changed(evidence: Sequence[Evidence]) -> str:
+    """What has changed for the agent or its peers, and what of the alert that does not explain."""
+    changed = [e for e in evidence if e.name in OF_THE_COHORT]
+    said = "".join(f" Meanwhile, {clause(e)}." for e in changed)
+    changed = [e for e in changed if e.name != "rollout" or e.baseline["began"]]  # one peer explains nothing
+    rest = against(evidence, changed) if changed else ""
+    return said + (f" That does not explain {rest}." if rest else "")
 
 
 def _signals(items: Sequence[Evidence]) -> list[Evidence]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stream.alert import Did, Evidence
-from stream.clauses import uncleared
-from stream.title import rolled_out
+from stream.change import explained
+from stream.clauses import OF_THE_COHORT, uncleared
 from stream.words import people, plain
 
 MOST = 48  # characters of a name
@@ -26,7 +26,7 @@ def next_step(
 ) -> str:
     """What to do first. It asks about who and what the evidence `about` names, and about `event` only where that is evidence of it."""
     own = event.event_id in about.event_ids
-    rolled = rolled_out(about, evidence)
+    change = explained(about, [e for e in evidence if e.name in OF_THE_COHORT])
     who = plain(event.principal, MOST) if event.principal else "the owner of the agent"
     owner = f"the owner of {plain(agent_type, MOST)}" if agent_type else "the owner of the agent"
     where = (
@@ -36,8 +36,17 @@ def next_step(
     )
     what, within = (plain(where), f" in {plain(where)}") if where else ("the data", "")
     to = _recipient(about, event) if about.kind == "recipient" or (serious and own) else ""
-    if rolled is not None:
-        return f"Ask {owner} whether a change was rolled out in these days; if none was, treat the {int(rolled.baseline['peers']) + 1} agents as one incident."
+    if change is not None and change.name == "rollout":
+        return f"Ask {owner} whether a change was rolled out in these days; if none was, treat the {int(change.baseline['peers']) + 1} agents as one incident."
+    if change is not None and not serious:
+        return {
+            "cohort_rise": f"Ask {owner} whether there is more work in these days (an end of a quarter, a migration); if not, treat it and its peers as one incident.",
+            "cohort_shift": f"Ask {owner} whether there is more work in these days (an end of a quarter, a migration); if not, treat it and its peers as one incident.",
+            "new_agent": f"Ask {owner} whether it was set up for this; if not, take back what it can reach.",
+            "new_type": f"Ask {owner} whether the agent was given this work; if not, take back what it can reach, and find out who changed its type.",
+            "new_people": f"Ask {owner} whether the agent was given to other people; if not, find out who uses it.",
+            "moved_hours": f"Ask {owner} whether its schedule or time zone was changed; if not, find out what starts its sessions.",
+        }[change.name]
     if about.name == "clearance" and not (own and event.denied):
         n = int(about.baseline.get("people", 0))
         many = f" ({people(n)})" if n > about.baseline.get("more", 0) + 1 else ""
@@ -56,10 +65,13 @@ def next_step(
         "permission": f"Ask {owner} whether it was meant to have this permission; if not, revoke it.",
         "action": f"Ask {owner} whether it was meant to do this; if not, revoke the permission for it.",
         "outcome": "Look at the error, and at what the agent tried next.",
+        "transition": f"Ask {who} whether they asked for this step{within}; if not, look at what the agent had read before: an instruction in it may have led it there.",
         "owner": f"Ask {who} why the agent worked on {what}; if it was not for them, end the session.",
+        "unapproved": f"Ask {who} whether it was meant; if not, undo it, and let the tool refuse what nobody has approved.",
         "off_hours": "Find out what started the session at that time: a schedule, a person or another agent.",
         "call_rate": "Look at what drives the calls: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
         "repeats": "Look at what makes it do the same over and over: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
+        "dormancy": f"Ask {owner} whether it still needs {plain(str(about.observed), MOST)}; if not, take it away, and find out who or what made the agent use it.",
         "session_calls": "Look at what drives the calls: a loop in the agent, or a task that someone gave it.",
         "session_calls_sum": "Look at what drives the calls: a loop in the agent, or a task that someone gave it.",
     }.get(about.name) or (

@@ -19,6 +19,7 @@ from stream.words import plain
 
 ENOUGH = 2  # peers that began the same
 SECONDS = 3 * 86400.0
+TOLD = 5 * 86400.0  # so long a change that was told of is not told again
 MOST = 2048  # agents and what they began
 STRONG, STRONG_SUM = 6.0, 9.0  # bits from which something begun is news; of what adds up, the first six say nothing
 _BEGAN = {
@@ -43,18 +44,18 @@ class Began(msgspec.Struct):
     said: bool = False  # an alert has called it a rollout
 
 
-def begun(found: Sequence[Evidence]) -> list[str]:
+def begun(found: Sequence[Evidence], least: float = STRONG, most: float = 0.5) -> list[str]:
     """What an event's evidence says that its agent began to do, as words after "began to"."""
     out = []
     for e in found:
-        if e.bits < STRONG:
+        if e.bits < least:
             continue
-        if e.name in _BEGAN and e.baseline.get("own", 1.0) < 0.5:
+        if e.name in _BEGAN and e.baseline.get("own", 1.0) < most:
             out.append(_BEGAN[e.name].format(plain(str(e.observed))))
-        elif e.name == "transition" and e.baseline.get("own", 1.0) < 0.5:
+        elif e.name == "transition" and e.baseline.get("own", 1.0) < most:
             tool = str(e.observed).removesuffix(" at the start of a session").rpartition("to ")[2]
             out.append(f"use {plain(tool)} at other steps")
-        elif e.name in _MORE and e.bits >= STRONG_SUM:
+        elif e.name in _MORE and e.bits >= least + STRONG_SUM - STRONG:
             out.append("move more than usual")
     return out
 
@@ -98,6 +99,19 @@ class Rollouts:
         """An alert tells of it: from now on it is known."""
         for began in (b for peers in whole(rollout).values() for b in peers if not b.said):
             began.said = self.changed = True
+
+    def tell_of(self, whose: str, change: str, time: float) -> None:
+        """An alert tells of another change (`stream.change`)."""
+        if not self.was_told(whose, change, time):
+            self.began.pop((whose, change, ""), None)
+            self._same.pop((whose, change), None)
+            self._keep(Began(whose, change, "", time, None, said=True))
+            self.changed = True
+
+    def was_told(self, whose: str, change: str, time: float) -> bool:
+        """Whether an alert has told of a change in these days."""
+        told = self.began.get((whose, change, ""))
+        return told is not None and 0 <= time - told.time <= TOLD
 
     def restore(self, began: Sequence[Began]) -> None:
         """Put back what a host stored."""

@@ -131,7 +131,8 @@ SETTINGS = (
     Setting("STRAYLINE_SASL_PASSWORD", str, "", "its password; never printed, and better kept in a file"),
     Setting("STRAYLINE_SASL_PASSWORD_FILE", str, "", "file whose first line is the password, read when a client connects"),
     Setting("STRAYLINE_GROUP", _name, "strayline", "consumer group of the workers; also names their stored baselines"),
-    Setting("STRAYLINE_INSTANCE", str, "", "this worker's fixed name in the group (static membership: a restart within 10 s moves no partition); default: host name and HTTP port"),
+    Setting("STRAYLINE_INSTANCE", str, "", "this worker's fixed name in the group (static membership: a restart within STRAYLINE_SESSION_SECONDS moves no partition); default: host name and HTTP port"),
+    Setting("STRAYLINE_SESSION_SECONDS", _whole(6, 300), "10", "a worker that nothing is heard of for so long loses its partitions to the others (s); longer than a restart takes, or every restart moves them twice"),
     Setting("STRAYLINE_HTTP_HOST", _host, "127.0.0.1", "address on which the worker serves /metrics, /healthz and /readyz"),
     Setting("STRAYLINE_HTTP_PORT", _whole(1, 65535), "9464", "port of the same"),
     Setting("STRAYLINE_CLASSIFICATIONS", _ladder, "public,internal,confidential,restricted", "the deployment's classification ladder, lowest first; other values are kept and treated as unknown"),
@@ -160,6 +161,7 @@ class Settings:
     sasl_password_file: str
     group: str
     instance: str
+    session_seconds: int
     http_host: str
     http_port: int
     classifications: tuple[str, ...]

@@ -2,8 +2,8 @@
 
 *Harm* is about data, not about bits: whose eyes it reached (outside, or without the clearance), how sensitive it is, how much, and
 how many people stand behind the recipients. Only what was itself unusual counts: an agent that mails confidential quotes to customers
-all day does no harm by one more. *Certainty* is about bits: how far over the threshold, how many strange events; less
-for an agent that is new, or runs a new version, or where its whole cohort does the same.
+all day does no harm by one more; and data of the lowest class is for everybody. *Certainty* is about bits: how far over the threshold; less for an agent that is
+new, or runs a new version, where its whole cohort does the same, or a person approved it.
 
 A severity says what an analyst does: critical: is woken; high: within the hour; medium: the same day; low: when there is time.
 The two scales in one table follow NIST SP 800-30 r1 (impact × likelihood, table I-2).
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models.budget import LONE
+from models.harm import MANY_PEOPLE, MANY_RECORDS, NEW, NEW_USE
 from stream.alert import Evidence
 from stream.kept import Kept, below, outside
 
@@ -20,11 +22,8 @@ NONE, LIMITED, SERIOUS, SEVERE = range(4)
 HARMS = ("none", "limited", "serious", "severe")
 WEAK, FAIR, STRONG = range(3)
 CONFIDENCES = ("low", "medium", "high")
-MANY_PEOPLE, MANY_RECORDS = 20, 1000
+SURE = 2.0  # times the threshold; the threshold is what ordinary life reaches now and then
 ENOUGH = 3  # strange events that make an alert at the threshold
-LONE = 1.5  # fewer must be so many times as strange, unless they did serious harm
-NEW = 6.0  # bits
-_NEW = {"tool", "permission", "root", "branch", "classification", "action", "owner"}
 _LEVELS = {  # by harm and certainty: index into `stream.alert.SEVERITIES`
     NONE: (0, 0, 1),
     LIMITED: (0, 1, 2),
@@ -40,8 +39,13 @@ def harm(kept: Kept, found: Sequence[Evidence], rungs: int) -> int:
     sensitive = 2 if kept.rung == rungs - 1 else 1 if 2 * kept.rung >= rungs else 0
     uncleared = below(kept)
     wrong = 2 if uncleared >= MANY_PEOPLE else 1 if uncleared else 0
-    new = any(e.name in _NEW and e.bits >= NEW for e in found)
-    if not wrong and outside(kept) and (new or any(e.kind == "recipient" and e.bits >= NEW for e in found)):
+    new = any(e.name in NEW_USE and e.bits >= NEW for e in found)
+    if (
+        not wrong
+        and kept.rung != 0
+        and outside(kept)
+        and (new or any(e.kind == "recipient" and e.bits >= NEW for e in found))
+    ):
         wrong = 1
     if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things
         grave = sensitive == 2 or kept.event.action in {"delete", "grant"}
@@ -52,11 +56,12 @@ def harm(kept: Kept, found: Sequence[Evidence], rungs: int) -> int:
     return max(LIMITED, min(SEVERE, wrong + sensitive + much - (kept.event.approved is True)))
 
 
-def certainty(over: float, events: int, *, excused: bool) -> int:
-    """How sure it is: `over` times the threshold, so many strange events; `excused` if the agent or its version is new, or its peers do the same."""
-    level = (
-        STRONG if over >= 2 or (over >= 1.5 and events >= ENOUGH) else FAIR if over >= 1.5 or events >= ENOUGH else WEAK
-    )
+def certainty(over: float, *, excused: bool) -> int:
+    """How sure it is: `over` times the threshold; `excused` if the agent or its version is new, its peers do the same, or a person approved it.
+
+    That there were many strange events opens an alert and makes it no surer: ordinary days have many too.
+    """
+    level = STRONG if over >= SURE else FAIR if over >= LONE else WEAK
     return max(WEAK, level - excused)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream.alert import Did, Evidence, Exposure
-from stream.clauses import in_unit, ordinary, shown_to
-from stream.rollout import begun
+from stream.change import explained
+from stream.clauses import in_unit, ordinary, shown_to, slight
+from stream.counterfactual import pays
 from stream.words import number, plain, size
 
 MOST = 44  # characters of a name
@@ -57,6 +58,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "closeness": lambda e: f"sends to {_name(e)}",
     "flow": lambda e: f"sends {_name(e)}, {_how_new(e)}",
     "owner": lambda e: f"touches a resource that {plain(str(e.observed))}",
+    "unapproved": lambda e: f"calls {plain(str(e.observed), 2 * MOST)}",
     "clearance": lambda _: "shows data to someone who lacks the clearance",
     "bytes": _amount,
     "records": _amount,
@@ -69,23 +71,42 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     ),
     "repeats": lambda e: f"has {plain(str(e.observed), 2 * MOST)} within minutes",
     "off_hours": lambda e: f"begins {plain(str(e.observed))}, when it hardly works",
+    "dormancy": lambda e: (
+        f"uses {plain(str(e.observed), 2 * MOST)} again after {round(e.baseline['days'])} days without it"
+    ),
     "rhythm": _series,
     "windows": lambda _: "had an hour unlike its others",
 }
 
 
-def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, serious: bool = False) -> Evidence:
-    """What the alert is about: the strongest evidence of the first of these kinds that has any, rather of `event`.
+_WITH = {  # what explains it (`stream.change`)
+    "rollout": ", as its peers do",
+    "cohort_rise": ", as its peers do",
+    "cohort_shift": ", as its peers do",
+    "new_agent": ", being new itself",
+    "new_type": ", its type being new",
+    "new_people": ", as it acts for other people now",
+    "moved_hours": ", its hours having moved",
+}
 
-    Where harm is serious, it is `event` that did it, by whom it reached: nothing of another event comes before its own.
-    An amount below what it is often is chosen last.
+
+def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, serious: bool = False) -> Evidence:
+    """What the alert is about: the strongest evidence of the first of these kinds that has any, of `event` where that has much.
+
+    Where harm is serious, it is `event` that did it, by whom it reached: nothing of another event comes before its own. Elsewhere it is what
+    is nearly the strongest of `event`; that another event was shown to somebody without the clearance, and did no serious harm, is no headline.
+    An amount that it often reaches, or of less than twice the usual, is chosen last, and what a change explains (`stream.change`), where what is strangest is something else.
     """
     known = [e for e in evidence if e.name in _TITLES] or list(evidence)
-    known = [e for e in known if not ordinary(e)] or known
+    known = [e for e in known if not ordinary(e) and not slight(e)] or known
+    changed = [e for e in evidence if e.name in _WITH]
+    if changed and explained(max(known, key=lambda e: (pays(e), e.name)), changed) is None:
+        known = [e for e in known if explained(e, changed) is None]
     own = [e for e in known if event.event_id in e.event_ids]
-    ways = ([(k, own) for k in ("policy", "recipient", *kinds)] if serious else []) + [
-        (k, some) for k in kinds for some in (own, known)
-    ]
+    much = max((pays(e) for e in own), default=0.0) / 2
+    strong = own if serious else [e for e in own if pays(e) >= much]
+    first = ("policy", "recipient", *kinds) if serious else kinds
+    ways = [(k, strong) for k in first] + [(k, some) for k in kinds for some in (own, known)]
     for kind, some in ways:
         for e in some:
             if e.kind == kind and e.name not in {"resource", "closeness"}:
@@ -108,11 +129,5 @@ def title(agent_id: str, about: Evidence, event: Did, evidence: Sequence[Evidenc
     denied = ", and is denied" if event.denied and own else ""
     if denied and said.startswith("shows "):
         said = f"tries to show {said.removeprefix('shows ')}"
-    rollout = ", as its peers do" if rolled_out(about, evidence) else ""
-    return f"{plain(agent_id)} {said}{denied}{rollout}"
-
-
-def rolled_out(about: Evidence, evidence: Sequence[Evidence]) -> Evidence | None:
-    """The rollout that the alert is about, if it is about one."""
-    found = next((e for e in evidence if e.name == "rollout"), None)
-    return found if found and set(begun([about])) & set(found.baseline["began"]) else None
+    change = explained(about, [e for e in evidence if e.name in _WITH])
+    return f"{plain(agent_id)} {said}{denied}{_WITH[change.name] if change else ''}"

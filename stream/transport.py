@@ -222,8 +222,12 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._current.add(message)
         return message
 
+    def is_current(self, message: ConsumerMessage) -> bool:
+        """Whether a batch is of the partitions as they were last assigned: it may be scored, and will be followed by the next."""
+        return message in self._current
+
     def ack(self, message: ConsumerMessage) -> bool:
-        if self._is_batched(message.topic) and message not in self._current:
+        if self._is_batched(message.topic) and not self.is_current(message):
             # Too late: it may be in another worker's hands, or in ours a second time, in a batch that ends alike.
             message.acked = True
             self._unacked_messages.discard(message)

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from models.batch import Batch
-from models.event import flow
+from models.event import APPROVED, flow
 from models.scoring import RATE_OFFSET
 from models.signals import (
     ACTION,
@@ -35,6 +35,7 @@ from models.signals import (
     ROOT,
     TOOL,
     TRANSITION,
+    UNAPPROVED,
 )
 from models.verdict import ANY, RARE, SURE, Judged
 from stream.alert import Did
@@ -198,6 +199,9 @@ def _named(item: Named, v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
     elif item.name == "flow" and (found := _FLOW.fullmatch(said)):
         kind = found[3] if found[3] != "recipient" else ""
         yield _Fact(FLOW, 0, _flow(ladder, found[1], None if found[3] is None else kind), own, SURE)
+    elif item.name == "unapproved":
+        b = _columns(v, ladder)
+        yield _Fact(UNAPPROVED, int(b.tool.hash[0]), int(b.approved[0]), own)
     elif item.name == "owner" and v.verdict == "benign" and v.event.resource and said in OWNERS[1:]:
         yield _Fact(OWNER, int(_columns(v, ladder).root[0]), OWNERS.index(said), own)
 
@@ -210,6 +214,8 @@ def _of_event(v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
     for attribute, value in ((ROOT, b.root[0]), (BRANCH, b.branch[0]), (RESOURCE, b.resource.hash[0]), (CLASSIFICATION, b.classification.hash[0])):  # fmt: skip
         if value:
             yield _Fact(attribute, 0, int(value))
+    if b.approved[0] != APPROVED:
+        yield _Fact(UNAPPROVED, int(b.tool.hash[0]), int(b.approved[0]))
     for value in b.recipient.hash.tolist():
         yield _Fact(RECIPIENT, 0, value)
     for value in b.domain.hash.tolist():
@@ -226,7 +232,7 @@ def _columns(v: Verdict, ladder: Sequence[str]) -> Batch:
     did = v.event
     event = AccessEvent(
         did.event_id, 0.0, v.agent_id, did.action, tool=did.tool, resource=_whole(did.resource), classification=_whole(did.classification),
-        recipients=tuple(Recipient(r) for r in did.recipients if _whole(r)),
+        recipients=tuple(Recipient(r) for r in did.recipients if _whole(r)), approved=did.approved,
     )  # fmt: skip
     return hashed(gather([event]), np.array([name_hash(rung.lower()) for rung in ladder], np.uint64))
 

@@ -13,12 +13,14 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from importlib.metadata import version
 from typing import Any
 
 import faust
 import structlog
 
+from models import drift
 from stream import cohorts, metrics
 from stream.acls import check_access
 from stream.client import quiet
@@ -35,7 +37,8 @@ log = structlog.get_logger()
 STOP_SECONDS = 30.0
 # A rebalance waits so long for a worker that delivers what it had in hand, or still reads baselines.
 POLL_SECONDS = 600.0
-SESSION_SECONDS = 10.0  # a crashed worker's partitions are free after this; a restarted one takes its own back at once
+REQUEST_SECONDS = 30.0
+HEARTBEAT_SECONDS = 3.0
 
 
 def run(settings: Settings) -> int:
@@ -83,6 +86,7 @@ async def _serve(app: Any, desk: Desk) -> int:
         await app.start()
     except Exception as error:  # noqa: BLE001  # whatever keeps it from starting is for the operator
         fatal("the worker could not start; is the broker up? `strayline topics` tells", error)
+    threading.Thread(target=drift.load, name="drift", daemon=True).start()  # or the first day's end would wait for it
     stopping = loop.create_task(stop.wait())
     crashed = loop.create_task(app.wait_until_stopped())
     await asyncio.wait({stopping, crashed}, return_when=asyncio.FIRST_COMPLETED)
@@ -107,8 +111,8 @@ def make_app(settings: Settings, listening: socket.socket, partitions: int) -> t
         broker=urls(settings.broker),
         broker_credentials=credentials(settings),
         broker_client_id=f"strayline-{_instance(settings)}",
-        broker_session_timeout=SESSION_SECONDS,
-        broker_heartbeat_interval=3.0,
+        broker_session_timeout=float(settings.session_seconds),
+        broker_heartbeat_interval=min(HEARTBEAT_SECONDS, settings.session_seconds / 3),  # two may get lost
         broker_max_poll_records=POLL,
         broker_commit_every=1_000_000,
         broker_commit_interval=0.25,
@@ -123,7 +127,7 @@ def make_app(settings: Settings, listening: socket.socket, partitions: int) -> t
         store="memory://",
         table_standby_replicas=0,  # no tables here: and with a standby Faust takes another assignor
         reply_create_topic=False,
-        broker_request_timeout=30.0,
+        broker_request_timeout=max(REQUEST_SECONDS, settings.session_seconds),  # Faust takes no shorter one
         broker_max_poll_interval=POLL_SECONDS,
         stream_recovery_delay=0.0,
         stream_buffer_maxsize=4,  # batches, not records: enough to decode the next while one is scored, and all that waits in memory

@@ -46,7 +46,7 @@ def test_a_revision_adds_to_the_one_before(alerts):
 def test_a_second_leak_of_the_same_day_is_said_at_once():
     """Though its agent's alert is critical already, and its events are between two round numbers."""
     first = [hostile(0, "x") | {"event_id": f"e{i}", "time": hostile(i, "x")["time"]} for i in range(6)]
-    second = hostile(12, "y") | {"time": first[-1]["time"] + 5 * 3600}
+    second = hostile(12, "y") | {"time": first[-1]["time"] + 3 * 3600}
     twin = second | {"recipients": first[0]["recipients"]}
     told, quiet = (episode([*first, e]) for e in (second, twin))
     assert told[-1].last_event_time > quiet[-1].last_event_time

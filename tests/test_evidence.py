@@ -84,6 +84,7 @@ CONTRACT = closed(
         recipients_total=TOTAL,
         people=COUNT,
         people_below_clearance=COUNT,
+        scopes=TEXTS,
     ),
     techniques={"type": "array", "minItems": 1, "items": closed(framework=NAME, id=NAME, name=NAME)},
     event={"type": "object", "properties": {"event_id": NAME, "action": NAME}, "required": ["event_id", "action"]},
@@ -254,7 +255,7 @@ def test_severity_never_falls_within_an_alert():
     open_now = engine.episodes.open["bot-1"]
     assert open_now.events > said.exposure.events
     assert said.severity != "low"
-    open_now.shift = True
+    open_now.excused = True
     last = next(a for a in engine.episodes.lapse(1e12) if a.alert_id == said.alert_id)
     assert (last.revision, last.severity) == (said.revision + 1, said.severity)
 

@@ -165,15 +165,17 @@ def test_security_that_is_set_and_would_not_be_used_is_refused(environment, name
 
 
 def test_the_kafka_settings_reach_the_worker():
-    """Broker, group and instance are the application's."""
+    """Broker, group, instance and session are the application's."""
     from stream.worker import make_app
 
-    settings = replace(DEFAULT, broker="one:1,two:2", group="watch", instance="w-1")
+    settings = replace(DEFAULT, broker="one:1,two:2", group="watch", instance="w-1", session_seconds=45)
     with socket.socket() as listening:
         app, _ = make_app(settings, listening)
     assert [str(url) for url in app.conf.broker] == ["batches://one:1", "batches://two:2"]
     assert app.conf.id == "watch"
     assert app.conf.consumer_group_instance_id == "w-1"
+    assert app.conf.broker_session_timeout == 45
+    assert app.conf.broker_request_timeout >= 45  # or Faust refuses to start
 
 
 @pytest.mark.parametrize(

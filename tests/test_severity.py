@@ -9,9 +9,17 @@ import pytest
 
 from stream.alert import SEVERITIES, Alert
 from stream.codec import encode
+from stream.columns import name_hash
+from stream.engine import Engine
+from stream.settings import load
 from stream.severity import CONFIDENCES, ENOUGH, HARMS, LONE, NONE, SERIOUS, SEVERE, certainty, opens, severity
 from tests.telling import BASE, HISTORY, hostile, scored
 
+OFTEN = {"STRAYLINE_ALERTS_PER_DAY": "1000", "STRAYLINE_DOMAINS": "corp.example"}
+LEAK = {
+    "event_id": "leak", "time": BASE + 50 * 1800, "agent_id": "bot-1", "agent_type": "copilot", "action": "send", "tool": "mail.send",
+    "resource": "crm/customers/1", "scopes": ["mail:send"], "records": 3, "bytes": 1000, "principal": "ada@corp.example", "session_id": "leak",
+}  # fmt: skip
 INSIDE = {"type": "user", "domain": "corp.example"}
 
 
@@ -44,12 +52,12 @@ def test_nobody_is_woken_unless_the_harm_may_be_severe():
     assert severity(SEVERE, 1) == 3
 
 
-def test_certainty_rises_with_bits_and_events_and_falls_where_there_is_an_excuse():
+def test_certainty_rises_with_bits_and_falls_where_there_is_an_excuse():
     for over in (1.0, 1.5, 2.0, 4.0):
-        for events in (1, ENOUGH, 50):
-            assert certainty(over, events, excused=True) == max(0, certainty(over, events, excused=False) - 1)
-    by_bits = [certainty(over / 10, 1, excused=False) for over in range(10, 40)]
+        assert certainty(over, excused=True) == max(0, certainty(over, excused=False) - 1)
+    by_bits = [certainty(over / 10, excused=False) for over in range(10, 40)]
     assert all(a <= b for a, b in pairwise(by_bits))
+    assert set(by_bits) == set(range(len(CONFIDENCES)))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +91,27 @@ def test_harm_is_whose_eyes_saw_what(classification, recipient, impact):
     assert sent(classification, **recipient).impact == impact
 
 
+@pytest.mark.parametrize("classification", ["internal", "confidential", "restricted"])
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        INSIDE,
+        {"domain": "drop.example"},
+        INSIDE | {"clearance": "public"},
+        INSIDE | {"clearance": "internal", "size": 2000},
+    ],
+)
+def test_the_budget_knows_serious_harm_from_the_numbers(classification, recipient):
+    """As severity does, but for a person's approval."""
+    engine = Engine(load(OFTEN))
+    leaked = LEAK | {"classification": classification, "recipients": [{"id": "eve", **recipient}]}
+    events = [encode(leaked | {"event_id": f"leak-{i}", "time": leaked["time"] + 60 * i}) for i in range(4)]
+    alerts = engine.score(engine.decode([*HISTORY, *events], range(len(HISTORY) + 4))).alerts
+    rows = engine.state["agents"].head
+    known = rows[rows["key"] == name_hash("bot-1")]["serious"][0]
+    assert bool(known) is (HARMS.index(alerts[-1].impact) >= SERIOUS)
+
+
 @pytest.mark.parametrize(
     ("given", "impact"),
     [({"approved": True}, "limited"), ({"records": 5000}, "severe"), ({"outcome": "denied"}, "none")],
@@ -90,6 +119,18 @@ def test_harm_is_whose_eyes_saw_what(classification, recipient, impact):
 def test_approval_and_denial_lessen_harm_and_amounts_add_to_it(given, impact):
     assert sent("confidential", domain="drop.example").impact == "serious"
     assert sent("confidential", domain="drop.example", given=given).impact == impact
+
+
+def test_what_is_for_everybody_harms_nobody_outside():
+    assert sent("public", domain="drop.example").impact == "none"
+    assert sent("internal", domain="drop.example").impact == "limited"
+
+
+def test_that_a_person_approved_it_is_said_and_makes_it_less_sure():
+    alone, approved = (sent("internal", domain="drop.example", given={"approved": a}) for a in (None, True))
+    assert "it was approved by a person" in approved.reason
+    assert approved.score == alone.score
+    assert CONFIDENCES.index(approved.confidence) == CONFIDENCES.index(alone.confidence) - 1
 
 
 def test_each_alert_s_severity_follows_from_its_impact_and_confidence(alerts):

@@ -11,7 +11,7 @@ from stream.response import next_step
 from stream.title import subject, title
 
 EVENT = Did("e", "send", resource="crm/customers/1", recipients=["eve@drop.example"], principal="ada@corp.example")
-NUMBERS = {"tool": "crm.read", "typical": 2.0, "high": 9.0, "own": 0.0, "unit": "records", "lasts": False}
+NUMBERS = {"tool": "crm.read", "typical": 2.0, "high": 9.0, "own": 0.0, "unit": "records", "lasts": False, "days": 22.0}
 
 
 def item(name: str, kind: str, observed: str | float = "x", bits: float = 12.0, event_id: str = "e") -> Evidence:
@@ -38,6 +38,20 @@ def test_the_strangest_event_comes_first():
     other = item("branch", "scope", "vault/secrets", 30.0, "other")
     own = item("branch", "scope", "hris/payroll", 12.0)
     assert subject(EVENT, [other, own], ["scope"]) is own
+
+
+def test_broken_clearance_of_another_event_is_no_headline_unless_the_harm_was_serious():
+    """A page shown to one colleague is not what an analyst should read first where the agent harvested a table."""
+    evidence = [item("branch", "scope", "dw/users_pii", 13.0), item("clearance", "policy", bits=9.0, event_id="other")]
+    assert subject(EVENT, evidence, ["policy", "scope"]).name == "branch"
+    own = [item("branch", "scope", "dw/users_pii", 13.0), item("clearance", "policy", bits=9.0)]
+    assert subject(EVENT, own, ["policy", "scope"], serious=True).name == "clearance"
+
+
+def test_an_amount_of_less_than_twice_the_usual_is_no_headline():
+    slight, much = (item("bytes_sum", "volume", observed, 13.0) for observed in (3.0, 5.0))
+    assert subject(EVENT, [slight, item("tool", "scope", "drop", 9.0)], ["volume", "scope"]).name == "tool"
+    assert subject(EVENT, [much, item("tool", "scope", "drop", 9.0)], ["volume", "scope"]) is much
 
 
 def test_an_amount_that_is_often_reached_is_no_headline_and_is_not_set_against_a_bound_above_it():

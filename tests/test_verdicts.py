@@ -333,6 +333,17 @@ def _slot(engine: Engine, found: Any, n: int, entity: Any) -> int:
     return int(find(engine.state["facts"].head, np.uint64(key)))
 
 
+def test_after_a_malicious_verdict_the_words_do_not_say_never():
+    """What was learned of it was taken back, and yet it has happened."""
+    engine, _, first = past(leak(20, event_id="one"))
+    assert " never " in first.reason
+    say(engine, "malicious", first)
+    again = run(engine, [*day(21), leak(21, event_id="two")]).alerts[-1]
+    assert again.alert_id != first.alert_id
+    assert "it is like what a person called malicious before" in again.reason
+    assert " never " not in again.reason
+
+
 class TestOpenAlert:
     """An alert that is still open when it is judged."""
 
@@ -349,10 +360,15 @@ class TestOpenAlert:
 
     def test_benign_it_is_not_said_again_for_more_of_the_same(self):
         """Nor when it ends."""
-        more = [self.strange(n, resource=f"payroll/other-{n}", scopes=[f"x{n}"]) for n in range(1, 5)]
+        more = [self.strange(n, scopes=[f"x{n}"]) for n in range(1, 5)]
         assert self.said(more, "benign") == 0
         assert self.said(more, "malicious") > 0
         assert self.said(more, None) > 0
+
+    def test_benign_it_is_said_again_when_it_does_the_same_to_another_resource(self):
+        """A verdict on one resource excuses no other, if what is done to it is strange."""
+        other = {"resource": "payroll/other", "scopes": ["x"]}
+        assert self.said([self.strange(1, **other)], "benign") > 0
 
     def test_benign_it_is_said_again_when_it_reaches_somebody_new(self):
         """A verdict on one recipient excuses no other."""
@@ -360,7 +376,7 @@ class TestOpenAlert:
 
     def test_benign_it_is_said_again_when_it_gets_worse(self):
         """Here: what the same stranger gets is restricted now."""
-        more = {"resource": "payroll/taxes", "tool": "disk.send", "scopes": ["disk:send"]}
+        more = {"tool": "disk.send", "scopes": ["disk:send"]}
         assert self.said([self.strange(1, **more)], "benign", classification="public") > 0
         assert self.said([self.strange(1, **more, classification="public")], "benign", classification="public") == 0
 

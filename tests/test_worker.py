@@ -300,6 +300,42 @@ def test_partitions_that_lost_their_baselines_know_of_cohorts_what_all_have_give
 
 
 @pytest.mark.kafka
+def test_a_worker_that_restarts_within_its_session_takes_its_own_back_and_no_other_is_disturbed(site_of_two):
+    """Stopped or killed, under its fixed name: nothing is handed out anew, and what came meanwhile is scored."""
+    site = site_of_two
+    records = fleet(5, agents=12, days=6)
+    third = len(records) // 3
+    session = {"STRAYLINE_SESSION_SECONDS": "60"}  # a restart takes longer than the default on a busy machine
+    one_of_two = {"partitions [0]\n", "partitions [1]\n"}
+
+    def scored() -> bool:
+        return site.committed() == {n: site.end(EVENTS, n) for n in range(2)}
+
+    with site.worker("one", **session) as one, site.worker("two", **session) as two:
+        site.produce(records[:third])
+        one.until(lambda: one.get("/readyz")[1] in one_of_two)
+        two.until(lambda: two.get("/readyz")[1] in one_of_two)
+        two.until(scored)
+        kept, own = one.get("/readyz")[1], two.get("/readyz")[1]
+        handed_out = one.metric("strayline_rebalances_total")
+        assert two.stop() == 0
+        site.produce(records[third : 2 * third])
+        with site.worker("two", **session) as again:
+            again.until(scored)
+            assert again.get("/readyz")[1] == own
+            again.kill()
+        site.produce(records[2 * third :])
+        with site.worker("two", **session) as again:
+            again.until(scored)
+            assert again.get("/readyz")[1] == own
+            assert one.metric("strayline_rebalances_total") == handed_out
+            assert one.get("/readyz")[1] == kept
+            assert again.stop() == 0
+        assert one.stop() == 0
+    site.same_as_replay()
+
+
+@pytest.mark.kafka
 def test_a_producer_chooses_its_codec(site):
     """Nobody asks ours before compressing."""
     records = fleet(5, agents=12, days=5)
@@ -429,7 +465,7 @@ def test_a_batch_is_decoded_while_the_one_before_is_scored_and_learned_once_howe
     ]
 
     async def run() -> None:
-        partition = Partition(site.settings, 0, threads())
+        partition = Partition(site.settings, 0, threads(), is_current=bool)
         await partition.open()
         taken = [await partition.decode(event) for event in events]
         await asyncio.gather(*(partition.score(one) for one in taken))
@@ -442,6 +478,36 @@ def test_a_batch_is_decoded_while_the_one_before_is_scored_and_learned_once_howe
     asyncio.run(run())
     site.same_as_replay()
     assert len(site.read(REJECTED)) == rejects_in(records)
+
+
+@pytest.mark.kafka
+def test_a_batch_from_before_a_rebalance_is_not_scored_after_it(site):
+    """It may be the second of two, whose first was taken away: it comes again, after the first."""
+    site.produce(fleet(10))
+    read = site.read(EVENTS)
+    current: list[SimpleNamespace] = []
+
+    def delivered() -> list[SimpleNamespace]:
+        """Two batches, as after an assignment."""
+        current[:] = [SimpleNamespace(value=read[low:high]) for low, high in ((0, 700), (700, len(read)))]
+        return [SimpleNamespace(message=message, ack=lambda: None) for message in current]
+
+    async def run() -> None:
+        partition = Partition(site.settings, 0, threads(), lambda message: any(message is one for one in current))
+        await partition.open()
+        _, stale = [await partition.decode(event) for event in delivered()]
+        await partition.close()
+        again = delivered()
+        await partition.open()
+        await partition.score(stale)
+        assert partition.next_offset == 0
+        for event in again:
+            await partition.score(await partition.decode(event))
+        await partition.flush()
+        await partition.close()
+
+    asyncio.run(run())
+    site.same_as_replay()
 
 
 def rejects_in(records: Sequence[Record]) -> int:
