@@ -38,7 +38,7 @@ def weight(now: float) -> float:
 @inline
 def first_day(fleet: Any, now: float) -> bool:
     """Whether less than a day has passed."""
-    return bool(fleet[0].days < DAY_ENDED * weight(now))
+    return bool(fleet[0].watched < DAY_ENDED * weight(now))
 
 
 @inline
@@ -68,7 +68,7 @@ def count(
     for b in range(low + 1, high + 1):
         body[ALL_BUDGET + b] += one
         body[ALL_BURST + b] += 1.0
-    allowed, burst = SHARE * alerts_per_day * max(fleet[0].days, one), BURST * alerts_per_day
+    allowed, burst = SHARE * alerts_per_day * max(fleet[0].watched, one), BURST * alerts_per_day
     b = fleet[0].bin
     while b < SCORE_BINS - 1 and (body[ALL_BUDGET + b] > allowed or body[ALL_BURST + b] > burst):
         b += 1

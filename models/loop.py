@@ -213,7 +213,7 @@ def _events(
             learning.count_episode(a, b, e, w, h, s, score, out.threshold[e], alerts_per_day)
         if h.clock > before:
             first = budget.first_day(a.fleet, h.now)
-            a.fleet[0].days += min(1.0, (h.clock - before) / DAY) * budget.weight(h.now)
+            a.fleet[0].watched += min(1.0, (h.clock - before) / DAY) * budget.weight(h.now)
             if first and not budget.first_day(a.fleet, h.now):  # else its threshold stays until there is an episode
                 budget.count(a.fleet, a.fleet_body[0], 0.0, 0.0, h.now, h.clock, alerts_per_day)
         a.fleet[0].events += 1

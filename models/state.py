@@ -84,7 +84,7 @@ class Layout(NamedTuple):
 _NAMED, _TAILS, _ALL = tuple(s.name for s in FACTS[:N_NAMED]), tuple(s.name for s in TAILS), ("",)
 _OWN = (Section("usual", _NAMED, 2), Section("tails", _TAILS, 1), Section("hours", _ALL, 2 * HALF_HOURS), Section("window", _ALL, WINDOW_SUMS), Section("again", tuple(AGAIN), 1))  # fmt: skip
 _PEERS = (Section("usual", _NAMED, 2 * AGES), Section("tails", _TAILS, 1), Section("hours", _ALL, 2 * HALF_HOURS))
-_FLEET = (Section("usual", _NAMED, 2 * AGES), Section("tails", _TAILS, 1), Section("histograms", _TAILS, BINS), Section("budget", _ALL, SCORE_BINS + 1), Section("burst", _ALL, SCORE_BINS))  # fmt: skip
+_FLEET = (Section("usual", _NAMED, 2 * AGES), Section("tails", _TAILS, 1), Section("histograms", _TAILS, BINS), Section("said", _ALL, SCORE_BINS + 1), Section("burst", _ALL, SCORE_BINS))  # fmt: skip
 
 LAYOUTS = (
     # (attribute, context, fleet | cohort | agent) → total and distinct values; the same and a value → its count, and what a verdict adds
@@ -120,7 +120,7 @@ LAYOUTS = (
     Layout("shared", [K, ("w", "f8"), ("of", "u1")], ("u1", 0), 1 << 6, 0.03, ages=False, lasts=360),
     # ids of the last events: a repeated one is scored and not learned again
     Layout("recent", [K], ("u1", 0), 1 << 16, 0.0, ages=False, lasts=0),
-    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("clock", "f8"), ("ahead", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("days", "f8"), ("burst_at", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0, sections=_FLEET),
+    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("clock", "f8"), ("ahead", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("watched", "f8"), ("burst_at", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0, sections=_FLEET),
 )  # fmt: skip
 TABLES = tuple(layout.name for layout in LAYOUTS)
 GROWING = tuple(i for i, layout in enumerate(LAYOUTS) if layout.share > 0)
@@ -314,7 +314,7 @@ class State:
         self["cohorts"].body[:, PEER_TAILS:] *= scale
         self["fleet"].body[:, ALL_TAILS:ALL_BUDGET] *= scale
         self["fleet"].body[:, ALL_BUDGET:ALL_BURST] *= 2.0 ** (-TOO_FAR * BUDGET_POWER)
-        self.fleet["days"] *= 2.0 ** (-TOO_FAR * BUDGET_POWER)
+        self.fleet["watched"] *= 2.0 ** (-TOO_FAR * BUDGET_POWER)
         self.fleet["begin"] += TOO_FAR * HALF_LIFE
         for t in self.tables:
             t.dirty |= t.head["key"] != 0

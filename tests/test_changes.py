@@ -199,7 +199,7 @@ def test_what_quiet_weeks_saved_is_not_spent_in_a_day():
     """After a year without an episode, a hundred within an hour: three days' budget are said, and the loudest."""
     state = State(16)
     fleet, body = state["fleet"].head, state["fleet"].body[0]
-    fleet["days"] = 365.0
+    fleet["watched"] = 365.0
     fleet["bin"] = budget.LOWEST
     said = 0
     for n in range(100):
