@@ -74,11 +74,11 @@ class Exchange:
         self.state = state
         self.own = own or Contributions()
         self._begin = float(state.fleet["begin"])
-        self._days = self._elsewhere = 0.0  # how much time has passed, as of the last export; and as others saw it
+        self._watched = self._elsewhere = 0.0  # how much time has passed, as of the last export; and as others saw it
         self._forget()
         # Where neither is so, what it knows was learned before there was anybody to tell: it is to be given.
         if self.own.begin or state["shared"].tally[0]:
-            self._days = self._elsewhere = float(state.fleet["days"])
+            self._watched = self._elsewhere = float(state.fleet["watched"])
             self._look()
 
     def export(self) -> Increments:
@@ -87,8 +87,10 @@ class Exchange:
         self._note()
         # Days do not add up: others have seen the same time pass. So each counts its own, and the most that anyone has seen is true.
         fleet = self.state.fleet
-        days = self.own.days * of_budget(between(self.own.begin, self._begin)) + float(fleet["days"]) - self._days
-        fleet["days"] = self._days = max(days, self._elsewhere)
+        watched = (
+            self.own.watched * of_budget(between(self.own.begin, self._begin)) + float(fleet["watched"]) - self._watched
+        )
+        fleet["watched"] = self._watched = max(watched, self._elsewhere)
         # What is sent has a landmark of its own, not long ago: what fades fast would overflow otherwise.
         ago = max(0, int((float(fleet["clock"]) - self._begin) // st.HALF_LIFE))
         scale = 2.0**-ago
@@ -99,7 +101,7 @@ class Exchange:
         rows = [self._export_tails(clusters), self._export_cohorts(clusters), self._export_fleet()]
         out = Increments(
             self._begin + ago * st.HALF_LIFE,
-            days * of_budget(scale),
+            watched * of_budget(scale),
             float(fleet["burst_at"]),
             facts,
             self._export_amounts(),
@@ -139,8 +141,8 @@ class Exchange:
         self._add_cohorts(*dense(x, COHORTS), factor)
         self._add_fleet(*dense(x, FLEET), factor)
         fleet = self.state.fleet
-        self._elsewhere = max(self._elsewhere, x.days * of_budget(factor))
-        fleet["days"] = self._days = max(self._days, self._elsewhere)
+        self._elsewhere = max(self._elsewhere, x.watched * of_budget(factor))
+        fleet["watched"] = self._watched = max(self._watched, self._elsewhere)
         self._add_contacts(x.contacts)
         self._add_owners(x.owners)
         now = 2.0 ** ((float(fleet["clock"]) - self._begin) / st.HALF_LIFE)
@@ -379,7 +381,12 @@ class Exchange:
         some[:, 0] |= ~met
         out = np.zeros(int(some.sum()), CONTACT)
         row = np.nonzero(some)[0]
-        out["party"], out["other"], out["t"], out["first"] = keys[row], known[some], times[row], t.head["first"][at[row]]
+        out["party"], out["other"], out["t"], out["first"] = (
+            keys[row],
+            known[some],
+            times[row],
+            t.head["first"][at[row]],
+        )
         return out
 
     def _add_contacts(self, x: Array) -> None:
@@ -484,7 +491,7 @@ class Exchange:
             self._facts.x *= np.float32(factor)
             for of, ledger in enumerate(self._bodies):
                 ledger.x[:] = ledger.x * fading(of, factor)
-            self._days *= of_budget(factor)
+            self._watched *= of_budget(factor)
             self._elsewhere *= of_budget(factor)
         self._begin = begin
 

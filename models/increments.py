@@ -43,10 +43,10 @@ _HEAD = struct.Struct("<ddd7I")
 
 
 class Increments(NamedTuple):
-    """Arrays of the dtypes above. `days` is how much time the sender has seen pass, forward-decayed as the budget; `at` is the time of `burst`."""
+    """Arrays of the dtypes above. `watched` is how much time the sender has seen pass, forward-decayed as the budget; `at` is the time of `burst`."""
 
     begin: float
-    days: float
+    watched: float
     at: float
     facts: Array
     amounts: Array
@@ -64,21 +64,23 @@ class Increments(NamedTuple):
     def dump(self) -> bytes:
         """As bytes."""
         parts = self[3:]
-        return _HEAD.pack(self.begin, self.days, self.at, *map(len, parts)) + b"".join(part.tobytes() for part in parts)
+        return _HEAD.pack(self.begin, self.watched, self.at, *map(len, parts)) + b"".join(
+            part.tobytes() for part in parts
+        )
 
 
 def load(data: bytes) -> Increments:
     """Those of `dump`. Raises `ValueError` if they cannot be."""
     if len(data) < _HEAD.size:
         raise ValueError("shorter than a header")
-    begin, days, burst_at, *counts = _HEAD.unpack_from(data)
+    begin, watched, burst_at, *counts = _HEAD.unpack_from(data)
     if len(data) != _HEAD.size + sum(n * kind.itemsize for n, kind in zip(counts, KINDS, strict=True)):
         raise ValueError("not as long as it says")
     at, parts = _HEAD.size, []
     for n, kind in zip(counts, KINDS, strict=True):
         parts.append(np.frombuffer(data, kind, n, at))
         at += n * kind.itemsize
-    out = Increments(begin, days, burst_at, *parts)
+    out = Increments(begin, watched, burst_at, *parts)
     widths = np.array(WIDTH)
     if (out.bodies["of"] >= len(WIDTH)).any() or int(out.bodies["cells"].sum()) != len(out.cells):
         raise ValueError("bodies that cannot be")
@@ -86,7 +88,7 @@ def load(data: bytes) -> Increments:
         raise ValueError("a column that is not there")
     if (out.burst["at"] >= st.SCORE_BINS).any():
         raise ValueError("a step that is not there")
-    if not (np.isfinite([begin, days, burst_at]).all() and all(_finite(part) for part in parts)):
+    if not (np.isfinite([begin, watched, burst_at]).all() and all(_finite(part) for part in parts)):
         raise ValueError("numbers that are none")
     return out
 
@@ -154,7 +156,7 @@ class Contributions:
     """All that one partition has given."""
 
     def __init__(self) -> None:
-        self.begin = self.days = 0.0
+        self.begin = self.watched = 0.0
         self.facts, self.amounts = Ledger(2), Ledger(4, "f8")
         self.bodies = tuple(Ledger(width) for width in WIDTH)
 
@@ -162,7 +164,7 @@ class Contributions:
         """Count increments, or a page."""
         self._reach(x.begin)
         factor = between(x.begin, self.begin)
-        self.days = max(self.days, x.days * of_budget(factor))
+        self.watched = max(self.watched, x.watched * of_budget(factor))
         at = self.facts.slots(x.facts["key"])
         np.add.at(self.facts.x, at, np.stack([x.facts["w"], x.facts["d"]], 1) * factor)
         at = self.amounts.slots(x.amounts["key"])
@@ -193,7 +195,7 @@ class Contributions:
             at = np.flatnonzero(_on(ledger.key, number, pages))
             rows.append((of, ledger.key[at], ledger.x[at]))
         none = (np.zeros(0, kind) for kind in (CONTACT, OWNER, BURST))
-        return Increments(self.begin, self.days, 0.0, fact, amount, *bodies(rows), *none)
+        return Increments(self.begin, self.watched, 0.0, fact, amount, *bodies(rows), *none)
 
     def forget(self, before: float) -> None:
         """Let go of facts that weigh less than one event of that time."""
@@ -205,7 +207,7 @@ class Contributions:
         self.facts.x *= np.float32(factor)
         for of, ledger in enumerate(self.bodies):
             ledger.x[:] = ledger.x * fading(of, factor)
-        self.days *= of_budget(factor)
+        self.watched *= of_budget(factor)
         self.begin = begin
 
     def _reach(self, begin: float) -> None:
