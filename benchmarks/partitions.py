@@ -143,7 +143,7 @@ def play(s: LabelledSet, of: int, *, exchanged: bool = True, window: float = WIN
         begin = time.process_time()
         given = [c.give() for c in cohorts]
         for q, theirs in enumerate(given):
-            sent, size = sent + len(theirs), size + sum(len(r.value) for r in theirs)
+            sent, size = sent + len(theirs), size + sum(len(r.value or b"") for r in theirs)
             for p, c in enumerate(cohorts):
                 if p != q:
                     c.take((q, 0, x) for x in map(_read, theirs) if x is not None)
