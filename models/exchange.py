@@ -445,33 +445,34 @@ class Exchange:
         self._looked = self._facts.used
         keys, at = self._shared(AMOUNT_ROW, "amounts")
         self._see_amounts(at, self._amounts.slots(keys))
-        for of, (keys, body, at) in enumerate(self._all_bodies()):
+        for of, (keys, body, _, at) in enumerate(self._all_bodies()):
             slots = self._bodies[of].slots(keys)
             self._bodies[of].x[slots] = body[at]
         self._see_burst()
 
     def _clear(self) -> None:
         """Make everything that is shared empty, but for what was loud of late: nobody keeps what others gave of that."""
-        _, at = self._shared(FACT_ROW, "facts")
-        for name in "wd":
-            self.state["facts"].head[name][at] = 0.0
-        _, at = self._shared(AMOUNT_ROW, "amounts")
-        for name in ("n", "m", "v", "a", "z", "beats"):
-            self.state["amounts"].head[name][at] = 0.0
-        for _, body, at in self._all_bodies():
+        for kind, table, fields in ((FACT_ROW, "facts", "wd"), (AMOUNT_ROW, "amounts", ("n", *"mvaz", "beats"))):
+            t = self.state[table]
+            _, at = self._shared(kind, table)
+            t.dirty[at] |= 1
+            for name in fields:
+                t.head[name][at] = 0.0
+        for _, body, dirty, at in self._all_bodies():
             body[at] = 0.0
+            dirty[at] |= 1
         for ledger in (self._facts, self._amounts, *self._bodies):
             ledger.x[:] = 0.0
 
-    def _all_bodies(self) -> list[tuple[Array, Array, Array]]:
-        """Keys, bodies and slots of the tails of cohorts, of cohorts, and of the fleet."""
-        cohorts, t = self.state["cohorts"], self.state["tails"]
+    def _all_bodies(self) -> list[tuple[Array, Array, Array, Array]]:
+        """Keys, bodies, marks and slots of the tails of cohorts, of cohorts, and of the fleet."""
+        cohorts, t, fleet = self.state["cohorts"], self.state["tails"], self.state["fleet"]
         clusters, at = self._shared(COHORT_ROW, "cohorts")
         keys, slots = merge.tails_of(t.head, clusters)
         return [
-            (keys[slots >= 0], t.body, slots[slots >= 0]),
-            (clusters, cohorts.body, at),
-            (FLEET_KEY, self.state["fleet"].body[:, : st.ALL_BURST], np.zeros(1, np.int64)),
+            (keys[slots >= 0], t.body, t.dirty, slots[slots >= 0]),
+            (clusters, cohorts.body, cohorts.dirty, at),
+            (FLEET_KEY, fleet.body[:, : st.ALL_BURST], fleet.dirty, np.zeros(1, np.int64)),
         ]
 
     def _room(self, name: str, rows: int) -> None:

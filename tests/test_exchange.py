@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from models import state as st
+from models.budget import BURST_HALF_LIFE, LOWEST
 from models.facts import of_value, place
 from models.increments import Contributions, load
 from models.merge import find_all
@@ -118,6 +119,45 @@ def test_partitions_that_have_told_each_other_know_the_same(bounds):
         told, at = total.facts.of(total.facts.keys)[at >= 0, 0], at[at >= 0]
         np.testing.assert_allclose(state["facts"].head["w"][at] * factor, told, 1e-3, 1e-3)
     assert a.engine.threshold == b.engine.threshold
+
+
+def test_a_busy_day_is_that_of_all_partitions():
+    """The episodes of about a day, by which the threshold rises, are counted in each as they were in both."""
+    a, b = two(range(100, len(EVENTS), 100))
+    single = Engine(settings({}))
+    single.score(single.decode(EVENTS, range(len(EVENTS))))
+    now = max(float(engine.state.fleet["clock"]) for engine in (a.engine, b.engine, single))
+    of_a, of_b, of_one = (lately(engine, now) for engine in (a.engine, b.engine, single))
+    assert of_one.max() > 1.0
+    np.testing.assert_allclose(of_a, of_b, 1e-2, 1e-2)  # whose clock is behind counts what is to come as of now
+    assert abs(of_a[LOWEST] - of_one[LOWEST]) < 0.2 * of_one[LOWEST]
+
+
+def lately(engine: Engine, now: float) -> np.ndarray:
+    """Episodes of about a day that have reached each step of the budget."""
+    fade = 2.0 ** (-(now - float(engine.state.fleet["burst_at"])) / BURST_HALF_LIFE)
+    return engine.state["fleet"].body[0, st.ALL_BURST :] * fade
+
+
+def test_after_years_what_is_given_is_as_exact_as_at_first():
+    """The budget fades so fast that its weights, counted from the first event on, would be no numbers."""
+    years = 4
+    later = [e.replace(b'"time":"2026', b'"time":"%d' % (2026 + years)) for e in EVENTS]
+    later = [e.replace(b'"event_id":"', b'"event_id":"later-') for e in later]
+    assert later[0][:60] != EVENTS[0][:60]
+    a, b = two(range(0, 2 * len(EVENTS), 200), [*EVENTS[:400], *later])
+    new = Part(1)
+    new.take(a)
+    for part in (a, b, new):
+        fleet, body = part.engine.state.fleet, part.engine.state["fleet"].body[0]
+        one = 2.0 ** ((float(a.engine.state.fleet["clock"]) - float(fleet["begin"])) / st.HALF_LIFE)
+        part.said = body[st.ALL_BUDGET : st.ALL_BURST] / one**st.BUDGET_POWER
+        part.watched = float(fleet["watched"]) / one**st.BUDGET_POWER
+    assert a.said.max() > 1.0
+    np.testing.assert_allclose(a.said, b.said, 1e-3, 1e-3)
+    np.testing.assert_allclose(a.watched, b.watched, 1e-3)
+    assert 0 < new.said.max() < a.said.max()
+    np.testing.assert_allclose(new.watched, a.watched, 0.05)  # what of it only the other had seen it was not told
 
 
 @few
