@@ -10,8 +10,8 @@ A reader takes the increments of the others by their numbers, each once, and kee
 has taken is in the same transaction as the rows it was added to. Whoever was away for longer than the ring, or has lost its baselines,
 finds a number missing, and puts the shared rows together anew from what all have given, itself included.
 
-What several agents of a cohort began (`stream.rollout`) goes with the increments. What it does not keep: whom parties met, whose resources are
-and rollouts, of the time that a reader has missed for good.
+What several agents of a cohort began (`stream.rollout`) goes with the increments. What it does not keep: whom parties met, whose resources are,
+what was loud within a day and rollouts, of the time that a reader has missed for good.
 """
 
 from __future__ import annotations
