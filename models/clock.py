@@ -1,12 +1,13 @@
 """The stream's clock: event time that only goes forward, and that one broken clock cannot carry away.
 
 An event up to a day ahead moves the clock to itself. One further ahead is *skewed*: it is scored at the present clock, and
-the clock moves only when another agent's event confirms the time (one with ten events or more), or the third in a row where there is only one agent. An event more
+the clock moves only when another agent's event confirms the time (one with ten events or more), or the third in a row where there is only one agent, or the twentieth
+in a row of one of ten events or more, over eight hours of their own time: whoever goes on alone must not be judged by a clock that stands. An event more
 than ten minutes behind is *late*: scored and learned at the present clock, and marked.
 
 Among the first twenty events the clock may also go back: a broken clock must not become the stream's for being first.
 
-What it misses: a clock that creeps ahead by less than a day at a time; two agents of standing that agree on a wrong time.
+What it misses: a clock that creeps ahead by less than a day at a time; two agents of standing that agree on a wrong time, or one of them, over hours, while all others are silent.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from models.table import Key
 
 DAY = 86400.0
 TOLERANCE = 600.0
-CONFIRM = 3
+CONFIRM, ALONE, HOURS_ALONE = 3, 20, 8 * 3600.0
 KNOWN = 10  # events: names can be made up, histories cannot
 SETTLE = 20
 
@@ -48,8 +49,10 @@ def advance(fleet: Any, time: float, agent: Key, agents: int, known: bool) -> in
             return LATE
         return 0
     if f.ahead > 0 and time >= f.ahead - DAY:
-        fleet[0].times = f.times + 1 if agent == f.doubted else CONFIRM
-        if (agent != f.doubted and known) or (agents <= 1 and fleet[0].times >= CONFIRM):
+        another = agent != f.doubted
+        fleet[0].times = CONFIRM if another else f.times + 1
+        alone = fleet[0].times >= ALONE and time - f.ahead_from >= HOURS_ALONE
+        if (known and (another or alone)) or (agents <= 1 and fleet[0].times >= CONFIRM):
             if time - f.ahead <= DAY:
                 fleet[0].clock = time
                 fleet[0].ahead = 0.0
@@ -57,6 +60,7 @@ def advance(fleet: Any, time: float, agent: Key, agents: int, known: bool) -> in
             fleet[0].clock = f.ahead
     else:
         fleet[0].times = 1
+        fleet[0].ahead_from = time
     fleet[0].ahead = time
     fleet[0].doubted = agent
     fleet[0].skewed += 1

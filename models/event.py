@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from models import facts, parties, signals
+from models import parties, signals
 from models import state as st
 from models.batch import SESSION, Batch
 from models.compiled import inline
@@ -56,15 +56,11 @@ def facts_of(b: Batch, e: int, f: Facts, tool_before: Key) -> int:
 
 
 @inline
-def fact_of_approval(a: st.Arrays, b: Batch, e: int, q: int, f: Facts) -> int:
-    """Put down whether a person approved a call, where approvals of that tool have ever been told of; the number of facts."""
-    tool = b.tool.hash[e]
-    if (
-        b.approved[e] == UNTOLD
-        and find(a.facts, mix(facts.place(signals.UNAPPROVED, tool), parties.fleet_entity())) < 0
-    ):
+def fact_of_approval(b: Batch, e: int, q: int, f: Facts) -> int:
+    """Put down whether a person approved a call, where it says so; the number of facts."""
+    if b.approved[e] == UNTOLD:
         return q
-    return say(f, q, signals.UNAPPROVED, tool, np.uint64(b.approved[e]), e, 0.0)
+    return say(f, q, signals.UNAPPROVED, b.tool.hash[e], np.uint64(b.approved[e]), e, 0.0)
 
 
 @inline

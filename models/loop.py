@@ -151,7 +151,7 @@ def _events(
         w.step[:] = -1
         owned = event.owner_of(a, b, e, h.session, w)
         q = event.facts_of(b, e, w.facts, tool_before)
-        q = event.fact_of_approval(a, b, e, q, w.facts)
+        q = event.fact_of_approval(b, e, q, w.facts)
         q, policy = event.facts_of_recipients(a, b, e, q, own, h, w)
         scoring.score_facts(a, b, e, w, q, h)
         scoring.score_steps(a, w, h)

@@ -107,7 +107,7 @@ def replay(
             for n, what in ((summary.late, "late"), (summary.skewed, "skewed"), (summary.repeated, "repeated"))
             if n
         )
-        + ("" if rejects or not summary.rejects else "; see why with --rejects PATH"),
+        + ("" if rejects or not summary.rejects else f"; see why with --rejects PATH, most often: {summary.commonest}"),
         err=True,
     )
     if summary.events:

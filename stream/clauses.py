@@ -46,7 +46,7 @@ def _seen(e: Evidence, done: str, does: str, what: str, counted: str) -> str:
 
 _ONE = {
     "calls": "call", "uses": "use", "accesses": "access", "deliveries": "delivery", "sessions": "session",
-    "steps from there": "step from there", "calls of that tool": "call of that tool",
+    "steps from there": "step from there", "calls of that tool": "call of that tool", "calls of that tool that tell": "call of that tool that tells",
 }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "closeness": _SENT,
     "flow": _fact("sent", "sends", "deliveries"),
     "owner": _fact("touched", "touches", "accesses", "a resource that {}"),
-    "unapproved": _fact("called", "calls", "calls of that tool"),
+    "unapproved": _fact("called", "calls", "calls of that tool that tell"),
     "clearance": _clearance,
     "bytes": _amount, "records": _amount, "bytes_sum": _amount, "records_sum": _amount,
     "session_calls": _calls, "session_calls_sum": _calls,

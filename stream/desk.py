@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -50,11 +51,14 @@ class Desk:
         self._unheld: list[int] = []  # partitions that nobody has, while this worker has none
         self.stopping = False
         self.beats = 0
+        self._unanswered: float | None = None  # since when the broker has not answered
         self._ends: list[int] = []  # of the events' partitions, as the broker told when it was last asked
 
     @property
     def waiting_for(self) -> str | None:
         """What it cannot answer for yet; None when it is ready."""
+        if self._unanswered is not None:
+            return f"no answer from the broker for {time.monotonic() - self._unanswered:.0f} s"
         if self.rebalancing:
             return "waiting for partitions"
         unread = sorted(self.held - self.partitions.keys())
@@ -146,8 +150,14 @@ class Desk:
                 ends = await asyncio.to_thread(event_ends, self.settings)
             except TopicsError as error:
                 fatal(str(error))
-            except StraylineError:
+            except StraylineError as error:
+                if self._unanswered is None:
+                    self._unanswered = time.monotonic()
+                    log.warning("the broker does not answer; waiting for it", error=str(error))
                 continue  # it cannot be reached: the clients try again, and what cannot be delivered ends the process
+            if self._unanswered is not None:
+                log.info("the broker answers again", seconds=round(time.monotonic() - self._unanswered))
+                self._unanswered = None
             shorter = [number for number, offset in scored.items() if offset > ends[number]]
             if shorter:
                 fatal(

@@ -113,13 +113,16 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
 
 
 def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
-    """Add an event's evidence to that of others: of each signal the strongest observation, and the event that showed it first."""
+    """Add an event's evidence to that of others: of each signal the strongest observation, and which events showed it. A number varies from event to event; a name is another."""
     for item in found:
         if item.name in OF_THE_EVENT:  # what is said beside the event that it is about is of that event
             continue
         have = into.get(item.name, item)
         if have is not item:
             strong, weak = (item, have) if item.bits > have.bits else (have, item)
+            if isinstance(strong.observed, str) and strong.observed != weak.observed:
+                into[item.name] = strong
+                continue
             ids = list(dict.fromkeys([*strong.event_ids, *weak.event_ids]))[:MOST_IDS]
             item = msgspec.structs.replace(strong, event_ids=ids, count=have.count + item.count)  # noqa: PLW2901
         into[item.name] = item
@@ -212,7 +215,7 @@ def alert(x: Episode, time: float) -> Alert:
         SEVERITIES[rung],
         round(x.score, 2),
         kinds,
-        title(x.agent_id, about, x.did, evidence, exposure),
+        title(x.agent_id, about, x.did, evidence, exposure, serious=x.harm >= SERIOUS),
         reason(
             x.agent_id,
             x.agent_type,
@@ -228,7 +231,9 @@ def alert(x: Episode, time: float) -> Alert:
         ),
         evidence,
         exposure,
-        techniques(kinds, x.did.action, outside=x.outside, denied=x.denied, to_agent=x.to_agent),
+        techniques(
+            kinds, x.did.action, outside=x.outside, serious=x.harm >= SERIOUS, denied=x.denied, to_agent=x.to_agent
+        ),
         x.did,
         round(x.threshold, 2),
         x.warming,

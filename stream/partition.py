@@ -30,6 +30,7 @@ from stream.baselines import Corrupt, Position, Reader, Writer
 from stream.client import arguments
 from stream.codec import Reject, encode
 from stream.engine import Decoded, Engine, Scored
+from stream.explain import baseline
 from stream.fields import meant
 from stream.replay import warn
 from stream.settings import Settings
@@ -402,6 +403,10 @@ class Partition:
                 alerts = await self._run(self._threads.score, self.engine.judge, verdict)
                 self._alerts += [(alert, record.timestamp / 1000.0) for alert in alerts]
                 metrics.VERDICTS.labels(verdict.verdict).inc()
+                if isinstance(verdict, Reset) and baseline(self.engine, verdict.agent_id) is None:
+                    log.warning(
+                        "a reset names an agent that is not known here; is it spelled right?", agent_id=verdict.agent_id
+                    )
                 log.info(
                     "verdict heeded",
                     partition=self.number,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from stream.settings import Settings
 from stream.verdict import verdicts_in
 
 log = structlog.get_logger()
+MOST_REASONS = 1000  # that are told apart
 
 
 class Summary(NamedTuple):
@@ -28,6 +30,7 @@ class Summary(NamedTuple):
 
     events: int
     rejects: int
+    commonest: str  # reason of a reject, in words; "" without any
     alerts: int
     messages: int
     late: int  # behind the stream's clock by more than ten minutes: scored all the same
@@ -106,6 +109,7 @@ def replay(
     outputs = [Output(path) for path in (scores, alerts, rejects)]
     events = opened = messages = 0
     refused = len(unfit)
+    reasons = Counter(r.detail for r in unfit)
     highest = 0.0
     folded: list[tuple[str, str]] = []
     failed: InputError | None = None
@@ -128,6 +132,7 @@ def replay(
                             outputs[2].write(b"".join(reject_line(r, path) + b"\n" for r in done.rejects))
                         events += len(done.events)
                         refused += len(done.rejects)
+                        reasons.update(r.detail for r in done.rejects[: max(0, MOST_REASONS - len(reasons))])
                         messages += len(done.alerts)
                         opened += sum(a.revision == 1 for a in done.alerts)
                         highest = max(highest, float(done.score.max(initial=0.0)))
@@ -156,6 +161,7 @@ def replay(
     return engine, Summary(
         events,
         refused,
+        reasons.most_common(1)[0][0] if reasons else "",
         opened,
         messages,
         *marked,

@@ -26,12 +26,14 @@ COMMUNICATION = Technique(_OWASP, "ASI07", "Insecure Inter-Agent Communication")
 ROGUE = Technique(_OWASP, "ASI10", "Rogue Agents")
 
 
-def techniques(kinds: Sequence[str], action: str, *, outside: bool, denied: bool, to_agent: bool) -> list[Technique]:
+def techniques(
+    kinds: Sequence[str], action: str, *, outside: bool, serious: bool, denied: bool, to_agent: bool
+) -> list[Technique]:
     """Techniques that an alert's kinds and the event that it is about point to."""
     out: list[Technique] = []
     if "volume" in kinds:
         out += [COLLECT, COLLECT_TOOLS, MISUSE]
-    if "recipient" in kinds or "policy" in kinds:
+    if "recipient" in kinds or "policy" in kinds or (outside and serious):
         out += [EXFILTRATE, EXFILTRATE_TOOL] if outside else [LEAK]
     if "scope" in kinds or "sequence" in kinds:
         out += [TOOL, PRIVILEGE]

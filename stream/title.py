@@ -114,8 +114,16 @@ def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, s
     return (own or known)[0]
 
 
-def title(agent_id: str, about: Evidence, event: Did, evidence: Sequence[Evidence], exposure: Exposure) -> str:
-    """Who, and what is wrong; a rollout is named."""
+def title(
+    agent_id: str,
+    about: Evidence,
+    event: Did,
+    evidence: Sequence[Evidence],
+    exposure: Exposure,
+    *,
+    serious: bool = False,
+) -> str:
+    """Who, and what is wrong; a rollout is named. Where harm is serious, to whom the data went comes before how."""
     own = event.event_id in about.event_ids
     if about.kind == "policy" and exposure.people_below_clearance:
         n = exposure.people_below_clearance
@@ -124,6 +132,10 @@ def title(agent_id: str, about: Evidence, event: Did, evidence: Sequence[Evidenc
         )  # what others were shown in other events may be of another class
         data = f"{plain(event.classification, 24)} data" if event.classification and alone else "data"
         said = f"shows {data} to {shown_to(n, evidence)} without the clearance"
+    elif serious and own and event.recipients and about.kind not in {"policy", "recipient"}:
+        more = f" and {len(event.recipients) - 1:,} more" if len(event.recipients) > 1 else ""
+        data = f"{plain(event.classification, 24)} data" if event.classification else "data"
+        said = f"sends {data} to {plain(event.recipients[0], MOST)}{more}"
     else:
         said = _TITLES[about.name](about) if about.name in _TITLES else "strays from what is usual for it"
     denied = ", and is denied" if event.denied and own else ""

@@ -129,7 +129,6 @@ TOPICS = (
         "what each partition has taught of cohorts and the fleet; partition for partition beside the events",
     ),
 )
-DEFAULT_PARTITIONS = 4  # of the events: no more workers than these can share the work, and it cannot grow later
 
 
 def ensure_topics(
@@ -145,7 +144,12 @@ def ensure_topics(
     """
     with admin(settings) as client:
         found = _replicas(client, settings)
-        asked = partitions or len(found.get(EVENTS, ())) or DEFAULT_PARTITIONS
+        asked = partitions or len(found.get(EVENTS, ()))
+        if not asked:
+            raise TopicsError(
+                f"{EVENTS} does not exist on {settings.broker}: say how many partitions it is to have, `strayline topics --partitions 4`; "
+                "no more workers than these can share the work, and it cannot grow later"
+            )
         width = len(found.get(EVENTS, ())) or asked
         copies = replication or min(map(len, found.get(EVENTS, ())), default=1)
         missing = [topic for topic in TOPICS if topic.name not in found]

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from models.batch import Batch
-from models.event import APPROVED, flow
+from models.event import REFUSED, flow
 from models.scoring import RATE_OFFSET
 from models.signals import (
     ACTION,
@@ -214,7 +214,7 @@ def _of_event(v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
     for attribute, value in ((ROOT, b.root[0]), (BRANCH, b.branch[0]), (RESOURCE, b.resource.hash[0]), (CLASSIFICATION, b.classification.hash[0])):  # fmt: skip
         if value:
             yield _Fact(attribute, 0, int(value))
-    if b.approved[0] != APPROVED:
+    if b.approved[0] == REFUSED:
         yield _Fact(UNAPPROVED, int(b.tool.hash[0]), int(b.approved[0]))
     for value in b.recipient.hash.tolist():
         yield _Fact(RECIPIENT, 0, value)

@@ -85,17 +85,17 @@ def paid(events: Sequence[dict[str, Any]]) -> float:
     return float(scored(records).score[-1])
 
 
-@pytest.mark.parametrize("missing", [False, None])
-def test_a_call_that_is_always_approved_and_is_not_this_time_is_strange(missing):
+def test_a_call_that_is_always_approved_and_is_not_this_time_is_strange():
     usual = [True] * 25
-    assert paid(posts([*usual, missing])) > paid(posts([*usual, True])) + 1
-    found = [a for a in alerts(posts([*usual, missing])) if said("unapproved", [a])]
+    assert paid(posts([*usual, False])) > paid(posts([*usual, True])) + 1
+    found = [a for a in alerts(posts([*usual, False])) if said("unapproved", [a])]
     if found:
-        assert "channels.post without an approval" in rendered(found[-1])
+        assert "calls of that tool that tell" in rendered(found[-1])
 
 
-def test_where_approvals_are_never_told_of_or_seldom_given_none_is_missed():
-    assert paid(posts([None] * 26)) == paid(posts([None] * 26))
+def test_where_approvals_are_not_told_of_or_seldom_given_none_is_missed():
+    assert paid(posts([None] * 26)) == paid(posts([None] * 25 + [True]))
+    assert paid(posts([True] * 25 + [None])) <= paid(posts([True] * 26)) + 0.01  # it is not known
     assert paid(posts([False] * 25 + [True])) <= paid(posts([False] * 26)) + 0.01  # an approval is no offence
     assert paid(posts([True, False] * 13)) < paid(posts([True] * 25 + [False]))
 

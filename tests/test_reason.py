@@ -14,6 +14,7 @@ from stream import clauses, counterfactual, reason, words
 from stream.alert import Alert, Did, Evidence, Exposure, decode_alert
 from stream.codec import encode
 from stream.response import next_step
+from stream.severity import HARMS, SERIOUS
 from stream.title import title
 from tests.shared import few
 from tests.telling import MIB, about, episode, hostile, rendered
@@ -58,8 +59,8 @@ def test_the_strongest_evidence_is_told(alerts):
 def test_what_the_title_says_is_told_in_the_reason(alerts):
     """Who reads on finds what the headline promised, with its numbers."""
     for alert in alerts:
-        item = about(alert)
-        assert title(alert.agent_id, item, alert.event, alert.evidence, alert.exposure) == alert.title
+        item, serious = about(alert), HARMS.index(alert.impact) >= SERIOUS
+        assert title(alert.agent_id, item, alert.event, alert.evidence, alert.exposure, serious=serious) == alert.title
         assert clauses.clause(item) in alert.reason, alert.title
 
 

@@ -552,6 +552,15 @@ def test_one_agent_alone_moves_the_clock_at_its_third_event_in_a_row():
     assert run["clock"][-1] == later + 3
 
 
+def test_one_agent_that_goes_on_alone_moves_the_clock_after_hours_of_its_own():
+    """Of two that worked for a week one is retired, and the first quiet weekend must not stop the clock for good."""
+    later = START + 9 * DAY
+    alone = [read(1000 + i, later + 3600 * i, "bot-0") for i in range(24)]
+    run = Run().feed([*ordinary(100), *alone])
+    assert (run["marks"][100:] & SKEWED > 0).tolist() == [True] * 19 + [False] * 5
+    assert run["clock"][-1] == alone[-1].time
+
+
 def test_one_agent_of_many_cannot_move_the_clock_however_often_it_insists():
     """A batch may well be one agent's alone."""
     events = ordinary(100)

@@ -38,7 +38,7 @@ def test_every_technique_is_in_its_catalogue():
     flags = (True, False)
     for kinds in [(a,) for a in KINDS] + list(product(KINDS, KINDS)) + [KINDS]:
         for action, outside, denied, to_agent in product(actions, flags, flags, flags):
-            found = techniques(kinds, action, outside=outside, denied=denied, to_agent=to_agent)
+            found = techniques(kinds, action, outside=outside, serious=denied, denied=denied, to_agent=to_agent)
             assert found
             assert len(found) == len(set(found))
             for each in found:
@@ -54,6 +54,7 @@ def test_every_technique_is_in_its_catalogue():
         (("recipient",), "share", {}, {"AML.T0057"}),
         (("policy",), "share", {"outside": True}, {"T1567", "T1078"}),
         (("scope",), "execute", {}, {"AML.T0053", "ASI03"}),
+        (("scope",), "send", {"outside": True, "serious": True}, {"AML.T0053", "T1567"}),
         (("scope",), "read", {"denied": True}, {"T1087"}),
         (("rate",), "grant", {}, {"T1098"}),
         (("rate",), "delete", {}, {"T1485"}),
@@ -63,7 +64,7 @@ def test_every_technique_is_in_its_catalogue():
 )
 def test_a_technique_follows_from_what_was_done(kinds, action, flags, ids):
     """An outside recipient is exfiltration, an inside one a leak; and what nothing points to is not named."""
-    none = {"outside": False, "denied": False, "to_agent": False}
+    none = {"outside": False, "serious": False, "denied": False, "to_agent": False}
     found = {t.id for t in techniques(kinds, action, **(none | flags))}
     assert ids <= found
     assert ("T1567" in found) is bool(flags.get("outside"))
