@@ -112,9 +112,9 @@ class Partition:
         """Fence off whoever had the partition before, then restore its baselines, or what of them is new."""
         begin = time.perf_counter()
         self.read, before = 0, self._last
-        self._producer = self._sender()
-        await self._producer.start()
-        async with self._producer.transaction():
+        producer = self._sender()
+        await producer.start()
+        async with producer.transaction():
             pass  # the first transaction takes the transactional id over and ends what the last owner left open
         consumer = AIOKafkaConsumer(
             **arguments(self.settings),
@@ -124,7 +124,6 @@ class Partition:
             max_partition_fetch_bytes=16 << 20,
             fetch_max_bytes=64 << 20,
         )
-        self._consumer = consumer
         await consumer.start()
         try:
             stored, source, said = (TopicPartition(name, self.number) for name in (BASELINES, EVENTS, VERDICTS))
@@ -144,7 +143,10 @@ class Partition:
             consumer.seek(said, self.next_verdict)
         except BaseException:
             await consumer.stop()
+            await producer.stop()
             raise
+        # Only now: whoever delivers or scores for it meanwhile finds it closed.
+        self._producer, self._consumer = producer, consumer
         if self.next_offset > last:
             log.warning(
                 "the events topic is shorter than what was learned from it, so it is a new one: reading it from its beginning",
