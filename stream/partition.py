@@ -126,9 +126,9 @@ class Partition:
     async def _open(self) -> None:
         begin = time.perf_counter()
         self._read, self._spoiled, before = 0, False, self._last
-        self._producer = self._sender()
-        await self._producer.start()
-        async with self._producer.transaction():
+        producer = self._sender()
+        await producer.start()
+        async with producer.transaction():
             pass  # the first transaction takes the transactional id over and ends what the last owner left open
         consumer = AIOKafkaConsumer(
             **arguments(self.settings),
@@ -138,7 +138,6 @@ class Partition:
             max_partition_fetch_bytes=16 << 20,
             fetch_max_bytes=64 << 20,
         )
-        self._consumer = consumer
         await consumer.start()
         try:
             stored, source, said = (TopicPartition(name, self.number) for name in (BASELINES, EVENTS, VERDICTS))
@@ -163,7 +162,10 @@ class Partition:
                 await self._sharing.open(self.engine, positions, same=went_on and not self._read)
         except BaseException:
             await consumer.stop()
+            await producer.stop()
             raise
+        # Only now: whoever delivers or scores for it meanwhile finds it closed.
+        self._producer, self._consumer = producer, consumer
         if self.next_offset > last:
             log.warning(
                 "the events topic is shorter than what was learned from it, so it is a new one: reading it from its beginning",
