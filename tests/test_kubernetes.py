@@ -204,7 +204,7 @@ def test_probes_ask_what_a_worker_answers() -> None:
     async def ask() -> dict[str, int]:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
-            web = Web(make_app(settings.load({}), listening)[1], listening)
+            web = Web(make_app(settings.load({}), listening, 4)[1], listening)
             await web.on_start()
             async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
                 answers = {}

@@ -170,7 +170,7 @@ def test_the_kafka_settings_reach_the_worker():
 
     settings = replace(DEFAULT, broker="one:1,two:2", group="watch", instance="w-1", session_seconds=45)
     with socket.socket() as listening:
-        app, _ = make_app(settings, listening)
+        app, _ = make_app(settings, listening, 4)
     assert [str(url) for url in app.conf.broker] == ["batches://one:1", "batches://two:2"]
     assert app.conf.id == "watch"
     assert app.conf.consumer_group_instance_id == "w-1"
