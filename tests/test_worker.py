@@ -332,7 +332,7 @@ def test_a_worker_that_restarts_within_its_session_takes_its_own_back_and_no_oth
             assert one.get("/readyz")[1] == kept
             assert again.stop() == 0
         assert one.stop() == 0
-    site.same_as_replay()
+    site.told_each_other_everything_once()
 
 
 @pytest.mark.kafka
