@@ -27,6 +27,16 @@ COHORTS = "agent.access.cohorts"
 _DAY = 24 * 60 * 60 * 1000
 # A broker refuses what is dated more than an hour ahead of it, and deletes by date: a worker's clock that is wrong, or jumps, must not count.
 _BROKERS_TIME = {"message.timestamp.type": "LogAppendTime"}
+# What is kept of each agent, and of cohorts. Never `delete` as well: who is quiet for longer than the retention would be forgotten.
+_COMPACTED = {
+    "cleanup.policy": "compact",
+    # Small segments, cleaned early: a worker reads all of a partition before it scores.
+    "min.cleanable.dirty.ratio": "0.2",
+    "segment.ms": f"{30 * 60 * 1000}",
+    "segment.bytes": f"{64 << 20}",
+    "max.message.bytes": f"{4 << 20}",
+    **_BROKERS_TIME,
+}
 _UNKNOWN_TOPIC = 3
 _EXISTS = 36
 _FORBIDDEN = 29
@@ -85,16 +95,7 @@ TOPICS = (
     Topic(
         BASELINES,
         None,
-        {
-            # Never `delete` as well: an agent that is quiet for longer than the retention would be forgotten.
-            "cleanup.policy": "compact",
-            # Small segments, cleaned early: a worker reads all of a partition before it scores.
-            "min.cleanable.dirty.ratio": "0.2",
-            "segment.ms": f"{30 * 60 * 1000}",
-            "segment.bytes": f"{64 << 20}",
-            "max.message.bytes": f"{4 << 20}",
-            **_BROKERS_TIME,
-        },
+        _COMPACTED,
         "worker",
         "worker, when it is given a partition",
         "what is usual for each agent; partition for partition beside the events",
@@ -116,14 +117,7 @@ TOPICS = (
     Topic(
         COHORTS,
         None,
-        # As the baselines: what a partition has given must not be forgotten, however quiet it is.
-        {
-            "cleanup.policy": "compact",
-            "min.cleanable.dirty.ratio": "0.2",
-            "segment.ms": f"{30 * 60 * 1000}",
-            "segment.bytes": f"{64 << 20}",
-            "max.message.bytes": f"{4 << 20}",
-        },
+        _COMPACTED,
         "worker",
         "the workers of the other partitions",
         "what each partition has taught of cohorts and the fleet; partition for partition beside the events",
