@@ -1,8 +1,8 @@
-"""What of an agent has changed for a reason that harms nobody: its type, for whom it acts, how much its whole cohort moves, the hours at which it works.
+"""What of an agent has changed for a reason that harms nobody: its version, its type, for whom it acts, how much its whole cohort moves, the hours at which it works.
 
 None of it lowers a score. It is evidence that stands beside what is strange, and `stream.change` says what of that it explains.
 
-*Type*: like a version (`models.learning.learn_version`): the present one, the one before, and since when.
+*Version* and *type*: the present one, the one before, and since when.
 *Lift*: the mean of `log(amount / usual amount of that tool)` over about the last 20 calls, ±2 at most: 0 usually, 0.7 where each
 call moves twice as much. An agent above 0.6 is *lifted*; who of a cohort lately was stands in eight rows, by the agent's hash, so
 that peers can be counted without a walk over agents. *Hours*: how many sessions the agent would have begun at its usual hours since
@@ -47,15 +47,33 @@ SETTLED = 5 * 86400.0  # seconds: who is met for the first time before is not ne
 
 
 @inline
-def learn_type(a: st.Arrays, b: Batch, e: int, h: Here) -> None:
-    """Remember a type that is neither the agent's present one nor the one before."""
-    agent, kind = a.agents[h.ag], b.cohort[e]
-    if kind in (agent.kind, np.uint64(0)):
-        return
-    if kind != agent.kind_left:
+def learn(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
+    """Remember what the event shows of its agent's version, type, amounts, hours and people."""
+    agent = a.agents[h.ag]
+    if _begins(b.version[e], agent.version, agent.left):
+        a.agents[h.ag].left = agent.version
+        a.agents[h.ag].version = b.version[e]
+        a.agents[h.ag].since = h.clock
+    if _begins(b.cohort[e], agent.kind, agent.kind_left):
         a.agents[h.ag].kind_left = agent.kind
-        a.agents[h.ag].kind = kind
+        a.agents[h.ag].kind = b.cohort[e]
         a.agents[h.ag].kind_since = h.clock
+    learn_lift(a, h, w.detail)
+    if h.begins:
+        learn_hours(a, b, e, h, w.detail[col.HOURS])
+        learn_people(a, b, e, h, w.entity[2])
+
+
+@inline
+def _begins(said: Key, present: Key, before: Key) -> bool:
+    """Whether an agent begins what an event says of it: where two versions run side by side, or one is taken back, neither begins anew with each event."""
+    return said not in (np.uint64(0), present, before)
+
+
+@inline
+def _age(said: Key, present: Key, before: Key, since: float, now: float) -> float:
+    """Seconds since the agent began what the event says; -1 where it began it unseen, or has left it, or nothing is said."""
+    return float(now - since) if before != 0 and said == present else -1.0
 
 
 @inline
@@ -129,8 +147,8 @@ def missed(a: st.Arrays, h: Here, time: float) -> float:
 def tell(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     """Put down what has changed, beside what the event was scored with."""
     agent = a.agents[h.ag]
-    of_type = agent.kind_left != 0 and b.cohort[e] == agent.kind
-    w.detail[col.TYPE_AGE] = h.clock - agent.kind_since if of_type else -1.0
+    w.detail[col.VERSION_AGE] = _age(b.version[e], agent.version, agent.left, agent.since, h.clock)
+    w.detail[col.TYPE_AGE] = _age(b.cohort[e], agent.kind, agent.kind_left, agent.kind_since, h.clock)
     w.detail[col.LIFT] = agent.lift
     peers, most = 0.0, 0.0
     if h.peered and agent.lift >= LIFTED:

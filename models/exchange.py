@@ -46,7 +46,7 @@ from models.increments import (
     of_budget,
     together,
 )
-from models.state import SHARED, TABLES, TAKEN, State, Table, marked
+from models.state import SHARED, TAKEN, State, Table, marked
 from models.table import Array
 
 FACT_ROW, AMOUNT_ROW, COHORT_ROW = 0, 1, 2
@@ -182,7 +182,7 @@ class Exchange:
         return out[gained.any(1)]
 
     def _add_facts(self, x: Array, factor: float) -> None:
-        self._room("facts", len(x))
+        self.state.reserve("facts", len(x))
         t = self.state["facts"]
         added = np.stack([x["w"], x["d"]], 1) * np.float32(factor)
         merge.add_counts(t.head, t.dirty, t.tally, np.array(x["key"]), added)
@@ -217,7 +217,7 @@ class Exchange:
         return out
 
     def _add_amounts(self, x: Array) -> None:
-        self._room("amounts", len(x))
+        self.state.reserve("amounts", len(x))
         t = self.state["amounts"]
         at = merge.claim_amounts(t.head, t.dirty, t.tally, np.array(x["key"]), float(self.state.fleet["clock"]))
         head, weight = t.head[at], x["n"].astype(float)
@@ -254,7 +254,7 @@ class Exchange:
         return TAILS, keys, gained
 
     def _add_tails(self, keys: Array, added: Array, factor: float) -> None:
-        self._room("tails", len(keys))
+        self.state.reserve("tails", len(keys))
         t = self.state["tails"]
         at = merge.claim_bodies(t.head, t.body, t.dirty, t.tally, keys, float(self.state.fleet["clock"]))
         t.body[at] = np.maximum(0.0, t.body[at] + added * factor)
@@ -273,7 +273,7 @@ class Exchange:
         return COHORTS, keys, self._gained(COHORTS, keys, t.body, at, usual.MEMORY_COHORT)
 
     def _add_cohorts(self, keys: Array, added: Array, factor: float) -> None:
-        self._room("cohorts", len(keys))
+        self.state.reserve("cohorts", len(keys))
         t = self.state["cohorts"]
         at = merge.claim_bodies(t.head, t.body, t.dirty, t.tally, keys, float(self.state.fleet["clock"]))
         self._pool(COHORTS, keys, added, t.body, at, usual.MEMORY_COHORT, factor)
@@ -358,7 +358,7 @@ class Exchange:
         self._note_facts(merge.writers(self.state.arrays(), met))
 
     def _note_facts(self, keys: Array) -> None:
-        self._room("facts", len(keys))
+        self.state.reserve("facts", len(keys))
         t = self.state["facts"]
         now = 2.0 ** ((float(self.state.fleet["clock"]) - self._begin) / st.HALF_LIFE)
         merge.note(t.head, t.dirty, t.tally, keys, now)
@@ -390,7 +390,7 @@ class Exchange:
         return out
 
     def _add_contacts(self, x: Array) -> None:
-        self._room("contacts", len(x))
+        self.state.reserve("contacts", len(x))
         t = self.state["contacts"]
         known, others, times, first = (np.array(x[name]) for name in ("party", "other", "t", "first"))
         merge.meet(t.head, t.body, t.dirty, t.tally, known, others, times, first)
@@ -406,7 +406,7 @@ class Exchange:
         return out
 
     def _add_owners(self, x: Array) -> None:
-        self._room("owners", len(x))
+        self.state.reserve("owners", len(x))
         t = self.state["owners"]
         merge.touch(t.head, t.dirty, t.tally, x.copy(), float(self.state.fleet["clock"]))
 
@@ -414,7 +414,7 @@ class Exchange:
 
     def _remember(self, kind: int, keys: Array) -> None:
         """Which rows are shared is part of the state: after a restart nobody could tell from a key."""
-        self._room("shared", len(keys))
+        self.state.reserve("shared", len(keys))
         t = self.state["shared"]
         merge.remember(t.head, t.dirty, t.tally, np.array(keys), kind, float(self.state.fleet["clock"]))
 
@@ -474,15 +474,6 @@ class Exchange:
             (clusters, cohorts.body, cohorts.dirty, at),
             (FLEET_KEY, fleet.body[:, : st.ALL_BURST], fleet.dirty, np.zeros(1, np.int64)),
         ]
-
-    def _room(self, name: str, rows: int) -> None:
-        """Let a table grow until so many more rows have room, if it may."""
-        which = TABLES.index(name)
-        while True:
-            t = self.state[name]
-            if len(t.head) >= t.largest or t.tally[0] + rows <= len(t.head):
-                return
-            self.state.grow(which)
 
     def _align(self) -> None:
         """Follow the state's landmark, which has moved with all that fades (`State.rescale`)."""

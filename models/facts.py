@@ -24,7 +24,7 @@ from river.base import AnomalyDetector
 
 from models.compiled import inline
 from models.signals import N_FACTS, NUMBER_OF_FACT
-from models.table import Array, Key, claim, detached, find, mix, rows_of
+from models.table import Array, Key, claim, detached, find, fnv, mix, rows_of
 
 THETA, DELTA, BEYOND = 1.0, 0.5, 10.0
 LEVELS = 3  # fleet, cohort, agent
@@ -223,8 +223,4 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
 
 
 def _number(text: str) -> int:
-    """A stable 64-bit number of a text (FNV-1a)."""
-    out = 0xCBF29CE484222325
-    for byte in text.encode("utf-8", "surrogatepass"):
-        out = (out ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return out
+    return fnv(text.encode("utf-8", "surrogatepass"))

@@ -26,6 +26,12 @@ TELLS = tuple(i for i, s in enumerate(signals.SIGNALS) if s.kind == "recipient" 
 
 
 @inline
+def sensitivity(rung: int, rungs: int) -> int:
+    """2 where data is of the highest class of a ladder with so many, 1 of its upper half, else 0."""
+    return 2 if rung == rungs - 1 else 1 if 2 * rung >= rungs else 0
+
+
+@inline
 def serious(b: Batch, e: int, detail: Array) -> bool:
     """Whether what is sensitive reached eyes that it should not: without the clearance, or outside and newly so."""
     if b.denied[e]:

@@ -28,7 +28,7 @@ from models.signals import (
     TAILS_OF_2,
 )
 from models.state import HALF_LIFE, LAYOUTS, TAIL_SCALE, State, Table
-from models.table import Array
+from models.table import Array, fnv
 
 Description = Mapping[str, Any]
 MOST_ROWS = 1 << 27  # of a stored table
@@ -95,10 +95,7 @@ def describe() -> dict[str, Any]:
 
 def identify(description: Description) -> int:
     """The number of a description."""
-    out = 0xCBF29CE484222325
-    for byte in json.dumps(description, sort_keys=True).encode():
-        out = (out ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return out
+    return fnv(json.dumps(description, sort_keys=True).encode())
 
 
 class Stored:
@@ -120,16 +117,12 @@ class Stored:
 
     def apply(self, data: bytes) -> None:
         """Put back a piece, as `State.apply`; raises `ValueError`, and then nothing has been put back."""
-        found, at = [], 0
-        while at < len(data):
-            if at + piece.HEADER.size > len(data):
-                raise ValueError("shorter than a header")
-            which, kind, rows, _, _, _, n, least = piece.HEADER.unpack_from(data, at)
+
+        def table(which: int, rows: int, n: int) -> tuple[str, Any, tuple[str, int]]:
             t = self._table(which, rows, n)
-            one, at = piece.unpack(data, at + piece.HEADER.size, kind, n, least, t.head.dtype, t.body_type)
-            if n and one.slots.max() >= rows:
-                raise ValueError(f"row {one.slots.max()} of {rows} of {t.name}")
-            found.append((t, rows, one))
+            return t.name, t.head.dtype, t.body_type
+
+        found = [(self.tables[which], rows, one) for which, rows, _, one in piece.split(data, table)]
         for t, rows, one in found:
             t.extend(rows)
             if one.kind == piece.DROP:

@@ -35,26 +35,6 @@ def doubt(fleet: Any, score: float) -> float:
 
 
 @inline
-def learn_version(a: st.Arrays, b: Batch, e: int, h: Here) -> None:
-    """Remember a version that is neither the agent's present one nor the one before: where two run side by side, or one is taken
-    back, neither begins anew with each event."""
-    agent, version = a.agents[h.ag], b.version[e]
-    if version == agent.version or version == np.uint64(0):
-        return
-    if version != agent.left:
-        a.agents[h.ag].left = agent.version
-        a.agents[h.ag].version = version
-        a.agents[h.ag].since = h.clock
-
-
-@inline
-def version_age(a: st.Arrays, b: Batch, e: int, h: Here) -> float:
-    """Seconds since the agent began the version that the event names; -1 where it began it unseen, or has left it, or none is named."""
-    agent = a.agents[h.ag]
-    return float(h.clock - agent.since) if agent.left != 0 and b.version[e] == agent.version else -1.0
-
-
-@inline
 def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight: float) -> bool:
     """Count what the event says; whether the agent has written to somebody for the first time."""
     f = w.facts

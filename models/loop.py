@@ -185,14 +185,8 @@ def _events(
         out.marks[e] = mark
         if not learned:
             continue
-        learning.learn_version(a, b, e, h)
-        change.learn_type(a, b, e, h)
-        change.learn_lift(a, h, w.detail)
-        if h.begins:
-            change.learn_hours(a, b, e, h, w.detail[col.HOURS])
-            change.learn_people(a, b, e, h, w.entity[2])
+        change.learn(a, b, e, w, h)
         if s >= KEEP or mark & col.NOTABLE:
-            w.detail[col.VERSION_AGE] = learning.version_age(a, b, e, h)
             w.detail[col.JUDGED] = w.judged[0]
             change.tell(a, b, e, w, h)
             _keep(a, e, w, tool_before, out)

@@ -8,6 +8,7 @@ the key's last byte is, to tell that it is still the same row: the key is most o
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,28 @@ def unpack(
         bits = inside.view(np.uint32)
         np.bitwise_xor.accumulate(bits, axis=1, out=bits)
     return Piece(kind, least, slots, check, head, inside), end
+
+
+def split(
+    data: bytes, table: Callable[[int, int, int], tuple[str, Any, tuple[str, int]]]
+) -> Iterator[tuple[int, int, tuple[int, int, int], Piece]]:
+    """Table, rows it has, its tally and the piece, of each piece in `data`.
+
+    `table` gives a table's name, the type of its rows and that of their body, for its number, its rows and how many are in the piece, or
+    raises `ValueError` if there is none such. Raises `ValueError` if the bytes are no pieces.
+    """
+    at = 0
+    while at < len(data):
+        if at + HEADER.size > len(data):
+            raise ValueError("shorter than a header")
+        which, kind, rows, used, gone, hand, n, least = HEADER.unpack_from(data, at)
+        name, dtype, body = table(which, rows, n)
+        if gone < 0 or not 0 <= used <= rows or not 0 <= hand <= rows or not 0 <= n <= rows:
+            raise ValueError(f"counts of {name} that cannot be")
+        piece, at = unpack(data, at + HEADER.size, kind, n, least, dtype, body)
+        if n and piece.slots.max() >= rows:
+            raise ValueError(f"row {piece.slots.max()} of {rows} of {name}")
+        yield which, rows, (used, gone, hand), piece
 
 
 def _planes(rows: Array) -> bytes:

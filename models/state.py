@@ -10,13 +10,12 @@ No row holds a Python object or an import path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.piece import CHANGED, DROP, HEADER, WHOLE, Piece, pack, unpack
+from models.piece import CHANGED, DROP, HEADER, WHOLE, pack, split
 from models.signals import AGAIN, FACTS, N_AGAIN, N_NAMED, N_TAILS, TAILS
 from models.table import Array, Space, most_rows, numbers, reindex
 
@@ -237,7 +236,7 @@ class Arrays(NamedTuple):
     fleet: Any
     fleet_body: Any
     fleet_dirty: Any
-    tally: Any  # rows in use and rows that gave way, of each table
+    tally: Any  # of each table, see `Table`
     limits: Any  # rows in use at which each table must grow first
 
 
@@ -304,6 +303,13 @@ class State:
             t.extend(min(t.largest, rows + max(64, rows // (4 if rows < _MANY else 8))))
         t.reindex()
 
+    def reserve(self, name: str, rows: int) -> None:
+        """Let a table grow until so many more rows have room, if it may."""
+        which = TABLES.index(name)
+        t = self[name]
+        while len(t.head) < t.largest and t.tally[0] + rows > len(t.head):
+            self.grow(which)
+
     def rescale(self) -> None:
         """Divide every forward-decayed weight by the same power of two, and move the landmark: exact, and due every ten years."""
         scale = np.float32(2.0**-TOO_FAR)
@@ -368,7 +374,7 @@ class State:
         Raises `ValueError` if the bytes do not fit this layout or these bounds; then nothing has been put back. What the
         rows hold is not judged: a host stores a checksum beside them.
         """
-        for which, rows, tally, piece in list(self._unpacked(data)):
+        for which, rows, tally, piece in list(split(data, self._table)):
             t = self.tables[which]
             t.extend(rows)
             if piece.kind == DROP:
@@ -379,24 +385,13 @@ class State:
             t.new_from, t.evicted = tally[2], tally[1]
             t.stale = t.space is not None
 
-    def _unpacked(self, data: bytes) -> Iterator[tuple[int, int, tuple[int, int, int], Piece]]:
-        at = 0
-        while at < len(data):
-            if at + HEADER.size > len(data):
-                raise ValueError("shorter than a header")
-            which, kind, rows, used, gone, hand, n, least = HEADER.unpack_from(data, at)
-            at += HEADER.size
-            if not 0 <= which < len(LAYOUTS):
-                raise ValueError(f"no table {which}")
-            t = self.tables[which]
-            if not t.layout.rows <= rows <= t.largest:
-                raise ValueError(f"{rows} rows of {t.layout.name}; at most {t.largest} are kept here")
-            if gone < 0 or not 0 <= used <= rows or not 0 <= hand <= rows or not 0 <= n <= rows:
-                raise ValueError(f"counts of {t.layout.name} that cannot be")
-            piece, at = unpack(data, at, kind, n, least, t.head.dtype, t.layout.body)
-            if n and piece.slots.max() >= rows:
-                raise ValueError(f"row {piece.slots.max()} of {rows} of {t.layout.name}")
-            yield which, rows, (used, gone, hand), piece
+    def _table(self, which: int, rows: int, _: int) -> tuple[str, Any, tuple[str, int]]:
+        if not 0 <= which < len(LAYOUTS):
+            raise ValueError(f"no table {which}")
+        t = self.tables[which]
+        if not t.layout.rows <= rows <= t.largest:
+            raise ValueError(f"{rows} rows of {t.layout.name}; at most {t.largest} are kept here")
+        return t.layout.name, t.head.dtype, t.layout.body
 
 
 def marked(dirty: Array) -> Array:

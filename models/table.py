@@ -103,6 +103,14 @@ def _entries(head: Array) -> int:
     return np.int64(_read(head, np.int64(-4)))  # type: ignore[return-value]
 
 
+def fnv(data: bytes) -> int:
+    """A stable 64-bit number of bytes (FNV-1a: Fowler, Noll and Vo)."""
+    out = 0xCBF29CE484222325
+    for byte in data:
+        out = (out ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return out
+
+
 @inline
 def mix(a: Key, b: Key) -> Key:
     """One 64-bit key from two, by the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""

@@ -19,6 +19,7 @@ from msgspec.structs import astuple
 from models.batch import Batch, Text
 from models.compiled import inline, njit
 from models.event import APPROVED, REFUSED, UNTOLD
+from models.harm import sensitivity
 from models.table import Array, Key
 from stream.codec import AccessEvent
 
@@ -306,7 +307,7 @@ def _rungs(values: Array, ladder: Array) -> Array:
 def _sensitive(rung: Array, rungs: int) -> Array:
     out = np.zeros(len(rung), np.int8)
     for i in range(len(rung)):
-        out[i] = 2 if rung[i] == rungs - 1 else 1 if 2 * rung[i] >= rungs else 0
+        out[i] = sensitivity(rung[i], rungs)
     return out
 
 

@@ -216,6 +216,10 @@ class Engine:
             ),
         )
 
+    def knows(self, agent_id: str) -> bool:
+        """Whether there is a baseline of an agent."""
+        return find(self.state["agents"].head, np.uint64(name_hash(agent_id))) >= 0
+
     def judge(self, said: Verdict | Reset) -> list[Alert]:
         """Heed a verdict now, between two batches; the last words on an alert that a reset ends."""
         self._heed(said)
@@ -229,17 +233,12 @@ class Engine:
     def _heed(self, said: Verdict | Reset) -> None:
         """Change what is learned."""
         if isinstance(said, Reset):
-            self._make_room("facts", 1)
+            self.state.reserve("facts", 1)
             newcomer.reset(self.state.arrays(), np.uint64(name_hash(said.agent_id)))
             return
         j = judged(said, self.settings.classifications)
-        self._make_room("facts", verdict.FACT_ROWS * len(j.value))
+        self.state.reserve("facts", verdict.FACT_ROWS * len(j.value))
         (verdict.benign if said.verdict == "benign" else verdict.malicious)(self.state.arrays(), j)
-
-    def _make_room(self, table: str, rows: int) -> None:
-        full = TABLES.index(table)
-        while self.state.tally[full, 0] + rows > self.state.arrays().limits[full]:
-            self.state.grow(full)
 
     def _settle(self, said: Said, scored: Scored) -> None:
         """Tell the open episode that a verdict is on. What ended before the verdict ends before it here."""

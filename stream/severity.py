@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from models.budget import LONE
-from models.harm import MANY_PEOPLE, MANY_RECORDS, NEW, NEW_USE
+from models.harm import MANY_PEOPLE, MANY_RECORDS, NEW, NEW_USE, sensitivity
 from stream.alert import Evidence
 from stream.kept import Kept, below, outside
 
@@ -36,7 +36,7 @@ def harm(kept: Kept, found: Sequence[Evidence], rungs: int) -> int:
     """What one event may mean, of a ladder with so many classes."""
     if kept.denied:
         return NONE
-    sensitive = 2 if kept.rung == rungs - 1 else 1 if 2 * kept.rung >= rungs else 0
+    sensitive = sensitivity(kept.rung, rungs)
     uncleared = below(kept)
     wrong = 2 if uncleared >= MANY_PEOPLE else 1 if uncleared else 0
     new = any(e.name in NEW_USE and e.bits >= NEW for e in found)
