@@ -1,0 +1,121 @@
+"""The commands with which an analyst says what an alert was, or that an agent's past no longer counts: verdict, reset."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+
+from stream.settings import load
+
+
+def _moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+    """RFC 3339 with an offset."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = datetime.min  # noqa: DTZ901
+    if moment.tzinfo is None:
+        raise click.BadParameter(f"{text!r} is no time with an offset, such as 2026-03-12T08:44:00Z")
+    return moment.timestamp()
+
+
+def _must_say(why: str, *given: tuple[str, str]) -> None:
+    for option, text in given:
+        if not text.strip():
+            raise click.BadParameter(f"must not be empty: {why}", param_hint=option)
+
+
+@click.command()
+@click.argument("verdict", type=click.Choice(["benign", "malicious"]))
+@click.argument("alert_id")
+@click.option("--by", required=True, help="Who says so: a person's name. It is kept.")
+@click.option("--reason", required=True, help="Why. It is kept, for the auditor and for whoever meets the next one.")
+@click.option("--alerts", metavar="FILE", help="Find the alert in a file of alerts instead of on agent.access.alerts.")
+@click.option(
+    "--to",
+    metavar="FILE",
+    help="Append the verdict to a file, for `strayline replay --verdicts`, instead of sending it.",
+)
+@click.option(
+    "--time",
+    "moment",
+    metavar="TIME",
+    callback=_moment,
+    help="When it was said, as 2026-03-12T08:44:00Z; default: now.",
+)
+def verdict(
+    verdict: str, alert_id: str, by: str, reason: str, alerts: str | None, to: str | None, moment: float | None
+) -> None:
+    """Say what an alert was: it changes what is learned.
+
+    `benign`: what it did is ordinary for this agent, and will not be an alert again unless it gets worse. `malicious`: what was
+    learned from it is taken back, and its like is not learned, so however often it is repeated it stays strange. The last verdict
+    on a thing holds.
+
+    \b
+    Examples:
+      strayline verdict benign 3f1c9a… --by "Ana Lima" --reason "approved migration, CHG-1042"
+      strayline verdict malicious 3f1c9a… --by ana --reason "exfiltration, INC-7" --alerts alerts.jsonl --to verdicts.jsonl
+    """
+    _must_say("a verdict has an owner and a reason", ("--by", by), ("--reason", reason))
+    settings = load()
+    from stream import judge  # noqa: PLC0415
+
+    alert = judge.alert_in(alerts, alert_id) if alerts else judge.alert_on(settings, alert_id)
+    said = judge.verdict_on(alert, verdict, by.strip(), reason.strip(), moment)
+    judge.say(settings, alert.agent_id, said, to)
+    where = to or f"agent.access.verdicts on {settings.broker}"
+    click.echo(
+        f"{alert.agent_id}, revision {alert.revision}: {alert.title}; {verdict} by {by.strip()}, written to {where}",
+        err=True,
+    )
+    if to and moment is None and judge.is_past(alert):
+        click.echo(
+            f"it is said now, and the alert is of {alert.time}: a replay of events of that time does not come to it; "
+            f"say it as of then with --time {alert.time}",
+            err=True,
+        )
+
+
+@click.command()
+@click.argument("agent_id")
+@click.option("--by", required=True, help="Who says so: a person's name. It is kept.")
+@click.option("--reason", required=True, help="Why. It is kept, for the auditor.")
+@click.option(
+    "--to",
+    metavar="FILE",
+    help="Append it to a file, for `strayline replay --verdicts`, instead of sending it.",
+)
+@click.option(
+    "--time",
+    "moment",
+    metavar="TIME",
+    callback=_moment,
+    help="When it was said, as 2026-03-12T08:44:00Z; default: now. A replay heeds it then.",
+)
+def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | None) -> None:
+    """Begin an agent's baseline anew: after it was given other work, or where what it has learned was poisoned.
+
+    What is usual for it, its amounts, hours and contacts no longer count, and marks of malicious verdicts on it neither; an open alert of
+    it ends. What its cohort and the fleet have learned stays, so it is judged by its peers, and its alerts say that it is warming.
+
+    \b
+    Example:
+      strayline reset support-assistant-11 --by "Ana Lima" --reason "now handles refunds, CHG-1042"
+    """
+    _must_say("a reset has an agent, an owner and a reason", ("AGENT_ID", agent_id), ("--by", by), ("--reason", reason))
+    settings = load()
+    from stream import judge  # noqa: PLC0415
+
+    said = judge.reset_of(agent_id, by.strip(), reason.strip(), moment)
+    judge.say(settings, agent_id, said, to)
+    where = (
+        to or f"agent.access.verdicts on {settings.broker}; `strayline explain {agent_id} --worker HOST:PORT` shows it"
+    )
+    click.echo(f"{agent_id}: baseline to begin anew, by {by.strip()}, written to {where}", err=True)
+
+
+COMMANDS = (verdict, reset)
