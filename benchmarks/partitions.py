@@ -11,24 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiokafka
-from aiokafka.partitioner import murmur2
 from aiokafka.structs import TopicPartition
-from kafka.admin import KafkaAdminClient
 
-from benchmarks.kafka import Broker, free_port, missing
+from benchmarks.kafka import Broker, missing
 from benchmarks.report import save, say, table, warn
 from benchmarks.sets import (
     FLEETS,
@@ -36,29 +31,29 @@ from benchmarks.sets import (
     LabelledSet,
     absent,
     alerting,
-    environment,
     evaluator,
     judge,
     labelled_sets,
     lines,
     ranking,
 )
+from benchmarks.traffic import Topics, Worker, held, partition_of
 from stream.baselines import Record
 from stream.codec import encode_lines
 from stream.cohorts import Cohorts, read
 from stream.engine import Engine, warm_up
 from stream.settings import Settings, load
-from stream.topics import ALERTS, COHORTS, EVENTS, ensure_topics
+from stream.topics import ALERTS, COHORTS, EVENTS
 
 PARTITIONS = 4
 WORKERS = 2
+GROUP = "partitions"
 WINDOW = 900.0  # seconds of event time from exchange to exchange
 KAFKA_WINDOW = 6 * 3600.0
 SET = "fleet-dev"  # the one that is played on Kafka
 WITHIN = 0.03  # of recall: the goal
 NUMBERS = ("recall_1", "recall_5", "recall_20", "ap", "mean_ap")
 ALERTS_OF = ("alerts_per_day", "precision", "recall")
-DEADLINE = 600.0
 
 
 class Played(NamedTuple):
@@ -100,11 +95,6 @@ def partitions(names: Iterable[str] = ()) -> dict[str, Any] | None:
     return results
 
 
-def partition_of(agent_id: str, of: int) -> int:
-    """Where a producer puts an agent's events."""
-    return int(murmur2(agent_id.encode()) & 0x7FFFFFFF) % of
-
-
 def windows(records: Sequence[bytes], of: int, seconds: float) -> Iterator[list[list[bytes]]]:
     """The records of each window of event time, by partition."""
     when = evaluator().seconds
@@ -117,7 +107,7 @@ def windows(records: Sequence[bytes], of: int, seconds: float) -> Iterator[list[
             yield out
             out = [[] for _ in range(of)]
         begin = at if begin is None else max(at, begin)
-        out[partition_of(event["agent_id"], of)].append(record)
+        out[partition_of(event["agent_id"].encode(), of)].append(record)
     yield out
 
 
@@ -157,26 +147,22 @@ def _read(record: Record) -> Any:
 
 def on_kafka(s: LabelledSet, folder: Path) -> tuple[bytes, dict[str, float]]:
     """The alerts of two worker processes over a real broker, and what the exchange came to; a window of events at a time."""
-    with Broker() as broker:
-        settings = load(s.settings | {"STRAYLINE_BROKER": broker.bootstrap})
-        ensure_topics(settings, PARTITIONS)
-        workers = [_worker(s, broker.bootstrap, n, folder) for n in range(WORKERS)]
-        try:
-            _until(lambda: all(_ready(port) for _, port in workers), workers, folder)
-            begin = time.perf_counter()
-            asyncio.run(_feed(broker.bootstrap, s, workers, folder))
-            wall = time.perf_counter() - begin
-            size = sum(_metric(port, "strayline_cohorts_bytes_total") for _, port in workers)
-            changelog = sum(_metric(port, "strayline_changelog_bytes_total") for _, port in workers)
-        finally:
-            for process, _ in workers:
-                process.terminate()
-            for process, _ in workers:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(60)
-                process.kill()
-        alerts = asyncio.run(_read_all(broker.bootstrap, ALERTS))
-        records = len(asyncio.run(_read_all(broker.bootstrap, COHORTS)))
+    with Broker() as broker, ExitStack() as stack:
+        topics = Topics(broker, PARTITIONS)
+        workers = [
+            stack.enter_context(Worker(topics.bootstrap, GROUP, f"w{n}", folder, None, **s.settings))
+            for n in range(WORKERS)
+        ]
+        workers[0].until(lambda: {one.get("/readyz") for one in workers} == held(PARTITIONS, WORKERS))
+        begin = time.perf_counter()
+        asyncio.run(_feed(topics, s, workers[0]))
+        wall = time.perf_counter() - begin
+        size = sum(one.metric("strayline_cohorts_bytes_total") for one in workers)
+        changelog = sum(one.metric("strayline_changelog_bytes_total") for one in workers)
+        for one in workers:
+            one.stop()
+        alerts = asyncio.run(_read_all(topics.bootstrap, ALERTS))
+        records = len(asyncio.run(_read_all(topics.bootstrap, COHORTS)))
     told = {"cohorts_bytes": size, "changelog_bytes": changelog, "records": records, "seconds": wall}
     return b"".join(a + b"\n" for a in alerts), told
 
@@ -204,35 +190,21 @@ def _judged(s: LabelledSet, alerts: bytes, scores: bytes | None = None) -> dict[
     return (ranking(judged) if scores is not None else {}) | {n: alerting(judged)[n] for n in ALERTS_OF}
 
 
-def _worker(s: LabelledSet, bootstrap: str, number: int, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
-    port = free_port()
-    told = {"STRAYLINE_BROKER": bootstrap, "STRAYLINE_INSTANCE": f"w{number}", "STRAYLINE_HTTP_PORT": str(port)}
-    with (folder / f"worker-{number}.log").open("wb") as log:
-        command = [sys.executable, "-m", "stream", "worker"]
-        return subprocess.Popen(command, env=environment(s.settings | told), stdout=log, stderr=log), port
-
-
-async def _feed(bootstrap: str, s: LabelledSet, workers: Any, folder: Path) -> None:
+async def _feed(topics: Topics, s: LabelledSet, worker: Worker) -> None:
     """Each window once the one before it is scored and committed: as in real time, no partition is far ahead of another."""
-    produced = dict.fromkeys(range(PARTITIONS), 0)
-    async with aiokafka.AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=2) as producer:
-        with KafkaAdminClient(bootstrap_servers=bootstrap) as admin:
-            for parts in windows(lines(s.events), PARTITIONS, KAFKA_WINDOW):
-                sent = []
-                for number, part in enumerate(parts):
-                    produced[number] += len(part)
-                    for record in part:
-                        key = json.loads(record)["agent_id"].encode()
-                        sent.append(await producer.send(EVENTS, record, key=key))
-                for done in await asyncio.gather(*sent):
-                    if done.offset >= produced[done.partition]:
-                        raise RuntimeError("the producer's partitioner is not ours")
-                _until(lambda: _committed(admin) == {n: k for n, k in produced.items() if k}, workers, folder)
-
-
-def _committed(admin: KafkaAdminClient) -> dict[int, int]:
-    found = admin.list_group_offsets(["strayline"])["strayline"]
-    return {tp.partition: committed.offset for tp, committed in found.items()}
+    produced = [0] * PARTITIONS
+    async with aiokafka.AIOKafkaProducer(bootstrap_servers=topics.bootstrap, linger_ms=2) as producer:
+        for parts in windows(lines(s.events), PARTITIONS, KAFKA_WINDOW):
+            sent = []
+            for number, part in enumerate(parts):
+                produced[number] += len(part)
+                for record in part:
+                    key = json.loads(record)["agent_id"].encode()
+                    sent.append(await producer.send(EVENTS, record, key=key))
+            for done in await asyncio.gather(*sent):
+                if done.offset >= produced[done.partition]:
+                    raise RuntimeError("the producer's partitioner is not ours")
+            worker.until(lambda: topics.committed(GROUP) == sum(produced))
 
 
 async def _read_all(bootstrap: str, topic: str) -> list[bytes]:
@@ -250,32 +222,6 @@ async def _read_all(bootstrap: str, topic: str) -> list[bytes]:
             for found in (await consumer.getmany(timeout_ms=200)).values():
                 out += [r.value for r in found]
     return out
-
-
-def _ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200 and b"[]" not in answer.read())
-    except OSError:
-        return False
-
-
-def _metric(port: int, name: str) -> float:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        told = answer.read().decode().splitlines()
-    return sum(float(line.split()[-1]) for line in told if line.startswith(name))
-
-
-def _until(true: Any, workers: Sequence[tuple[subprocess.Popen[bytes], int]], folder: Path) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not true():
-        for number, (process, _) in enumerate(workers):
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(0.02)
-            if process.poll() is not None:
-                raise RuntimeError((folder / f"worker-{number}.log").read_text(errors="replace")[-2000:])
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"the workers are not done after {DEADLINE:.0f} s")
 
 
 def _show(results: dict[str, Any], costs: dict[str, Any]) -> None:

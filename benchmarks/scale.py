@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.kafka import Broker, missing
 from benchmarks.pace import latency
 from benchmarks.report import save, say, table, warn
-from benchmarks.traffic import Topics, Worker
+from benchmarks.traffic import Topics, Worker, held
 from benchmarks.worker import EVENTS, full_topic
 from stream.engine import warm_up
 from stream.settings import load
@@ -70,14 +70,8 @@ def _restarted(topics: Topics, folder: Path, group: str) -> dict[str, float]:
         worker.until_ready()
         out = {"restart after kill -9, s": time.time() - worker.began}
         with Worker(topics.bootstrap, group, "two", folder) as two:
-            held = {_held(n, topics.partitions) for n in range(2)}
-            two.until(lambda: {one.get("/readyz") for one in (worker, two)} == held)
+            two.until(lambda: {one.get("/readyz") for one in (worker, two)} == held(topics.partitions, 2))
             out["a second worker joins, both ready, s"] = time.time() - two.began
             two.stop()
         worker.stop()
     return out
-
-
-def _held(first: int, partitions: int) -> str:
-    """What /readyz says of every other partition."""
-    return f"partitions [{', '.join(map(str, range(first, partitions, 2)))}]\n"

@@ -63,6 +63,17 @@ def traffic(count: int) -> Iterator[Record]:
         yield Record(event["agent_id"].encode(), encode(event), event["time"])
 
 
+def partition_of(key: bytes, of: int) -> int:
+    """Where a producer puts a key, of so many partitions."""
+    every = range(of)
+    return int(_partition(key, every, every))
+
+
+def held(partitions: int, workers: int) -> set[str]:
+    """What /readyz says at workers that share so many partitions."""
+    return {f"partitions [{', '.join(map(str, range(n, partitions, workers)))}]\n" for n in range(workers)}
+
+
 class Topics:
     """The product's topics on a broker, made anew: nothing of an earlier run is in them."""
 
@@ -104,14 +115,13 @@ class Packed(NamedTuple):
 
 
 async def _pack(bootstrap: str, partitions: int, records: Iterator[Record]) -> Packed:
-    every = list(range(partitions))
     async with _producer(bootstrap) as producer:
         out: list[tuple[int, Any]] = []
-        building = [producer.create_batch() for _ in every]
+        building = [producer.create_batch() for _ in range(partitions)]
         shares = [0] * partitions
         now = int(time.time() * 1000)
         for record in records:
-            p = _partition(record.key, every, every)
+            p = partition_of(record.key, partitions)
             if building[p].append(timestamp=now, key=record.key, value=record.value) is None:
                 out.append((p, building[p]))
                 building[p] = producer.create_batch()

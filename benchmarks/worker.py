@@ -23,7 +23,7 @@ from benchmarks.pace import latency, steady
 from benchmarks.readers import AIOKAFKA, FAUST, QUIX
 from benchmarks.report import save, say, table, warn
 from benchmarks.speed import BUSY
-from benchmarks.traffic import Topics, Worker, drained, traffic
+from benchmarks.traffic import Topics, Worker, drained, held, traffic
 from stream.engine import warm_up
 from stream.settings import load
 
@@ -155,8 +155,8 @@ def _pair(broker: Broker, folder: Path) -> dict[str, Any]:
                     stack.enter_context(Worker(topics.bootstrap, group, i, folder, core))
                     for core, i in zip(cores, instances, strict=False)
                 ]
-                held = {f"partitions [{', '.join(map(str, range(n, 4, count)))}]\n" for n in range(count)}
-                workers[0].until(lambda w=workers, h=held: {one.get("/readyz") for one in w} == h)  # type: ignore[misc]
+                shared = held(4, count)
+                workers[0].until(lambda w=workers, s=shared: {one.get("/readyz") for one in w} == s)  # type: ignore[misc]
                 begin, cpu = time.time(), sum(one.cpu() for one in workers)
                 topics.pour(packed)
                 del packed
