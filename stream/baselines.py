@@ -20,13 +20,11 @@ What it does not keep: a River detector's objects (they warm up again).
 from __future__ import annotations
 
 import struct
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
-import zstandard
 
 from models.layout import VERSION_2, Stored, describe, identify
 from models.piece import HEADER
@@ -34,14 +32,13 @@ from models.state import PIECE, TABLES
 from stream.engine import Engine
 from stream.episode import Episode
 from stream.rollout import Began
+from stream.sealed import Corrupt, seal, unseal
 
 TOPIC = "agent.access.baselines"
 PACE = 2 / 3  # bytes of pages for each byte of changes
 _HEADER = struct.Struct(
     "<4sBBxxQQQQ"
 )  # magic, version, kind, layout, sequence, next source offset, next verdict offset
-_CHECKSUM = struct.Struct("<I")  # of the header and what follows the checksum
-_BODY = _HEADER.size + _CHECKSUM.size
 _MAGIC, _VERSION = b"STRL", 3
 _ROWS, _EPISODES, _ROLLOUTS, _LAYOUT, _POSITIONS = 0, 1, 2, 3, 4
 _RECORD = 100  # bytes that a record costs beside its value
@@ -72,10 +69,6 @@ class Record(NamedTuple):
 
     key: bytes
     value: bytes | None
-
-
-class Corrupt(Exception):  # noqa: N818
-    """A value fails its checksum, or is of a version or layout that cannot be read. The message says which."""
 
 
 class Writer:
@@ -110,7 +103,6 @@ class Writer:
         self._episodes_size = -1  # bytes of all episodes when they were last written
         self._paged = self._changed = 0  # pages, and bytes of changes, since then
         self._layout = identify(describe())
-        self._compress = zstandard.ZstdCompressor(level=1).compress
         self._look_at_pages()
 
     def flush(
@@ -209,9 +201,7 @@ class Writer:
         return Record(key, self._value(kind, payload, at))
 
     def _value(self, kind: int, payload: bytes, at: tuple[int, int]) -> bytes:
-        body = self._compress(payload)
-        header = _HEADER.pack(_MAGIC, _VERSION, kind, self._layout, self.sequence, *at)
-        return header + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(header))) + body
+        return seal(_HEADER, (_MAGIC, _VERSION, kind, self._layout, self.sequence, *at), payload)
 
 
 class Reader:
@@ -251,7 +241,9 @@ class Reader:
 
     def _apply(self, key: bytes | None, value: bytes) -> bool:
         """Apply one record; whether it is of this program's layout."""
-        version, kind, layout, sequence, next_offset, next_verdict, payload = _opened(value)
+        (version, kind, layout, sequence, next_offset, next_verdict), payload = unseal(
+            _HEADER, _MAGIC, (2, _VERSION), value
+        )
         try:
             if kind == _LAYOUT:
                 self._describe(layout, payload)
@@ -273,7 +265,7 @@ class Reader:
         self.next_offset = max(self.next_offset, next_offset)
         self.next_verdict = max(self.next_verdict, next_verdict)
         self.records += 1
-        own = layout == self._own
+        own = bool(layout == self._own)
         if own and key is not None and key.startswith(b"p/"):
             self._written[key] = sequence
         elif own and key is not None and key.startswith(b"c/") and key[2:].isdigit():
@@ -321,23 +313,6 @@ class Reader:
             anew=self.migrated,
             foreign=self._foreign,
         )
-
-
-def _opened(value: bytes) -> tuple[int, int, int, int, int, int, bytes]:
-    """Version, kind, layout, sequence, both offsets and payload of a value; raises `Corrupt`."""
-    if len(value) < _BODY:
-        raise Corrupt("it is shorter than a header")
-    magic, version, kind, layout, sequence, next_offset, next_verdict = _HEADER.unpack_from(value)
-    body = value[_BODY:]
-    if magic != _MAGIC or version not in (2, _VERSION):
-        raise Corrupt(f"it is of version {version}, and this program writes {_VERSION}")
-    if (zlib.crc32(body, zlib.crc32(value[: _HEADER.size])),) != _CHECKSUM.unpack_from(value, _HEADER.size):
-        raise Corrupt("its checksum is wrong")
-    try:
-        payload = zstandard.ZstdDecompressor().decompress(body, max_output_size=1 << 28)
-    except zstandard.ZstdError as error:
-        raise Corrupt(f"it does not decompress ({error})") from None
-    return version, kind, layout, sequence, next_offset, next_verdict, payload
 
 
 def _key_of(layout: int) -> bytes:

@@ -17,25 +17,22 @@ what was loud within a day and rollouts, of the time that a reader has missed fo
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
-import zstandard
 
 from models.exchange import Exchange
 from models.increments import Contributions, Increments, load, shape
-from stream.baselines import Corrupt, Position, Record
+from stream.baselines import Position, Record
 from stream.engine import Engine
 from stream.rollout import Began
+from stream.sealed import Corrupt, seal, unseal
 from stream.settings import Settings
 
 RING, PAGES = 2048, 64
 EVERY = RING // 2 // PAGES  # increments from page to page
 _HEADER = struct.Struct("<4sBBxxQQI")  # magic, version, kind, layout, number, length of the increments
-_CHECKSUM = struct.Struct("<I")  # of the header and what follows the checksum
-_BODY = _HEADER.size + _CHECKSUM.size
 _MAGIC, _VERSION = b"STRC", 1
 _INCREMENTS, _PAGE = 0, 1
 
@@ -133,9 +130,8 @@ class Cohorts:
 
     def _value(self, kind: int, x: Increments, began: list[Began]) -> bytes:
         dumped = x.dump()
-        body = zstandard.ZstdCompressor(level=1).compress(dumped + _encode(began))
-        header = _HEADER.pack(_MAGIC, _VERSION, kind, self._layout, self.number, len(dumped))
-        return header + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(header))) + body
+        fields = (_MAGIC, _VERSION, kind, self._layout, self.number, len(dumped))
+        return seal(_HEADER, fields, dumped + _encode(began))
 
 
 def warm_up(settings: Settings) -> None:
@@ -153,21 +149,13 @@ def read(key: bytes | None, value: bytes | None) -> Given | None:
     """What a record says; None for a tombstone. Raises `Corrupt`."""
     if not value:
         return None
-    if len(value) < _BODY:
-        raise Corrupt("it is shorter than a header")
-    magic, version, kind, layout, number, length = _HEADER.unpack_from(value)
-    body = value[_BODY:]
-    if magic != _MAGIC or version != _VERSION:
-        raise Corrupt(f"it is of version {version}, and this program writes {_VERSION}")
-    if (zlib.crc32(body, zlib.crc32(value[: _HEADER.size])),) != _CHECKSUM.unpack_from(value, _HEADER.size):
-        raise Corrupt("its checksum is wrong")
+    (_, kind, layout, number, length), data = unseal(_HEADER, _MAGIC, (_VERSION,), value)
     if layout != shape():
         raise Corrupt("it was written for another layout of the state")
     try:
-        data = zstandard.ZstdDecompressor().decompress(body, max_output_size=1 << 28)
         page = int((key or b"").removeprefix(b"p/")) if kind == _PAGE else -1
         given = Given(page, number, load(data[:length]), _decode_began(data[length:]))
-    except (ValueError, zstandard.ZstdError, msgspec.DecodeError) as error:
+    except (ValueError, msgspec.DecodeError) as error:
         raise Corrupt(f"it cannot be read ({error})") from None
     if page >= PAGES:
         raise Corrupt(f"there is no page {page}")

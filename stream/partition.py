@@ -26,13 +26,13 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from models.batch import LATE, REPEATED, SKEWED
 from stream import metrics
 from stream.alert import Alert
-from stream.baselines import Corrupt, Position, Reader, Writer
+from stream.baselines import Position, Reader, Writer
 from stream.client import arguments
 from stream.codec import Reject, encode
 from stream.engine import Decoded, Engine, Scored
-from stream.explain import baseline
 from stream.fields import meant
 from stream.replay import warn
+from stream.sealed import Corrupt
 from stream.settings import Settings
 from stream.sharing import Sharing
 from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, VERDICTS, event_ends
@@ -120,10 +120,6 @@ class Partition:
 
     async def open(self) -> None:
         """Fence off whoever had the partition before, then restore its baselines, or what of them is new."""
-        async with self._flushing, self._scoring:  # whoever calls `flush` may not know yet that it was taken away
-            await self._open()
-
-    async def _open(self) -> None:
         begin = time.perf_counter()
         self._read, self._spoiled, before = 0, False, self._last
         producer = self._sender()
@@ -164,7 +160,7 @@ class Partition:
             await consumer.stop()
             await producer.stop()
             raise
-        # Only now: whoever delivers or scores for it meanwhile finds it closed.
+        # Only now: whoever delivers or scores for it meanwhile, not knowing yet that it was taken away, finds it closed.
         self._producer, self._consumer = producer, consumer
         if self.next_offset > last:
             log.warning(
@@ -405,7 +401,7 @@ class Partition:
                 alerts = await self._run(self._threads.score, self.engine.judge, verdict)
                 self._alerts += [(alert, record.timestamp / 1000.0) for alert in alerts]
                 metrics.VERDICTS.labels(verdict.verdict).inc()
-                if isinstance(verdict, Reset) and baseline(self.engine, verdict.agent_id) is None:
+                if isinstance(verdict, Reset) and not self.engine.knows(verdict.agent_id):
                     log.warning(
                         "a reset names an agent that is not known here; is it spelled right?", agent_id=verdict.agent_id
                     )

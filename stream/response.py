@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from stream.alert import Did, Evidence
 from stream.change import explained
 from stream.clauses import OF_THE_COHORT, uncleared
-from stream.words import people, plain
+from stream.words import first, people, plain
 
 MOST = 48  # characters of a name
 
@@ -90,5 +90,4 @@ def _recipient(about: Evidence, event: Did) -> str:
         return plain(str(named), MOST)
     if event.event_id not in about.event_ids or not event.recipients:
         return f"someone at {plain(str(about.observed), MOST)}" if about.name == "domain" else ""
-    more = len(event.recipients) - 1
-    return plain(event.recipients[0], MOST) + (f" and {more} more" if more else "")
+    return first(event.recipients, MOST)

@@ -12,10 +12,11 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream import metrics
-from stream.baselines import Corrupt, Position, Record
+from stream.baselines import Position, Record
 from stream.client import arguments
 from stream.cohorts import Cohorts, Given, Missing, Reader, read
 from stream.engine import Engine
+from stream.sealed import Corrupt
 from stream.settings import Settings
 from stream.topics import COHORTS
 

@@ -8,7 +8,7 @@ from stream.alert import Did, Evidence, Exposure
 from stream.change import explained
 from stream.clauses import in_unit, ordinary, shown_to, slight
 from stream.counterfactual import pays
-from stream.words import number, plain, size
+from stream.words import first, number, plain, size
 
 MOST = 44  # characters of a name
 
@@ -133,9 +133,8 @@ def title(
         data = f"{plain(event.classification, 24)} data" if event.classification and alone else "data"
         said = f"shows {data} to {shown_to(n, evidence)} without the clearance"
     elif serious and own and event.recipients and about.kind not in {"policy", "recipient"}:
-        more = f" and {len(event.recipients) - 1:,} more" if len(event.recipients) > 1 else ""
         data = f"{plain(event.classification, 24)} data" if event.classification else "data"
-        said = f"sends {data} to {plain(event.recipients[0], MOST)}{more}"
+        said = f"sends {data} to {first(event.recipients, MOST)}"
     else:
         said = _TITLES[about.name](about) if about.name in _TITLES else "strays from what is usual for it"
     denied = ", and is denied" if event.denied and own else ""

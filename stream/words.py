@@ -56,6 +56,15 @@ def plain(text: str, most: int = 80) -> str:
     return out if len(out) <= most else out[: most - 1] + "…"
 
 
+def first(names: Sequence[str], most: int) -> str:
+    """The first of some names, and how many more.
+
+    >>> first(["ada@corp.example"], 48), first(["a", "b", "c"], 48)
+    ('ada@corp.example', 'a and 2 more')
+    """
+    return plain(names[0], most) + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
+
+
 def expected_values(values: Sequence[str]) -> str:
     """What is usual, from an agent's most used values."""
     return "usually " + ", ".join(plain(name, 48) for name in values) if values else "nothing is usual yet"

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from models.state import PIECE
 from stream import baselines
-from stream.baselines import Corrupt, Reader, Record, Writer
+from stream.baselines import Reader, Record, Writer
 from stream.codec import encode, encode_lines
 from stream.engine import Engine
+from stream.sealed import Corrupt
 from stream.settings import load
 from stream.simulate import simulate
 from tests.shared import few, knowledge

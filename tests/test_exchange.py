@@ -19,12 +19,13 @@ from models.parties import FAR, agent_entity
 from models.signals import CLOSENESS
 from models.state import SHARED
 from models.table import find, mix
-from stream.baselines import Corrupt, Reader, Writer
+from stream.baselines import Reader, Writer
 from stream.codec import encode
 from stream.cohorts import EVERY, PAGES, RING, Cohorts, Given, Missing, read
 from stream.cohorts import Reader as GivenReader
 from stream.columns import name_hash
 from stream.engine import Engine
+from stream.sealed import Corrupt
 from stream.settings import load as settings
 from stream.simulate import simulate
 from tests.shared import few
