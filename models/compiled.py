@@ -1,7 +1,7 @@
 """`njit`: numba's compiler with our defaults, and an on-disk cache that is never stale.
 
 numba notices that a function's own file has changed, not that a file it calls into has. So the cache folder is named
-after a digest of every source in `models/` and `stream/columns.py`: a changed model never runs as its old self. Where nothing can be
+after a digest of every source in `models/` and of what is compiled in `stream/`: a changed model never runs as its old self. Where nothing can be
 kept (a disk that is full, or for reading only) the next start compiles again, and this one goes on.
 """
 
@@ -22,7 +22,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _cache_folder() -> str:
-    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parent.parent / "stream" / "columns.py"]
+    here = Path(__file__).parent
+    others = (here.parent / "stream" / f"{name}.py" for name in ("columns", "instant", "scan", "siphash", "tokens"))
+    sources = [*sorted(here.glob("*.py")), *others]
     digest = hashlib.sha256(numba.__version__.encode())
     for source in sources:
         digest.update(source.read_bytes())

@@ -12,12 +12,12 @@ from typing import Any
 from models import profile
 from models.state import HALF_LIFE
 from stream.alert import rfc3339
-from stream.columns import name_hash
 from stream.engine import Engine
 from stream.errors import BrokerError, InputError
 from stream.files import Lines
 from stream.replay import replay
 from stream.settings import Settings
+from stream.siphash import name_hash
 from stream.words import number, plain, size
 
 

@@ -29,9 +29,9 @@ from stream.codec import (
     encode_lines,
     reject_line,
 )
+from stream.columns import columns
 from stream.fields import Fields
 from stream.simulate import lines, simulate
-from tests.shared import columns
 
 MAX = 1 << 20
 LADDER = np.zeros(0, np.uint64)
