@@ -61,8 +61,9 @@ def _of(events: Sequence[AccessEvent | bytes], ladder: Array) -> Batch:
     found = scan.scan(*_buffer(b"\n".join(raws), [len(raw) for raw in raws]), given)
     if not found.fit.all():
         raise ValueError(f"not in a form that can be read fast: {raws[int(np.argmin(found.fit))][:300]!r}")
-    for i in np.flatnonzero(given).tolist():
-        event = events[i]
+    for i, event in enumerate(events):
+        if isinstance(event, bytes):
+            continue
         found.time[i], found.bytes[i], found.records[i] = (
             seconds(event.time),
             _number(event.bytes),

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.compiled import inline
 from models.table import Array
-from stream.tokens import COLON, QUOTE, amount
+from stream.tokens import COLON, QUOTE, amount, digit
 
 _LAST = 253402300799.0
 _DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
@@ -15,7 +15,7 @@ _DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 @inline
 def _two(t: Array, i: int) -> int:
     """Two digits, or something far too large."""
-    a, b = np.int64(t[i]) - 48, np.int64(t[i + 1]) - 48
+    a, b = digit(t, i), digit(t, i + 1)
     return a * 10 + b if 0 <= a <= 9 and 0 <= b <= 9 else 1000
 
 
@@ -42,7 +42,7 @@ def when(t: Array, i: int, end: int) -> tuple[int, float]:
         first = i = i + 1
         while i < end and 48 <= t[i] <= 57:
             if scale > 0:
-                micro += (np.int64(t[i]) - 48) * scale
+                micro += digit(t, i) * scale
                 scale //= 10
             elif i == first + 6 and t[i] >= 53:
                 micro += 1

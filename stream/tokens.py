@@ -137,7 +137,7 @@ def _hex(t: Array, i: int, end: int) -> tuple[int, int]:
         return 0, -1
     code = 0
     for j in range(i, i + 4):
-        c = np.int64(t[j])
+        c = digit(t, j) + 48
         if 48 <= c <= 57:
             c -= 48
         elif 97 <= c <= 102:
@@ -148,6 +148,12 @@ def _hex(t: Array, i: int, end: int) -> tuple[int, int]:
             return 0, -1
         code = code << 4 | c
     return code, i + 4
+
+
+@inline
+def digit(t: Array, i: int) -> int:
+    """The digit that stands there; less than 0 or more than 9 if none does."""
+    return np.int64(t[i]) - 48  # type: ignore[return-value]  # of bytes, which have no sign
 
 
 @inline
@@ -172,7 +178,7 @@ def amount(t: Array, i: int, end: int) -> tuple[int, float]:
     while i < end and 48 <= t[i] <= 57:
         if digits >= 18:
             return -1, 0.0
-        value = value * 10 + (np.int64(t[i]) - 48)
+        value = value * 10 + digit(t, i)
         digits += value > 0
         i += 1
     if i == first or (t[first] == 48 and i > first + 1):
@@ -184,7 +190,7 @@ def amount(t: Array, i: int, end: int) -> tuple[int, float]:
         while i < end and 48 <= t[i] <= 57:
             if digits >= 18 or decimals >= 22:
                 return -1, 0.0
-            value = value * 10 + (np.int64(t[i]) - 48)
+            value = value * 10 + digit(t, i)
             digits += value > 0
             decimals += 1
             i += 1
@@ -210,7 +216,7 @@ def whole(t: Array, i: int) -> bool:
     i -= 1
     while 48 <= t[i] <= 57:
         i -= 1
-    return t[i] != 46
+    return bool(t[i] != 46)
 
 
 @apart
