@@ -131,6 +131,11 @@ class Desk:
         self.rebalancing = False
         self._look.set()
         log.info("partitions assigned", partitions=sorted(self.held))
+        gone = sorted(number for number in self.held if number >= self.of)
+        if gone:  # who restarts under its fixed name is given what it had
+            log.warning("partitions that the topic no longer has were given: joining the group again", partitions=gone)
+            self.app.consumer.rejoin()
+            return
         for number in sorted(self.held):
             self._opened(number)
 
