@@ -22,7 +22,7 @@ from stream.topics import BASELINES, EVENTS
 from tests.site import DEADLINE, ROOT, Site, Worker, fleet, python, strayline
 
 STALL = "3"
-OUTAGE = 12.0  # seconds
+OUTAGE = 60.0  # seconds: longer than a session, a request and a delivery may take
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
