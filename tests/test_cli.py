@@ -66,6 +66,26 @@ def test_rejects_are_counted_and_are_no_failure():
     assert "--rejects" in told.stderr
 
 
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("", {"event": "gone"}),
+        (", OSError('no room')", {"event": "gone", "error": "OSError: no room"}),
+    ],
+    ids=["without", "with an error"],
+)
+def test_the_last_line_of_a_log_has_no_empty_fields(raised, said):
+    """Who searches for errors would find them."""
+    script = (
+        "import structlog; structlog.configure(processors=[structlog.processors.JSONRenderer()]); "
+        f"from stream.log import fatal; fatal('gone'{raised})"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONFAULTHANDLER"}
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=ROOT, env=environment, check=False)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout) == said
+
+
 PRETTY = """{
   "event_id": "1",
   "time": "2026-03-02T10:00:00Z",
