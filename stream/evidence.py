@@ -44,7 +44,7 @@ from stream.alert import Evidence
 from stream.counterfactual import next_bits
 from stream.kept import MOST_TEXT, Kept, below
 from stream.measured import measured
-from stream.words import expected_values, lasting, number, plain
+from stream.words import counted, expected_values, lasting, number, plain
 
 NEW_VERSION = 2 * 86400.0  # seconds: so long an agent may behave differently because its release is new
 _USUAL_OF = {
@@ -197,11 +197,7 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))
     top, records = int(d[SESSION]), d[SESSION + 1]
     if event.recipients and top >= 0 and (2 * top >= len(ladder) or top > kept.rung):
-        much = (
-            f"{number(records)} record{'' if records == 1 else 's'} of {ladder[top]} data"
-            if records
-            else f"{ladder[top]} data"
-        )
+        much = f"{counted(records, 'record')} of {ladder[top]} data" if records else f"{ladder[top]} data"
         out.append(
             Evidence(
                 "read_before",

@@ -29,7 +29,7 @@ from models.signals import (
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
 from stream.kept import MOST_TEXT, Kept, below, uncleared
-from stream.words import number, people
+from stream.words import counted, number, people
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 AMOUNTS = {  # of each signal that measures one, its number in the loop
@@ -104,7 +104,7 @@ def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
     day = _DAYS[int(kept.time // 86400 + 3) % 7]
     observed = f"a session at {minutes // 60:02d}:{minutes % 60:02d} UTC on a {day}"
     near, total = d[HOURS + 1], d[HOURS + 2]
-    expected = f"{number(near)} of {number(total)} sessions within an hour and a half of that time of day"
+    expected = f"{number(near)} of {counted(round(total), 'session')} within an hour and a half of that time of day"
     numbers = {"own": round(near, 1), "of": round(total)} | next_bits(N_FACTS + OFF_HOURS, d)
     signal = SIGNALS[N_FACTS + OFF_HOURS]
     return Evidence(signal.name, signal.kind, observed, expected, bits, [kept.event.event_id], 1, numbers)
@@ -123,7 +123,7 @@ def _repeats(kept: Kept, d: list[float], bits: float) -> Evidence:
     return Evidence(
         signal.name,
         signal.kind,
-        f"{same} {number(times)} times"[:MOST_TEXT],
+        f"{same} {counted(times, 'time')}"[:MOST_TEXT],
         "the same hardly ever so often within minutes",
         bits,
         [event.event_id],

@@ -12,7 +12,7 @@ from stream.change import against
 from stream.clauses import OF_THE_COHORT, clause, shown_to
 from stream.counterfactual import otherwise
 from stream.kept import MOST_RECIPIENTS
-from stream.words import number, people, plain, size
+from stream.words import counted, people, plain, size
 
 # Tried to, and done.
 _VERBS = {
@@ -39,7 +39,7 @@ def did(event: Did) -> str:
     verb = f"tried to {base}" if event.denied else past
     data = f"{plain(event.classification, 32)} data" if event.classification else ""
     if event.records is not None:
-        amount = f"{number(event.records)} record{'' if event.records == 1 else 's'}"
+        amount = counted(event.records, "record")
         data = f"{amount} of {data}" if data else amount
         data += f" ({size(event.bytes)})" if event.bytes else ""
     elif event.bytes is not None:
@@ -168,7 +168,7 @@ def _how_often(e: Evidence) -> str:
 
 
 def _moved(x: Exposure, evidence: Sequence[Evidence]) -> str:
-    moved = [f"{number(x.records)} record{'' if x.records == 1 else 's'}"] if x.records is not None else []
+    moved = [counted(x.records, "record")] if x.records is not None else []
     moved += [size(x.bytes)] if x.bytes is not None else []
     out = f" with {' and '.join(moved)} in all" if moved else ""
     return out + (

@@ -16,6 +16,15 @@ def number(x: float) -> str:
     return f"{x:,.0f}" if x >= 10 or x == int(x) else f"{x:.1f}"
 
 
+def counted(n: float, what: str, many: str = "") -> str:
+    """A count with its noun.
+
+    >>> counted(1.0, "record"), counted(1.5, "record"), counted(1200, "delivery", "deliveries")
+    ('1 record', '1.5 records', '1,200 deliveries')
+    """
+    return f"{number(n)} {what if n == 1 else many or f'{what}s'}"
+
+
 def people(n: int) -> str:
     """How many people, for reading: a sum stops at the largest number that a receiver can hold.
 
@@ -28,13 +37,13 @@ def people(n: int) -> str:
 def size(x: float) -> str:
     """Bytes for reading, in powers of ten.
 
-    >>> size(532.0), size(1532000.0)
-    ('532 bytes', '1.5 MB')
+    >>> size(532.0), size(1532000.0), size(1.2)
+    ('532 bytes', '1.5 MB', '1 byte')
     """
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if x >= factor:
             return f"{x / factor:.1f} {unit}"
-    return f"{x:.0f} bytes"
+    return counted(round(x), "byte")
 
 
 def lasting(seconds: float) -> str:
@@ -47,7 +56,7 @@ def lasting(seconds: float) -> str:
         return "less than a minute"
     unit, length = next((u for u in (("day", 86400), ("hour", 3600)) if seconds >= 2 * u[1]), ("minute", 60))
     n = int(seconds // length)
-    return f"{n:,} {unit}{'' if n == 1 else 's'}"
+    return counted(n, unit)
 
 
 def plain(text: str, most: int = 80) -> str:

@@ -62,7 +62,7 @@ def test_a_missing_file_is_status_1_and_named():
 def test_rejects_are_counted_and_are_no_failure():
     told = strayline("replay", "-", stdin=EVENT + "garbage\n")
     assert told.returncode == 0
-    assert told.stderr.startswith("1 events, 1 rejects, 0 alerts")
+    assert told.stderr.startswith("1 event, 1 reject, 0 alerts (0 messages) in ")
     assert "--rejects" in told.stderr
 
 
@@ -136,7 +136,7 @@ def test_a_replay_ends_with_the_threshold_the_highest_score_and_who_is_warming(t
     highest = max(json.loads(line)["score"] for line in scores.read_text().splitlines())
     last = told.stderr.splitlines()[-1]
     assert last.startswith("at the end alerts open from 20.0 bits; ")
-    assert f"the highest score was {highest:.1f}; 1 of 1 agents still warming" in last
+    assert f"the highest score was {highest:.1f}; 1 of 1 agent still warming" in last
     assert strayline("replay", "-", stdin="").stderr.startswith("0 events, 0 rejects")
 
 
@@ -228,7 +228,7 @@ def test_the_mark_of_an_editor_costs_no_event(tmp_path, pack):
     """UTF-8's is left out; of UTF-16 it is said what to do."""
     path = tmp_path / "events"
     path.write_bytes(pack(EVENT.encode("utf-8-sig")))
-    assert strayline("replay", str(path)).stderr.startswith("1 events, 0 rejects")
+    assert strayline("replay", str(path)).stderr.startswith("1 event, 0 rejects")
     for marked in (EVENT.encode("utf-16"), codecs.BOM_UTF16_BE + EVENT.encode("utf-16-be")):
         path.write_bytes(pack(marked))
         told = strayline("replay", str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from itertools import product
 
@@ -173,6 +174,20 @@ def test_no_evidence_of_another_event_gets_into_the_sentence(items, events):
     for i, (name, _, own) in enumerate(items):
         if name == "clearance":
             assert f"{'own' if own else 'other'}-{i}" in (first if own else rest)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["bytes", "records", "bytes_sum", "records_sum", "session_calls", "session_calls_sum", "call_rate", "rhythm"],
+)
+def test_one_is_singular(name):
+    """In the title and in every sentence."""
+    numbers = {"tool": "x", "typical": 1.0, "high": 0.5, "low": 0.5, "unit": "records", "lasts": False}
+    item = Evidence(name, "volume", 1.0, "typically 1", 20.0, ["e"], 1, numbers)
+    event = Did("e", "read", records=1.0, bytes=1.0)
+    text = reason.reason("a", "b", event, [item], Exposure(1, 1.0, 1.0), warming=False, score=40.0, threshold=12.0, strong=3, serious=False)  # fmt: skip
+    for said in (text, title("a", item, event, [item], Exposure(events=1))):
+        assert not re.search(r"\b1 (records|bytes|calls|times)\b", said), said
 
 
 # Names that mean harm
