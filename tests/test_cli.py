@@ -86,6 +86,20 @@ def test_the_last_line_of_a_log_has_no_empty_fields(raised, said):
     assert json.loads(ended.stdout) == said
 
 
+def test_a_verdict_is_not_written_among_the_alerts(tmp_path):
+    """By whatever name: the file would be neither the one nor the other afterwards."""
+    alerts, link = tmp_path / "alerts.jsonl", tmp_path / "link"
+    alerts.write_text('{"alert_id": "3f"}\n')
+    link.symlink_to(alerts)
+    before = alerts.read_bytes()
+    told = strayline(
+        "verdict", "benign", "3f", "--by", "ana", "--reason", "known", "--alerts", str(alerts), "--to", str(link)
+    )
+    assert told.returncode == 2
+    assert f"{link} holds alerts: give --to a file of its own" in told.stderr
+    assert alerts.read_bytes() == before
+
+
 PRETTY = """{
   "event_id": "1",
   "time": "2026-03-02T10:00:00Z",
