@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("replay", "demo", "topics", "worker", "explain", "lag", "rejects", "doctor")
+COMMANDS = ("replay", "demo", "topics", "worker", "explain", "produce", "alerts", "lag", "rejects", "doctor")
 EVENT = '{"event_id":"1","time":"2026-03-02T10:00:00Z","agent_id":"bot","action":"read","tool":"crm.read"}\n'
 
 
