@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream.alert import Evidence
-from stream.words import counted, number, people, plain, size
+from stream.words import counted, number, people, plain, roughly, size
 
 # Changes that explain (`stream.change`): of the agent or its cohort, not of one event.
 OF_THE_COHORT = (
@@ -22,15 +22,16 @@ _MEASURED = {"bytes", "records", "session_calls", "call_rate"}
 
 
 def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
-    """Never, hardly ever or seldom, against how many chances, and what its peers do. Counts fade, so they are about right."""
+    """Never, hardly ever or seldom, against how many chances, and what its peers do. Counts fade: one that may have is said with "about"."""
     b = e.baseline
     own, of = b.get("own", 0.0), b.get("of", 0.0)
+    about, chances = ("", _count(of, unit)) if of == round(of) else ("about ", _count(roughly(of), unit))
     if own >= 0.5:
-        said = f"it seldom {does} {what} (about {number(round(max(1.0, own)))} of {_count(of, unit)})"
+        said = f"it seldom {does} {what} (about {number(round(max(1.0, own)))} of {chances})"
     else:
         never = "never" if own <= 0 and "judged" not in b else "hardly ever"
         said = f"it has {never} {done} {what}"
-        said += f" in {_count(of, unit)}" if of >= 1 else " before"
+        said += f" in {about}{chances}" if of >= 1 else " before"
     if "peers" not in b:
         return said
     peers = b["peers"] - min(1.0, own)  # the agent's own use is among its cohort's
@@ -81,6 +82,9 @@ def slight(e: Evidence) -> bool:
 
 def _usual(e: Evidence, say: Callable[[float], str]) -> str:
     b = e.baseline
+    if b.get("new"):
+        peers = f"; its peers {say(b['peers'])}" if "peers" in b else ""
+        return f"(it has hardly {'worked' if e.name == 'call_rate' else 'called it'} before{peers})"
     bound = not e.name.endswith("_sum") and not ordinary(e)  # of a sum, no single call need be rare
     high = f", rarely above {say(b['high'])}" if bound else ""
     peers = f", its peers {say(b['peers'])}" if "peers" in b else ""
@@ -138,10 +142,9 @@ def _series(e: Evidence) -> str:
 
 def _calls(e: Evidence) -> str:
     tool, x = plain(str(e.baseline["tool"]), 48), float(e.observed)
-    if e.name.endswith("_sum"):
-        return (
-            f"its sessions have been calling {tool} more often than usual, now {counted(x, 'time')} {_usual(e, number)}"
-        )
+    if e.name.endswith("_sum") and not e.baseline.get("new"):
+        often = f"now {counted(x, 'time')} {_usual(e, number)}"
+        return f"its sessions have been calling {tool} more often than usual, {often}"
     return f"{_count(x, 'calls')} of {tool} in one session {_usual(e, number)}"
 
 

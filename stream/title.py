@@ -21,20 +21,29 @@ def _how_new(e: Evidence) -> str:
     return "new to it" if e.baseline.get("own", 0.0) < 0.5 else "rare for it"
 
 
+def _usual(e: Evidence, say: Callable[[float], str]) -> str:
+    if e.baseline.get("new"):
+        return "having hardly worked before" if e.name == "call_rate" else "which it has hardly called before"
+    return f"usually {say(e.baseline['typical'])}"
+
+
 def _amount(e: Evidence) -> str:
     say = size if e.name.startswith("bytes") else number
     moved = size(float(e.observed)) if say is size else counted(float(e.observed), "record")
     tool = plain(str(e.baseline["tool"]), MOST)
     if e.name.endswith("_sum"):
         return f"has been moving more with {tool} than is usual for it"
-    return f"moves {moved} with {tool}, usually {say(e.baseline['typical'])}"
+    return f"moves {moved} with {tool}, {_usual(e, say)}"
 
 
 def _calls(e: Evidence) -> str:
     tool = plain(str(e.baseline["tool"]), MOST)
+    times = f"{counted(float(e.observed), 'time')} in one session"
+    if e.baseline.get("new"):
+        return f"calls {tool}, {_usual(e, number)}, {times}"
     if e.name.endswith("_sum"):
         return f"has been calling {tool} more often than is usual for it"
-    return f"calls {tool} {counted(float(e.observed), 'time')} in one session, usually {number(e.baseline['typical'])}"
+    return f"calls {tool} {times}, {_usual(e, number)}"
 
 
 def _series(e: Evidence) -> str:
@@ -67,9 +76,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "records_sum": _amount,
     "session_calls": _calls,
     "session_calls_sum": _calls,
-    "call_rate": lambda e: (
-        f"makes {counted(float(e.observed), 'call')} within ten minutes, usually {number(e.baseline['typical'])}"
-    ),
+    "call_rate": lambda e: f"makes {counted(float(e.observed), 'call')} within ten minutes, {_usual(e, number)}",
     "repeats": lambda e: f"has {plain(str(e.observed), 2 * MOST)} within minutes",
     "off_hours": lambda e: f"begins {plain(str(e.observed))}, when it hardly works",
     "dormancy": lambda e: (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MOST_OFTEN = "most often "
 MOST_PEOPLE = 1 << 53  # the largest whole number that every reader of JSON keeps as it is
 
 
@@ -23,6 +24,16 @@ def counted(n: float, what: str, many: str = "") -> str:
     ('1 record', '1.5 records', '1,200 deliveries')
     """
     return f"{number(n)} {what if n == 1 else many or f'{what}s'}"
+
+
+def roughly(n: float) -> int:
+    """A count that has faded, to two digits: more would be made up.
+
+    >>> roughly(7.3), roughly(98.6), roughly(461.2), roughly(1234.0)
+    (7, 99, 460, 1200)
+    """
+    whole = round(n)
+    return round(whole, 2 - len(str(whole)))
 
 
 def people(n: int) -> str:
@@ -75,5 +86,5 @@ def first(names: Sequence[str], most: int) -> str:
 
 
 def expected_values(values: Sequence[str]) -> str:
-    """What is usual, from an agent's most used values."""
-    return "usually " + ", ".join(plain(name, 48) for name in values) if values else "nothing is usual yet"
+    """What it does most often, from an agent's most used values: usual it need not be, where no two are the same."""
+    return MOST_OFTEN + ", ".join(plain(name, 48) for name in values) if values else "nothing is usual yet"
