@@ -238,6 +238,8 @@ def _reject(raw: bytes | None, error: Exception, position: int) -> Reject:
     if text.startswith("Invalid enum value"):
         allowed = get_args(_ALLOWED.get(text.rstrip("`").rpartition(".")[2]))
         text += f"; it may be {', '.join(allowed)}" if allowed else ""
+    elif text.endswith(f"<= {LAST} - at `$.time`"):
+        text += "; seconds since the epoch are read, and this looks like milliseconds, or finer: divide it by 1000"
     if isinstance(error, msgspec.ValidationError):
         return Reject("missing_field" if text.startswith(_MISSING) else "bad_value", text, position, raw)
     return Reject("not_json", text, position, raw)

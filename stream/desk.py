@@ -19,6 +19,7 @@ from stream.partition import Partition, Taken, threads
 from stream.settings import Settings
 from stream.topics import EVENTS, event_ends
 from stream.watchdog import Watched
+from stream.words import counted
 
 log = structlog.get_logger()
 # Records that one poll brings, and so at most a batch: what it costs to score them is what an alert waits for.
@@ -223,7 +224,7 @@ class Desk:
         for number, partition in partitions:
             behind = 0 if self._reading else self._behind(partition)
             if behind:
-                said = f"partition {number} has {behind:,} events that are not scored, and scored none"
+                said = f"partition {number} has {counted(behind, 'event')} not scored, and scored none"
                 yield Watched("all", done, patient, said)
                 yield Watched(f"events {number}", partition.next_offset, PATIENCE * patient, said)
             if partition.undelivered:
