@@ -29,10 +29,8 @@ _ON_DATA = {
     "share",
     "send",
 }  # other verbs take the resource as their object
-MOST_CLAUSES, MOST_OWN = (
-    4,
-    3,
-)  # pieces of evidence, and those of the event itself, but for what is said in any case; the others stay in `evidence`
+# Pieces of evidence, and those of the event itself, but for what is said in any case; the others stay in `evidence`.
+MOST_CLAUSES, MOST_OWN = 4, 3
 STRONG = 6.0  # bits from which another event's evidence is said
 FAIR = 0.7  # share of the strongest from which evidence is said beside it
 
