@@ -145,19 +145,19 @@ def decode_event(raw: bytes | None, position: int, max_bytes: int) -> AccessEven
 
 
 def plain(event: AccessEvent) -> bytes:
-    """An event as `scan` reads it, but for its numbers: they are written as 0, since not every one is read exactly there."""
+    """An event as `scan` reads it, but for its numbers, which are left out or 0: not every one is read exactly there."""
+    recipients = event.recipients and tuple(
+        msgspec.structs.replace(r, size=None, clearance=r.clearance and r.clearance.lower()) for r in event.recipients
+    )
+    classification = event.classification and event.classification.lower()
     return _encode(
         msgspec.structs.replace(
             event,
             time=0,
             bytes=None,
             records=None,
-            classification=event.classification and event.classification.lower(),
-            recipients=event.recipients
-            and tuple(
-                msgspec.structs.replace(r, clearance=r.clearance.lower()) if r.clearance else r
-                for r in event.recipients
-            ),
+            classification=classification,
+            recipients=recipients,
             attributes=None,
         )
     )

@@ -69,6 +69,8 @@ def _of(events: Sequence[AccessEvent | bytes], ladder: Array) -> Batch:
             _number(event.bytes),
             _number(event.records),
         )
+        for j, recipient in enumerate(event.recipients or (), found.recipient_at[i]):
+            found.size[j] = recipient.size or 1
     return _batch(found, ladder)
 
 

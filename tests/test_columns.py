@@ -43,7 +43,7 @@ party = st.builds(
     type=st.sampled_from([None, "user", "email", "url"]),
     domain=st.none() | word,
     clearance=st.sampled_from([None, "", "public", "restricted", "secret"]),
-    size=st.none() | st.integers(1, 10_000),
+    size=st.none() | st.integers(1, 10_000) | st.integers(1, 1 << 53),
 )
 event = st.builds(
     AccessEvent,
