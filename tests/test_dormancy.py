@@ -64,10 +64,10 @@ def test_a_permission_that_was_left_alone_for_weeks_is_said_with_its_days():
 def test_once_the_sitting_is_over_what_was_dormant_is_awake():
     """The next task of its kind is none that was left alone."""
     again = did(24, 60 * 5, 0, "archive.restore")
-    found = alerts(weeks(range(24), seldom=(0, 1, 2)) + [LAST[0], again])
+    found = alerts([*weeks(range(24), seldom=(0, 1, 2)), LAST[0], again])
     assert [i for e in said("dormancy", found) for i in e.event_ids if i == again["event_id"]] == []
     soon = did(24, 60 * 3, 0, "archive.restore")
-    found = alerts(weeks(range(24), seldom=(0, 1, 2)) + [LAST[0], soon])
+    found = alerts([*weeks(range(24), seldom=(0, 1, 2)), LAST[0], soon])
     assert soon["event_id"] in [i for e in said("dormancy", found) for i in e.event_ids]
 
 

@@ -84,7 +84,12 @@ def test_a_new_colleague_is_known_at_once():
 def test_words_of_what_is_kept_new_do_not_say_never():
     """It was done an hour ago."""
     told = scored([encode(e) for e in [*weeks(), *(sent(AT + 600 * n, STRANGER) for n in range(4))]], **SETTINGS)
-    later = [e for a in told.alerts for e in a.evidence if e.name in {"recipient", "domain"} and f"0-{AT}-{STRANGER}" not in e.event_ids]
+    later = [
+        e
+        for a in told.alerts
+        for e in a.evidence
+        if e.name in {"recipient", "domain"} and f"0-{AT}-{STRANGER}" not in e.event_ids
+    ]
     assert later
     assert all(0 < e.baseline["own"] < 0.5 for e in later)
 
@@ -101,7 +106,9 @@ def test_what_a_person_called_benign_is_known_at_once():
     def then(verdict: str) -> float:
         engine = Engine(load(SETTINGS))
         records = [encode(e) for e in [*weeks(), sent(AT, STRANGER), sent(AT + 60, STRANGER)]]
-        (alert, *_) = [a for a in engine.score(engine.decode(records, range(len(records)))).alerts if a.agent_id == "bot-0"]
+        (alert, *_) = [
+            a for a in engine.score(engine.decode(records, range(len(records)))).alerts if a.agent_id == "bot-0"
+        ]
         if verdict:
             said = decode_verdict(verdict_on(alert, verdict, "ana", "a customer", AT + BASE + 120.0), 1)
             assert isinstance(said, Verdict)
