@@ -29,10 +29,10 @@ from models.batch import Batch, Text, blank
 from models.compiled import njit
 from models.table import Array, mix
 from stream.baselines import Reader, Record, Writer
-from stream.columns import hashed, name_hash
 from stream.engine import Engine, warm_up
 from stream.settings import load
 from stream.simulate import simulate
+from stream.siphash import name_hash
 
 DEPARTMENT, EVENTS, LATER = 1000, 200, 20
 SIZES = (1000, 10_000, 100_000)
@@ -73,9 +73,9 @@ def department(agents: int = DEPARTMENT) -> Department:
 
 def _columns(lines: list[bytes]) -> Batch:
     decoded = Engine(load({})).decode(lines, range(len(lines)))
-    if decoded.fields is None or decoded.rejects:
+    if decoded.batch is None or decoded.rejects:
         raise ValueError("the simulated events do not decode")
-    return hashed(decoded.fields, LADDER)
+    return decoded.batch
 
 
 def batches(

@@ -16,7 +16,6 @@ import numpy as np
 from benchmarks.peers import half_space_trees, scored
 from benchmarks.report import table
 from stream import codec
-from stream.columns import gather
 from stream.engine import Decoded, Engine, Ran, Scored
 from stream.files import Lines
 from stream.settings import Settings
@@ -37,12 +36,10 @@ class _Staged(Engine):
 
     def decode(self, records: Sequence[bytes | None], positions: Sequence[int]) -> Decoded:
         with self.stage("decode"):
-            events, kept, rejects = codec.decode(records, positions, self.settings.max_event_bytes)
-        with self.stage("gather"):
-            return Decoded(events, kept, gather(events) if events else None, rejects)
+            return super().decode(records, positions)
 
     def run(self, decoded: Decoded) -> Ran:
-        with self.stage("hash and loop"):
+        with self.stage("loop"):
             return super().run(decoded)
 
     def tell(self, ran: Ran) -> Scored:
@@ -52,7 +49,7 @@ class _Staged(Engine):
 
 def stages(settings: Settings, rounds: int, plain: Path, folder: Path) -> dict[str, float]:
     best: dict[str, float] = {}
-    order = ("read", "decode", "gather", "hash and loop", "episodes", "encode and write")
+    order = ("read", "decode", "loop", "episodes", "encode and write")
     n = 1
     for _ in range(rounds):
         engine = _Staged(settings)

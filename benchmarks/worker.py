@@ -27,7 +27,7 @@ from benchmarks.traffic import Topics, Worker, drained, held, traffic
 from stream.engine import warm_up
 from stream.settings import load
 
-EVENTS, SOME = 300_000, 20_000  # the frameworks with River get the fewer: their rate does not depend on it
+EVENTS, SOME = 900_000, 20_000  # the frameworks with River get the fewer: their rate does not depend on it
 ROUNDS, STARTS = 3, 3
 GOAL, PAIR_GOAL, START_GOAL = 0.2, 1.7, 5.0
 SECONDS = 30.0  # of the latency

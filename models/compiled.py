@@ -1,14 +1,17 @@
 """`njit`: numba's compiler with our defaults, and an on-disk cache that is never stale.
 
 numba notices that a function's own file has changed, not that a file it calls into has. So the cache folder is named
-after a digest of every source in `models/` and `stream/columns.py`: a changed model never runs as its old self. Where nothing can be
-kept (a disk that is full, or for reading only) the next start compiles again, and this one goes on.
+after a digest of every source in `models/` and of what is compiled in `stream/`: a changed model never runs as its old self. Where nothing can be
+kept (a disk that is full, or for reading only) the next start compiles again, and this one goes on. What another version left there
+goes once nothing has used it for a month: it is some 30 MB, and nobody knows of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,10 +22,14 @@ import numba
 from numba.core import caching, config
 
 F = TypeVar("F", bound=Callable[..., Any])
+UNUSED = 30 * 86400.0  # seconds
+_OURS = re.compile(r"compiled-[0-9a-f]{16}")
 
 
 def _cache_folder() -> str:
-    sources = [*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parent.parent / "stream" / "columns.py"]
+    here = Path(__file__).parent
+    others = (here.parent / "stream" / f"{name}.py" for name in ("columns", "instant", "scan", "siphash", "tokens"))
+    sources = [*sorted(here.glob("*.py")), *others]
     digest = hashlib.sha256(numba.__version__.encode())
     for source in sources:
         digest.update(source.read_bytes())
@@ -43,7 +50,21 @@ def _can_keep(folder: str) -> bool:
     return True
 
 
+def _drop_unused(folder: Path) -> None:
+    """Note that this cache is in use, and remove those of other versions that have not been for long."""
+    if not _OURS.fullmatch(folder.name):  # NUMBA_CACHE_DIR: somebody else's folder, and what lies beside it
+        return
+    with suppress(OSError):
+        os.utime(folder)
+        now = folder.stat().st_mtime
+        for other in folder.parent.iterdir():
+            if _OURS.fullmatch(other.name) and now - other.stat().st_mtime > UNUSED:
+                shutil.rmtree(other, ignore_errors=True)
+
+
 _KEEPS = _can_keep(config.CACHE_DIR)
+if _KEEPS:
+    _drop_unused(Path(config.CACHE_DIR))
 _save = caching.Cache.save_overload
 
 

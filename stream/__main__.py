@@ -18,6 +18,7 @@ from stream import analyst, operations
 from stream.errors import SettingsError, StraylineError
 from stream.log import Log, let_go
 from stream.settings import SETTINGS, host_port, load
+from stream.words import counted
 
 if TYPE_CHECKING:
     from stream.files import Lines
@@ -100,7 +101,8 @@ def replay(
         _, summary = run(settings, files, scores, alerts, rejects, tick, verdicts)
     seconds = time.perf_counter() - begin
     click.echo(
-        f"{summary.events:,} events, {summary.rejects:,} rejects, {summary.alerts:,} alerts ({summary.messages:,} messages) in {seconds:.1f} s"
+        f"{counted(summary.events, 'event')}, {counted(summary.rejects, 'reject')}, {counted(summary.alerts, 'alert')} "
+        f"({counted(summary.messages, 'message')}) in {seconds:.1f} s"
         + "".join(
             f", {n:,} {what}"
             for n, what in ((summary.late, "late"), (summary.skewed, "skewed"), (summary.repeated, "repeated"))
@@ -112,18 +114,18 @@ def replay(
     if summary.events:
         click.echo(
             f"at the end alerts open from {summary.threshold:.1f} bits; the highest score was {summary.highest:.1f}; "
-            f"{summary.warming:,} of {summary.agents:,} agents still warming",
+            f"{summary.warming:,} of {counted(summary.agents, 'agent')} still warming",
             err=True,
         )
     if verdicts:
         click.echo(
-            f"{summary.verdicts:,} verdict{'s' * (summary.verdicts != 1)} heeded"
+            f"{counted(summary.verdicts, 'verdict')} heeded"
             + (f"; {summary.later:,} not, being later than the last event (their `time`)" if summary.later else ""),
             err=True,
         )
     for name, n in summary.unknown:
         click.echo(
-            f"unknown field `{name}` in {n:,} of {summary.looked:,} events looked at; {meant(name)}",
+            f"unknown field `{name}` in {n:,} of {counted(summary.looked, 'event')} looked at; {meant(name)}",
             err=True,
         )
     for path, jq in summary.folded:
@@ -171,10 +173,11 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: b
         from stream.produce import produce  # noqa: PLC0415
 
         count = produce(settings, simulation.events)
-        click.echo(f"{count:,} events delivered to agent.access.events on {settings.broker}", err=True)
+        click.echo(f"{counted(count, 'event')} delivered to agent.access.events on {settings.broker}", err=True)
         return
     click.echo(
-        f"{len(simulation.events):,} events of {agents} simulated agents over {days} days, {len(simulation.incidents)} incidents planted, seed {seed}.\n",
+        f"{counted(len(simulation.events), 'event')} of {agents} simulated agents over {days} days, "
+        f"{counted(len(simulation.incidents), 'incident')} planted, seed {seed}.\n",
         err=True,
     )
     click.echo("Compiling the models if this is the first run (once, a minute or two) …", err=True)
@@ -185,7 +188,7 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: b
     alerts = play(settings, simulation, lambda a: click.echo(alert_text(a)), lambda _: None)
     click.echo(account_text(simulation, alerts))
     seconds = time.perf_counter() - begin
-    click.echo(f"Scored {len(simulation.events):,} events in {seconds:.1f} s.")
+    click.echo(f"Scored {counted(len(simulation.events), 'event')} in {seconds:.1f} s.")
 
 
 @main_group.command()

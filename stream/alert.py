@@ -54,7 +54,10 @@ class Did(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Exposure(msgspec.Struct):
-    """What the episode's events moved so far. What no event told is null, never 0."""
+    """What the strange events of the episode moved so far, and nothing that was as usual: it proves what was exposed, and to whom. What no event told is null, never 0.
+
+    Of resources and recipients the first twenty are named; the totals count, up to 1,024. What was denied is named, and adds nothing to amounts and people.
+    """
 
     events: int = 0
     records: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import datetime
 
 import click
@@ -61,6 +62,10 @@ def verdict(
       strayline verdict malicious 3f1c9a… --by ana --reason "exfiltration, INC-7" --alerts alerts.jsonl --to verdicts.jsonl
     """
     _must_say("a verdict has an owner and a reason", ("--by", by), ("--reason", reason))
+    if alerts and to and os.path.realpath(alerts) == os.path.realpath(to):
+        raise click.UsageError(
+            f"{to} holds alerts: give --to a file of its own, such as verdicts.jsonl; nothing was written"
+        )
     settings = load()
     from stream import judge  # noqa: PLC0415
 

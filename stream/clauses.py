@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream.alert import Evidence
-from stream.words import number, people, plain, size
+from stream.words import counted, number, people, plain, roughly, size
 
 # Changes that explain (`stream.change`): of the agent or its cohort, not of one event.
 OF_THE_COHORT = (
@@ -21,16 +21,17 @@ OF_THE_COHORT = (
 _MEASURED = {"bytes", "records", "session_calls", "call_rate"}
 
 
-def _seen(e: Evidence, done: str, does: str, what: str, counted: str) -> str:
-    """Never, hardly ever or seldom, against how many chances, and what its peers do. Counts fade, so they are about right."""
+def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
+    """Never, hardly ever or seldom, against how many chances, and what its peers do. Counts fade: one that may have is said with "about"."""
     b = e.baseline
     own, of = b.get("own", 0.0), b.get("of", 0.0)
+    about, chances = ("", _count(of, unit)) if of == round(of) else ("about ", _count(roughly(of), unit))
     if own >= 0.5:
-        said = f"it seldom {does} {what} (about {number(round(max(1.0, own)))} of {_count(of, counted)})"
+        said = f"it seldom {does} {what} (about {number(round(max(1.0, own)))} of {chances})"
     else:
         never = "never" if own <= 0 and "judged" not in b else "hardly ever"
         said = f"it has {never} {done} {what}"
-        said += f" in {_count(of, counted)}" if of >= 1 else " before"
+        said += f" in {about}{chances}" if of >= 1 else " before"
     if "peers" not in b:
         return said
     peers = b["peers"] - min(1.0, own)  # the agent's own use is among its cohort's
@@ -50,23 +51,23 @@ _ONE = {
 }  # fmt: skip
 
 
-def _count(n: float, counted: str) -> str:
+def _count(n: float, unit: str) -> str:
     """How many, with the unit.
 
     >>> _count(1, "calls"), _count(1200.4, "deliveries")
     ('1 call', '1,200 deliveries')
     """
-    return f"{number(round(n))} {_ONE[counted] if round(n) == 1 else counted}"
+    return counted(round(n), _ONE[unit], unit)
 
 
-def _fact(done: str, does: str, counted: str, form: str = "{}") -> Callable[[Evidence], str]:
-    return lambda e: _seen(e, done, does, form.format(plain(str(e.observed))), counted)
+def _fact(done: str, does: str, unit: str, form: str = "{}") -> Callable[[Evidence], str]:
+    return lambda e: _seen(e, done, does, form.format(plain(str(e.observed))), unit)
 
 
 def _step(e: Evidence) -> str:
     """From one tool to another, of the steps from there; or straight to a tool, of the sessions."""
-    counted = "steps from there" if str(e.observed).startswith("from ") else "sessions"
-    return _seen(e, "gone", "goes", plain(str(e.observed), 160), counted)
+    unit = "steps from there" if str(e.observed).startswith("from ") else "sessions"
+    return _seen(e, "gone", "goes", plain(str(e.observed), 160), unit)
 
 
 def ordinary(e: Evidence) -> bool:
@@ -81,6 +82,9 @@ def slight(e: Evidence) -> bool:
 
 def _usual(e: Evidence, say: Callable[[float], str]) -> str:
     b = e.baseline
+    if b.get("new"):
+        peers = f"; its peers {say(b['peers'])}" if "peers" in b else ""
+        return f"(it has hardly {'worked' if e.name == 'call_rate' else 'called it'} before{peers})"
     bound = not e.name.endswith("_sum") and not ordinary(e)  # of a sum, no single call need be rare
     high = f", rarely above {say(b['high'])}" if bound else ""
     peers = f", its peers {say(b['peers'])}" if "peers" in b else ""
@@ -88,14 +92,13 @@ def _usual(e: Evidence, say: Callable[[float], str]) -> str:
 
 
 def _amount(e: Evidence) -> str:
-    say, word = (size, "") if e.name.startswith("bytes") else (number, " records")
     tool, x = plain(str(e.baseline["tool"]), 48), float(e.observed)
-    word = word.removesuffix("s") if x == 1 else word
+    say, moved = (size, size(x)) if e.name.startswith("bytes") else (number, counted(x, "record"))
     if e.name.endswith("_sum"):
         if x <= e.baseline["typical"]:  # it is the sum that is strange, and not this call
-            return f"its calls of {tool} have been moving more than usual for a while, though this one {say(x)}{word} {_usual(e, say)}"
-        return f"its calls of {tool} have been moving more than usual, now {say(x)}{word} {_usual(e, say)}"
-    return f"{say(x)}{word} in one call of {tool} {_usual(e, say)}"
+            return f"its calls of {tool} have been moving more than usual for a while, though this one {moved} {_usual(e, say)}"
+        return f"its calls of {tool} have been moving more than usual, now {moved} {_usual(e, say)}"
+    return f"{moved} in one call of {tool} {_usual(e, say)}"
 
 
 def uncleared(e: Evidence) -> str:
@@ -113,7 +116,7 @@ def shown_to(n: int, evidence: Sequence[Evidence]) -> str:
     if not found:
         return people(n)
     word = "agent" if any(b["agents"] == n for b in found) else "recipient"
-    return f"{n:,} {word}{'' if n == 1 else 's'}"
+    return counted(n, word)
 
 
 def _clearance(e: Evidence) -> str:
@@ -131,16 +134,17 @@ def in_unit(e: Evidence) -> Callable[[float], str]:
 def _series(e: Evidence) -> str:
     b = e.baseline
     unit = in_unit(e)
-    word = "" if b["unit"] == "bytes" else " records"
+    moved = size(float(e.observed)) if b["unit"] == "bytes" else counted(float(e.observed), "record")
     way = "more" if float(e.observed) > b["typical"] else "less"
     calls = f"{'a call, in the last calls' if b['lasts'] else 'in one call'} of {plain(str(b['tool']), 48)}{',' if b['lasts'] else ''}"
-    return f"{unit(float(e.observed))}{word} {calls} is {way} than its beat foretells: about {unit(b['typical'])} at this hour"
+    return f"{moved} {calls} is {way} than its beat foretells: about {unit(b['typical'])} at this hour"
 
 
 def _calls(e: Evidence) -> str:
     tool, x = plain(str(e.baseline["tool"]), 48), float(e.observed)
-    if e.name.endswith("_sum"):
-        return f"its sessions have been calling {tool} more often than usual, now {number(x)} times {_usual(e, number)}"
+    if e.name.endswith("_sum") and not e.baseline.get("new"):
+        often = f"now {counted(x, 'time')} {_usual(e, number)}"
+        return f"its sessions have been calling {tool} more often than usual, {often}"
     return f"{_count(x, 'calls')} of {tool} in one session {_usual(e, number)}"
 
 

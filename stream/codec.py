@@ -68,6 +68,13 @@ class AccessEvent(msgspec.Struct, gc=False):
     attributes: dict[str, msgspec.Raw] | None = None
 
 
+class Ids(msgspec.Struct, gc=False):
+    """Whose event it is, and which."""
+
+    event_id: str
+    agent_id: str
+
+
 class Reject(NamedTuple):
     """A record that was not scored: why, where it came from, and its bytes as they came."""
 
@@ -82,6 +89,7 @@ REASONS = ("empty", "too_large", "too_deep", "not_json", "missing_field", "bad_v
 _MISSING = "Object missing required field"
 _ALLOWED = {"type": Kind, "outcome": Outcome}  # by the last name of the path
 _decode = msgspec.json.Decoder(AccessEvent).decode
+_decode_ids = msgspec.json.Decoder(Ids).decode
 _decode_names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_recipients = msgspec.json.Decoder(tuple[dict[str, msgspec.Raw], ...] | None).decode
 _FIELDS, _RECIPIENT_FIELDS = frozenset(AccessEvent.__struct_fields__), frozenset(Recipient.__struct_fields__)
@@ -90,49 +98,78 @@ _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 
 
+class Events(Sequence[AccessEvent]):
+    """Events of a batch, each decoded when somebody looks at it: few become evidence, and the columns say the rest."""
+
+    def __init__(self, raws: Sequence[bytes], decoded: dict[int, AccessEvent]) -> None:
+        """Records that are events; those that were decoded already, by their index."""
+        self._raws = raws
+        self._decoded = decoded
+
+    def __len__(self) -> int:
+        return len(self._raws)
+
+    def __getitem__(self, i: int) -> AccessEvent:  # type: ignore[override]
+        event = self._decoded.get(i)
+        if event is None:
+            event = self._decoded[i] = _name_once(_decode(self._raws[i]))
+        return event
+
+    def ids(self) -> list[Ids]:
+        """Whose event each is, and which."""
+        return list(map(_decode_ids, self._raws))
+
+
 def decode(
     records: Sequence[bytes | None], positions: Sequence[int], max_bytes: int
 ) -> tuple[list[AccessEvent], list[int], list[Reject]]:
-    """A batch of raw records → events, the index in `records` of each, and rejects. Both keep the order.
+    """Raw records, one by one → events, the index in `records` of each, and rejects. Both keep the order.
 
-    The largest record allowed is `max_bytes` long.
+    The largest record allowed is `max_bytes` long. `columns.read` is many times as fast, and takes the same.
     """
-    short = min(NESTING, max_bytes)
-    try:
-        for raw in records:
-            if len(raw) > short:  # type: ignore[arg-type]
-                _check(raw, max_bytes)  # type: ignore[arg-type]
-        if not all(map(bytes.isascii, records)):  # type: ignore[arg-type]
-            for raw in records:
-                raw.decode()  # type: ignore[union-attr]  # the decoder checks only the texts that it reads
-        events = [_decode(raw) for raw in records]  # type: ignore[arg-type]
-        years = {e.time.year for e in events if isinstance(e.time, datetime)}
-        if not years & {1, 9999}:
-            _name_once(events)
-            return events, list(range(len(records))), []
-    except (msgspec.DecodeError, TypeError, UnicodeDecodeError, RecursionError, _UnfitError):
-        pass  # some record is unfit: find it, one by one
-    events = []
-    kept: list[int] = []
-    rejects: list[Reject] = []
+    events, kept, rejects = [], [], []
     for i, raw in enumerate(records):
-        event = decode_one(_decode, raw, positions[i], max_bytes)
+        event = decode_event(raw, positions[i], max_bytes)
         if isinstance(event, Reject):
             rejects.append(event)
         else:
             events.append(event)
             kept.append(i)
-    _name_once(events)
     return events, kept, rejects
 
 
-def _name_once(events: Sequence[AccessEvent]) -> None:
-    """Drop recipients that an event lists again, word for word: who lists an address fifty times has reached one."""
-    for event in events:
-        if event.recipients and len(event.recipients) > 1:
-            once = {(r.id, r.type, r.domain, r.clearance, r.size): r for r in event.recipients}
-            if len(once) < len(event.recipients):
-                event.recipients = tuple(once.values())
+def decode_event(raw: bytes | None, position: int, max_bytes: int) -> AccessEvent | Reject:
+    """One record → an event, or why it is none."""
+    event = decode_one(_decode, raw, position, max_bytes)
+    return event if isinstance(event, Reject) else _name_once(event)
+
+
+def plain(event: AccessEvent) -> bytes:
+    """An event as `scan` reads it, but for its numbers: they are written as 0, since not every one is read exactly there."""
+    return _encode(
+        msgspec.structs.replace(
+            event,
+            time=0,
+            bytes=None,
+            records=None,
+            classification=event.classification and event.classification.lower(),
+            recipients=event.recipients
+            and tuple(
+                msgspec.structs.replace(r, clearance=r.clearance.lower()) if r.clearance else r
+                for r in event.recipients
+            ),
+            attributes=None,
+        )
+    )
+
+
+def _name_once(event: AccessEvent) -> AccessEvent:
+    """Leave out recipients that an event lists again, word for word: who lists an address fifty times has reached one."""
+    if event.recipients and len(event.recipients) > 1:
+        once = {(r.id, r.type, r.domain, r.clearance, r.size): r for r in event.recipients}
+        if len(once) < len(event.recipients):
+            event.recipients = tuple(once.values())
+    return event
 
 
 def decode_one(decode: Callable[[bytes], Any], raw: bytes | None, position: int, max_bytes: int) -> Any:
@@ -201,6 +238,8 @@ def _reject(raw: bytes | None, error: Exception, position: int) -> Reject:
     if text.startswith("Invalid enum value"):
         allowed = get_args(_ALLOWED.get(text.rstrip("`").rpartition(".")[2]))
         text += f"; it may be {', '.join(allowed)}" if allowed else ""
+    elif text.endswith(f"<= {LAST} - at `$.time`"):
+        text += "; seconds since the epoch are read, and this looks like milliseconds, or finer: divide it by 1000"
     if isinstance(error, msgspec.ValidationError):
         return Reject("missing_field" if text.startswith(_MISSING) else "bad_value", text, position, raw)
     return Reject("not_json", text, position, raw)

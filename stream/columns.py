@@ -1,141 +1,137 @@
-"""A batch of decoded events → columns of numbers, a whole field at a time.
+"""Raw records → columns of numbers, one pass of compiled code over a batch (`scan`), and what follows from them: the parts of a resource's path, the domain of a
+recipient, the rung of a classification.
 
-A Python call per event and field is what makes others slow. So each text field is joined into one buffer, which compiled
-code hashes (SipHash-1-3, the hash of CPython and Rust, with a fixed key so that every worker and every restart agree)
-while it finds the parts of a resource's path and the domain of a recipient. No dictionary, no code table: the number of a
-name is a function of the name.
+A Python call per event and field is what makes others slow; here even an object per event is only made of those that become evidence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from itertools import chain
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
-from msgspec.structs import astuple
 
 from models.batch import Batch, Text
 from models.compiled import inline, njit
-from models.event import APPROVED, REFUSED, UNTOLD
 from models.harm import sensitivity
-from models.table import Array, Key
-from stream.codec import AccessEvent
+from models.table import Array
+from stream import scan
+from stream.codec import AccessEvent, Events, Reject, decode_event, plain, seconds
+from stream.scan import Columns
+from stream.siphash import name_hash, siphash
 
 
-class Names(NamedTuple):
-    """A column of n names, not hashed yet: UTF-8, separated by NUL, "" for absent."""
+class Read(NamedTuple):
+    """A batch of raw records past the border."""
 
-    buffer: Array
-    n: int
-
-
-class Gathered(NamedTuple):
-    """A batch of events field by field: what needs the interpreter. The rest of the way, `hashed`, does not."""
-
-    time: Array
-    event: Names
-    agent: Names
-    cohort: Names
-    version: Names
-    principal: Names
-    session: Names
-    tool: Names
-    action: Names
-    resource: Names
-    classification: Names
-    outcome: Names
-    approved: Array
-    bytes: Array
-    records: Array
-    scope_at: Array
-    scope: Names
-    recipient_at: Array
-    recipient: Names
-    domain: Names
-    kind: Names
-    clearance: Names
-    size: Array
+    batch: Batch | None  # where there is an event
+    events: Events  # the same, as they were sent
+    kept: list[int]  # index of each among the records
+    rejects: list[Reject]
 
 
-def gather(events: Sequence[AccessEvent]) -> Gathered:
-    """Take events, at least one, apart."""
-    (
-        event_id, time, agent_id, action, agent_type, agent_version, principal, session_id, tool, resource, classification,
-        scopes_of, moved, records, recipients_of, approved, outcome, _,
-    ) = zip(*map(astuple, events), strict=True)  # fmt: skip  # in the order of the struct's fields
-    scope_at, scopes = _flat(scopes_of)
-    recipient_at, recipients = _flat(recipients_of)
-    return Gathered(
-        _seconds(time),
-        _names(event_id),
-        _names(agent_id),
-        _names(agent_type),
-        _names(agent_version),
-        _names(principal),
-        _names(session_id),
-        _names(tool if all(tool) else [t or a for t, a in zip(tool, action, strict=True)]),
-        _names(action if all(tool) else [a if t else "" for t, a in zip(tool, action, strict=True)]),
-        _names(resource),
-        _names(_folded(classification)),
-        _names(outcome if all(outcome) else [x or "success" for x in outcome]),
-        np.array([UNTOLD if x is None else APPROVED if x else REFUSED for x in approved], np.uint8),
-        np.array(moved, np.float64),
-        np.array(records, np.float64),
-        scope_at,
-        _names(scopes),
-        recipient_at,
-        _names([r.id for r in recipients]),
-        _names([r.domain for r in recipients]),
-        _names([r.type for r in recipients]),
-        _names(_folded([r.clearance for r in recipients])),
-        np.array([r.size or 1 for r in recipients], np.float64),
-    )
+def read(records: Sequence[bytes | None], positions: Sequence[int], max_bytes: int, ladder: Array) -> Read:
+    """Raw records → columns of those that are events, and rejects with their `positions`. Both keep the order.
+
+    The largest record allowed is `max_bytes` long. `ladder` has the hashes of the classifications, lowest first.
+    """
+    raws, sizes, text = _joined(records, max_bytes)
+    found = scan.scan(*_buffer(text, sizes), np.zeros(len(raws), np.bool_))
+    if found.fit.all():
+        kept = list(range(len(raws)))
+        return Read(_batch(found, ladder) if raws else None, Events(raws, {}), kept, [])
+    others = {i: decode_event(records[i], positions[i], max_bytes) for i in np.flatnonzero(~found.fit).tolist()}
+    rejects = [event for event in others.values() if isinstance(event, Reject)]
+    decoded = {i: event for i, event in others.items() if not isinstance(event, Reject)}
+    kept = [i for i in range(len(raws)) if i in decoded or i not in others]
+    batch = _of([decoded.get(i, raws[i]) for i in kept], ladder) if kept else None
+    events = Events([raws[i] for i in kept], {n: decoded[i] for n, i in enumerate(kept) if i in decoded})
+    return Read(batch, events, kept, rejects)
 
 
-def _folded(rungs: Sequence[str | None]) -> list[str | None]:
-    """Classifications in lower case: RESTRICTED is no other class than restricted."""
-    folded = {rung: rung.lower() if rung else rung for rung in set(rungs)}
-    return [folded[rung] for rung in rungs]
+def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
+    """Events, at least one, as columns."""
+    return _of(events, ladder)
 
 
-def _names(values: Sequence[str | None]) -> Names:
-    """Join a column of names. A NUL inside a name counts as U+FFFD, since it separates the names."""
-    n = len(values)
-    texts = cast("Sequence[str]", values) if all(values) else [v or "" for v in values]
-    joined = "\0".join(texts)
-    if joined.count("\0") != max(0, n - 1):
-        joined = "\0".join([v.replace("\0", "\ufffd") for v in texts])
-    # A copy can be written to: one type for the compiler.
-    return Names(np.array(np.frombuffer(joined.encode("utf-8", "surrogatepass"), np.uint8)), n)
+def _of(events: Sequence[AccessEvent | bytes], ladder: Array) -> Batch:
+    """Events, some of them as records that fit."""
+    given = np.array([isinstance(event, AccessEvent) for event in events])
+    raws = [plain(event) if isinstance(event, AccessEvent) else event for event in events]
+    found = scan.scan(*_buffer(b"\n".join(raws), [len(raw) for raw in raws]), given)
+    if not found.fit.all():
+        raise ValueError(f"not in a form that can be read fast: {raws[int(np.argmin(found.fit))][:300]!r}")
+    for i, event in enumerate(events):
+        if isinstance(event, bytes):
+            continue
+        found.time[i], found.bytes[i], found.records[i] = (
+            seconds(event.time),
+            _number(event.bytes),
+            _number(event.records),
+        )
+    return _batch(found, ladder)
+
+
+def _number(amount: float | None) -> float:
+    return np.nan if amount is None else float(amount)
+
+
+def _joined(records: Sequence[bytes | None], max_bytes: int) -> tuple[list[bytes], list[int], bytes]:
+    """Records, their sizes and all of them as one text of valid UTF-8. What `codec` will refuse anyway is empty in it."""
+    raws: list[bytes] = records if None not in records else [raw or b"" for raw in records]  # type: ignore[assignment]
+    sizes = list(map(len, raws))
+    if max(sizes, default=0) > max_bytes:
+        raws = [raw if len(raw) <= max_bytes else b"" for raw in raws]
+        sizes = list(map(len, raws))
+    text = b"\n".join(raws)
+    if not text.isascii() and not _is_text(text):
+        raws = [raw if _is_text(raw) else b"" for raw in raws]
+        sizes = list(map(len, raws))
+        text = b"\n".join(raws)
+    return raws, sizes, text
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _buffer(text: bytes, sizes: Sequence[int]) -> tuple[Array, Array]:
+    """A text that can be written to, and where each record in it begins; the end of the last as if another followed."""
+    at = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(np.array(sizes, np.int64) + 1, out=at[1:])
+    return np.array(np.frombuffer(text, np.uint8)), at
 
 
 @njit
-def hashed(g: Gathered, ladder: Array) -> Batch:
-    """Hash what was gathered and find its parts."""
-    principal = _text(g.principal)
-    resource = _text(g.resource)
+def _batch(c: Columns, ladder: Array) -> Batch:
+    """What follows from what stands there."""
+    parties, scopes = c.recipient_at[-1], c.scope_at[-1]
+    principal = _text(c, scan.PRINCIPAL)
+    resource = _text(c, scan.RESOURCE)
     root, root_high, branch, branch_high, in_path = _paths(
         resource.buffer, resource.low, resource.high, principal.buffer, principal.low, principal.high
     )
-    classification = _text(g.classification)
+    classification = _text(c, scan.CLASSIFICATION)
     rung = _rungs(classification.hash, ladder)
-    outcome = _text(g.outcome).hash
-    recipient = _text(g.recipient)
-    kind = _text(g.kind).hash
-    cleared_for = _text(g.clearance).hash
+    outcome = c.hash[scan.OUTCOME]
+    recipient = _party(c, scan.ID, parties)
+    kind = c.party_hash[scan.KIND][:parties]
+    cleared_for = c.party_hash[scan.CLEARANCE][:parties]
     return Batch(
-        g.time,
-        _text(g.event).hash,
-        _text(g.agent),
-        _text(g.cohort).hash,
-        _text(g.version).hash,
+        c.time,
+        c.hash[scan.EVENT],
+        _text(c, scan.AGENT),
+        c.hash[scan.COHORT],
+        c.hash[scan.VERSION],
         principal,
         _domains(principal, Text(principal.hash, principal.low, principal.low, principal.buffer), principal.hash).hash,
-        _text(g.session).hash,
-        _text(g.tool),
-        _text(g.action).hash,
+        c.hash[scan.SESSION],
+        _text(c, scan.TOOL),
+        c.hash[scan.ACTION],
         resource,
         root,
         root_high,
@@ -146,103 +142,30 @@ def hashed(g: Gathered, ladder: Array) -> Batch:
         rung,
         outcome,
         outcome == _DENIED,
-        g.approved,
-        g.bytes,
-        g.records,
-        g.scope_at,
-        _text(g.scope),
-        g.recipient_at,
+        c.approved,
+        c.bytes,
+        c.records,
+        c.scope_at,
+        Text(c.scope_hash[:scopes], c.scope_low[:scopes], c.scope_high[:scopes], c.buffer),
+        c.recipient_at,
         recipient,
-        _domains(recipient, _text(g.domain), kind),
+        _domains(recipient, _party(c, scan.DOMAIN, parties), kind),
         kind,
         _rungs(cleared_for, ladder),
         cleared_for,
-        g.size,
+        c.size[:parties],
         _sensitive(rung, len(ladder)),
     )
 
 
-def name_hash(name: str) -> int:
-    """The number of one name."""
-    return int(_text(_names([name])).hash[0])
-
-
-def _seconds(times: Sequence[datetime | float]) -> Array:
-    try:
-        return np.fromiter(map(datetime.timestamp, times), np.float64, len(times))  # type: ignore[arg-type]
-    except TypeError:  # some are numbers
-        return np.array([t.timestamp() if isinstance(t, datetime) else t for t in times], np.float64)
-
-
-def _flat(lists: Sequence[Sequence[Any] | None]) -> tuple[Array, list[Any]]:
-    at = np.zeros(len(lists) + 1, np.int64)
-    np.cumsum([len(x) if x else 0 for x in lists], out=at[1:])
-    return at, list(chain.from_iterable(filter(None, lists)))
-
-
-@inline
-def _round(a: Key, b: Key, c: Key, d: Key) -> tuple[Key, Key, Key, Key]:
-    a += b
-    b = (b << np.uint64(13)) | (b >> np.uint64(51))
-    b ^= a
-    a = (a << np.uint64(32)) | (a >> np.uint64(32))
-    c += d
-    d = (d << np.uint64(16)) | (d >> np.uint64(48))
-    d ^= c
-    a += d
-    d = (d << np.uint64(21)) | (d >> np.uint64(43))
-    d ^= a
-    c += b
-    b = (b << np.uint64(17)) | (b >> np.uint64(47))
-    b ^= c
-    c = (c << np.uint64(32)) | (c >> np.uint64(32))
-    return a, b, c, d
-
-
-@inline
-def siphash(buffer: Array, low: int, high: int) -> Key:
-    """SipHash-1-3 (Aumasson and Bernstein 2012) of `buffer[low:high]` with the all-zero key."""
-    a = np.uint64(0x736F6D6570736575)
-    b = np.uint64(0x646F72616E646F6D)
-    c = np.uint64(0x6C7967656E657261)
-    d = np.uint64(0x7465646279746573)
-    i = low
-    while i + 8 <= high:
-        m = np.uint64(0)
-        for j in range(8):
-            m |= np.uint64(buffer[i + j]) << np.uint64(8 * j)
-        d ^= m
-        a, b, c, d = _round(a, b, c, d)
-        a ^= m
-        i += 8
-    m = np.uint64(high - low) << np.uint64(56)
-    for j in range(high - i):
-        m |= np.uint64(buffer[i + j]) << np.uint64(8 * j)
-    d ^= m
-    a, b, c, d = _round(a, b, c, d)
-    a ^= m
-    c ^= np.uint64(0xFF)
-    for _ in range(3):
-        a, b, c, d = _round(a, b, c, d)
-    return a ^ b ^ c ^ d
+@njit
+def _text(c: Columns, k: int) -> Text:
+    return Text(c.hash[k], c.low[k], c.high[k], c.buffer)
 
 
 @njit
-def _text(names: Names) -> Text:
-    buffer, n = names
-    out = np.zeros(n, np.uint64)
-    low = np.zeros(n, np.int64)
-    high = np.zeros(n, np.int64)
-    at = 0
-    for i in range(n):
-        low[i] = at
-        while at < len(buffer) and buffer[at] != 0:
-            at += 1
-        high[i] = at
-        if at > low[i]:
-            out[i] = siphash(buffer, low[i], at)
-        at += 1
-    return Text(out, low, high, buffer)
+def _party(c: Columns, k: int, n: int) -> Text:
+    return Text(c.party_hash[k][:n], c.party_low[k][:n], c.party_high[k][:n], c.buffer)
 
 
 @njit

@@ -15,7 +15,7 @@ from models.signals import ACTION, AGAIN, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, S
 from stream.alert import Did, Evidence
 from stream.clauses import in_unit
 from stream.severity import ENOUGH
-from stream.words import number, plain, size
+from stream.words import counted, plain, size
 
 MARGIN = 0.1  # bits that rounding may cost
 # What would have been usual, had a signal been silent; signals of one such condition are silent together.
@@ -56,16 +56,18 @@ def next_bits(k: int, d: list[float]) -> dict[str, float]:
 def _had(e: Evidence, event: Did) -> str:
     """The condition of a signal in words. Of what an event may state several times, all of it must be usual."""
     of, observed, many = CONDITION.get(e.name, e.name), plain(str(e.observed), 160), len(event.recipients) > 1
+    whose = "about" if e.baseline.get("new") else "its usual"
     if of == "parties":
         if many:
             return "had it usually sent to all its recipients"
-        return f"had {plain(event.recipients[0], 48) if event.recipients else 'its recipient'} been among the recipients it usually sends to"
+        return f"had {plain(event.recipients[0], 48) if event.recipients else 'its recipient'} been a usual recipient of its"
     if of == "resource":
-        return f"had {plain(event.resource or 'the resource')} been among what it usually touches"
+        return f"had {plain(event.resource or 'the resource')} been usual for it"
     if of in {"bytes", "records"}:
-        return f"had it moved its usual {(size if of == 'bytes' else number)(e.baseline['typical'])}{'' if of == 'bytes' else ' records'} a call"
+        usual = e.baseline["typical"]
+        return f"had it moved {whose} {size(usual) if of == 'bytes' else counted(usual, 'record')} a call"
     if of == "calls":
-        return f"had it called {plain(str(e.baseline['tool']), 48)} no more often than usual in a session"
+        return f"had it called {plain(str(e.baseline['tool']), 48)} no more often than {'its peers do' if e.baseline.get('new') else 'usual'} in a session"
     return {
         "tool": f"had {plain(observed)} been among the tools it usually uses",
         "permission": "had the permissions of the call all been among those it usually uses"
@@ -85,7 +87,7 @@ def _had(e: Evidence, event: Did) -> str:
         else f"had it usually touched a resource that {observed}",
         "unapproved": "had a person approved it",
         "clearance": "had everyone who received it been cleared for it",
-        "call_rate": f"had it made its usual {number(e.baseline.get('typical', 0.0))} calls within ten minutes",
+        "call_rate": f"had it made {whose} {counted(e.baseline.get('typical', 0.0), 'call')} within ten minutes",
         "repeats": "had it done the same no more often than usual",
         "dormancy": f"had it used {plain(observed)} in the last two weeks",
         "windows": "had its last hour been like its others",

@@ -16,6 +16,7 @@ from stream.engine import Engine
 from stream.replay import scored
 from stream.settings import Settings
 from stream.simulate import Change, Incident, Simulation
+from stream.words import counted
 
 HOME = "northwind.example"
 COLOURS = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bright_red"}
@@ -105,7 +106,9 @@ def account_text(simulation: Simulation, alerts: Sequence[Alert]) -> str:
     a = account(simulation, alerts)
     days = (simulation.events[-1]["time"], simulation.events[0]["time"])
     span = (_seconds(str(days[0])) - _seconds(str(days[1]))) / 86400
-    rows = [f"\nPlanted {len(simulation.incidents)} incidents, found {len(a.found)}, missed {len(a.missed)}.\n"]
+    rows = [
+        f"\nPlanted {counted(len(simulation.incidents), 'incident')}, found {len(a.found)}, missed {len(a.missed)}.\n"
+    ]
     last = {x.alert_id: x for x in a.true}
     for i in simulation.incidents:
         hit = a.found.get(i.incident_id)
@@ -114,7 +117,7 @@ def account_text(simulation: Simulation, alerts: Sequence[Alert]) -> str:
         rows.append(f"  {mark}  {i.kind:24} {how:34} {textwrap.shorten(i.story, 110)}")
     total = len(a.true) + len(a.false)
     rows.append(
-        f"\n{total} alerts in {span:.0f} days ({total / span:.1f} a day): {len(a.true)} on what was planted, {len(a.false)} on nothing that was planted;"
+        f"\n{counted(total, 'alert')} in {counted(round(span), 'day')} ({total / span:.1f} a day): {len(a.true)} on what was planted, {len(a.false)} on nothing that was planted;"
     )
     by = ", ".join(
         f"{sum(x.severity == s for x in a.true)} of {sum(x.severity == s for x in (*a.true, *a.false))} {s}"

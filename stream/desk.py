@@ -19,10 +19,12 @@ from stream.partition import Partition, Taken, threads
 from stream.settings import Settings
 from stream.topics import EVENTS, event_ends
 from stream.watchdog import Watched
+from stream.words import counted
 
 log = structlog.get_logger()
 # Records that one poll brings, and so at most a batch: what it costs to score them is what an alert waits for.
-POLL = 4000
+POLL = 8000
+BEHIND = 4  # times as long between two deliveries
 OPENING = 4  # partitions at once: each holds what it fetched, up to 64 MiB
 PATIENCE = 5.0  # times as long as a stall: the group is for others to form, too, and one partition may wait while others catch up
 BEAT_SECONDS = 0.5
@@ -44,6 +46,8 @@ class Desk:
         self._turn = asyncio.Semaphore(OPENING)
         self._threads = threads()
         self._scoring: asyncio.Task[None] | None = None  # of the batch that was taken last
+        self._next_is_ready = False  # to be scored after that
+        self._untold: Partition | None = None  # whose last batch is scored, and perhaps not told of
         self._delivering: dict[int, asyncio.Task[None]] = {}
         self._reading: dict[int, Partition] = {}  # whose turn it is to read baselines
         self._tasks: list[asyncio.Task[None]] = []
@@ -69,17 +73,33 @@ class Desk:
         try:
             partition = await asyncio.shield(self._opened(event.message.partition))  # others wait for it too
             taken = await partition.decode(event)
+            self._next_is_ready = True
             if self._scoring is not None:
                 await self._scoring
         except Exception as error:  # noqa: BLE001  # nothing was acknowledged
             fatal("a batch could not be decoded; it will be read again", error)
+        self._next_is_ready = False
         self._scoring = asyncio.get_running_loop().create_task(self._score(partition, taken))
 
     async def _score(self, partition: Partition, taken: Taken) -> None:
+        """Score a batch, and say meanwhile what the one before means; or at once, where none is ready to follow."""
         try:
-            await partition.score(taken)
+            await partition.score(taken, self._tell)
+            self._tell()
+            self._untold = partition
+            if not self._next_is_ready:
+                self._tell()
         except Exception as error:  # noqa: BLE001  # the one guard: whatever it is, nothing was acknowledged
             fatal("a batch could not be scored; it will be read again", error)
+
+    def _tell(self) -> None:
+        partition, self._untold = self._untold, None
+        if partition is not None:
+            partition.tell()
+            self._look_for_news(partition)
+
+    def _look_for_news(self, partition: Partition) -> None:
+        """Have it delivered now, if somebody waits for it."""
         behind = self._measure_lag(partition)
         if self.app.consumer.draining or (partition.somebody_waits and (behind is None or behind < POLL)):
             partition.news.set()
@@ -112,6 +132,11 @@ class Desk:
         self.rebalancing = False
         self._look.set()
         log.info("partitions assigned", partitions=sorted(self.held))
+        gone = sorted(number for number in self.held if number >= self.of)
+        if gone:  # who restarts under its fixed name is given what it had
+            log.warning("partitions that the topic no longer has were given: joining the group again", partitions=gone)
+            self.app.consumer.rejoin()
+            return
         for number in sorted(self.held):
             self._opened(number)
 
@@ -199,12 +224,14 @@ class Desk:
         for number, partition in partitions:
             behind = 0 if self._reading else self._behind(partition)
             if behind:
-                said = f"partition {number} has {behind:,} events that are not scored, and scored none"
+                said = f"partition {number} has {counted(behind, 'event')} not scored, and scored none"
                 yield Watched("all", done, patient, said)
                 yield Watched(f"events {number}", partition.next_offset, PATIENCE * patient, said)
             if partition.undelivered:
                 kept = f"what partition {number} has scored was not delivered"
-                yield Watched(f"delivery {number}", partition.flushed_at, patient + self.settings.flush_seconds, kept)
+                yield Watched(
+                    f"delivery {number}", partition.flushed_at, patient + BEHIND * self.settings.flush_seconds, kept
+                )
         yield from (Watched(name, None, BEAT_SECONDS, said) for name, said in self._ended())
 
     def _ended(self) -> Iterator[tuple[str, str]]:
@@ -224,14 +251,17 @@ class Desk:
         """Deliver for a partition, again and again, for as long as it is here. It outlives Faust's services, which wait for it when they stop.
 
         Baselines wait for `STRAYLINE_FLUSH_SECONDS`; alerts and rejects for nothing but the delivery under way, and a rest as long as
-        the last one kept scoring waiting. Whoever is further behind than a poll can bring waits in any case: its alerts are late
+        the last one kept scoring waiting. Whoever is further behind than a poll can bring waits in any case, and four times as long: its alerts are late
         already, and many small transactions would make them later.
         """
         every = self.settings.flush_seconds
         while (partition := self.partitions.get(number)) is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(every):
-                    await partition.news.wait()
+            for _ in range(BEHIND):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(every):
+                        await partition.news.wait()
+                if partition.news.is_set() or (self._behind(partition) or 0) < POLL:
+                    break
             partition.news.clear()
             try:
                 held = await partition.flush()

@@ -25,6 +25,7 @@ from stream.errors import SettingsError, StraylineError
 from stream.settings import Settings
 from stream.topics import EVENTS, differences, keeps_workers_out
 from stream.transport import check_faust
+from stream.words import counted
 
 OLDEST_KAFKA = (3, 9)
 _CLOCK_SECONDS = 5.0  # more is told: /metrics compares records' times with this clock
@@ -134,7 +135,7 @@ def _kafka(client: KafkaAdminClient) -> Answer:
             f"version {told}; {'.'.join(map(str, OLDEST_KAFKA))} or later was tried: upgrade the brokers",
         )
     brokers = len(client.describe_cluster()["brokers"])
-    return Answer("ok", "kafka", f"version {told}, {brokers} broker{'s' * (brokers != 1)}")
+    return Answer("ok", "kafka", f"version {told}, {counted(brokers, 'broker')}")
 
 
 def _authorisation(settings: Settings, client: KafkaAdminClient, role: str) -> Iterator[Answer]:

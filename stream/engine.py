@@ -20,13 +20,14 @@ from models.signals import KINDS
 from models.state import TABLES, State
 from models.table import Array, find
 from stream.alert import Alert, Evidence, rfc3339
-from stream.codec import AccessEvent, Parts, Reject, ScoreLine, decode
-from stream.columns import Gathered, gather, hashed, name_hash
+from stream.codec import Events, Parts, Reject, ScoreLine
+from stream.columns import read
 from stream.episodes import Episodes
 from stream.errors import SettingsError
 from stream.fields import Fields
 from stream.kept import keep
 from stream.settings import Settings
+from stream.siphash import name_hash
 from stream.verdict import Reset, Verdict, judged
 
 if TYPE_CHECKING:
@@ -37,11 +38,11 @@ SHIFT_DAYS = 3.0
 
 @dataclass(slots=True)
 class Decoded:
-    """A batch past the border: events and their fields, where each came from, and the rejects."""
+    """A batch past the border: events and their columns, where each came from, and the rejects."""
 
-    events: list[AccessEvent]
+    events: Events
     positions: list[int]  # index in the batch's records
-    fields: Gathered | None  # where there is an event
+    batch: Batch | None  # where there is an event
     rejects: list[Reject]
     unknown: int = 0  # fields that the contract does not have, in the sample that was looked at
     new: list[str] = field(default_factory=list)  # of those the names that never came before
@@ -81,7 +82,7 @@ class Ran:
 class Scored:
     """What the engine says of a batch."""
 
-    events: list[AccessEvent]
+    events: Events
     positions: list[int]
     score: Array  # (n,)
     parts: Array  # (n, kinds)
@@ -98,8 +99,10 @@ class Scored:
     def lines(self) -> list[ScoreLine]:
         """Score lines as in the contract, rounded to a ten-thousandth of a bit."""
         parts = map(Parts, *np.round(self.parts, 4).T.tolist())
-        ids, agents = [e.event_id for e in self.events], [e.agent_id for e in self.events]
-        return list(map(ScoreLine, ids, agents, np.round(self.score, 4).tolist(), parts))
+        scores = np.round(self.score, 4).tolist()
+        return [
+            ScoreLine(x.event_id, x.agent_id, *said) for x, *said in zip(self.events.ids(), scores, parts, strict=True)
+        ]
 
 
 class Engine:
@@ -132,10 +135,10 @@ class Engine:
         return float(self.state.fleet["bin"]) / STEP
 
     def decode(self, records: Sequence[bytes | None], positions: Sequence[int]) -> Decoded:
-        """Raw records → events and their fields; `positions` (line numbers, offsets) go into rejects."""
-        events, kept, rejects = decode(records, positions, self.settings.max_event_bytes)
+        """Raw records → events and their columns; `positions` (line numbers, offsets) go into rejects."""
+        batch, events, kept, rejects = read(records, positions, self.settings.max_event_bytes, self._ladder)
         unknown, new = self.fields.look(records, kept)
-        return Decoded(events, kept, gather(events) if events else None, rejects, unknown, new)
+        return Decoded(events, kept, batch, rejects, unknown, new)
 
     def score(self, decoded: Decoded) -> Scored:
         """Score each event by what came before it, learn it, and say what alerts follow."""
@@ -143,9 +146,9 @@ class Engine:
 
     def run(self, decoded: Decoded) -> Ran:
         """Score and learn: the only step that changes the state. A host may `tell` of one batch while the next one runs."""
-        if decoded.fields is None:
+        b = decoded.batch
+        if b is None:
             return Ran(decoded, None, None, np.zeros(0))
-        b = hashed(decoded.fields, self._ladder)
         if not self.restored:  # what a host put back is complete once events come
             head = self.state["levels"].head
             self._shifts = {int(row["key"]): float(row["shifted"]) for row in head[head["shifted"] > 0]}
@@ -162,7 +165,9 @@ class Engine:
         """What a batch that has run means: episodes grow, alerts open and are said again. Batches are told in their order."""
         decoded, b, out = ran.decoded, ran.batch, ran.out
         if b is None or out is None:
-            return Scored([], [], np.zeros(0), np.zeros((0, len(KINDS))), np.zeros(0, np.uint8), decoded.rejects)
+            return Scored(
+                decoded.events, [], np.zeros(0), np.zeros((0, len(KINDS))), np.zeros(0, np.uint8), decoded.rejects
+            )
         scored = Scored(decoded.events, decoded.positions, out.score, out.parts, out.marks, decoded.rejects)
         scored.unknown = self._unknown_classifications(decoded.events, b)
         scored.unknown_clearances = self._unknown_clearances(decoded.events, b)
@@ -199,12 +204,12 @@ class Engine:
             scored.shifts[turn.whose] += 1
         return scored
 
-    def _unknown_classifications(self, events: list[AccessEvent], b: Batch) -> list[str]:
+    def _unknown_classifications(self, events: Events, b: Batch) -> list[str]:
         """Classifications of this batch that are not on the ladder and were not reported before."""
         odd = np.flatnonzero((b.rung < 0) & (b.classification.hash != 0))
         return _never_said(self.unknown, (events[i].classification for i in odd.tolist()))
 
-    def _unknown_clearances(self, events: list[AccessEvent], b: Batch) -> list[str]:
+    def _unknown_clearances(self, events: Events, b: Batch) -> list[str]:
         """The same of what recipients may see: who is not on the ladder is taken for one of whom it is not known."""
         odd = np.flatnonzero((b.clearance < 0) & (b.cleared_for != 0))
         at = np.searchsorted(b.recipient_at, odd, "right") - 1

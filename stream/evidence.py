@@ -44,7 +44,7 @@ from stream.alert import Evidence
 from stream.counterfactual import next_bits
 from stream.kept import MOST_TEXT, Kept, below
 from stream.measured import measured
-from stream.words import expected_values, lasting, number, plain
+from stream.words import counted, expected_values, lasting, number, plain
 
 NEW_VERSION = 2 * 86400.0  # seconds: so long an agent may behave differently because its release is new
 _USUAL_OF = {
@@ -132,7 +132,7 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         observed = event.tool or event.action
     observed = observed[:MOST_TEXT]
     expected = _EXPECTED.get(k) or expected_values(_usual(kept, _USUAL_OF.get(k, k)))
-    numbers: dict[str, Any] = {"own": round(row[0], 2), "of": round(row[1]), "distinct": round(row[4], 1)}
+    numbers: dict[str, Any] = {"own": round(row[0], 2), "of": round(row[1], 2), "distinct": round(row[4], 1)}
     # A cohort that was found does not know all that its agents did before: what they have not done is not said.
     if event.agent_type is not None or (kept.peered and row[2] - min(1.0, row[0]) >= 1):
         numbers["peers"] = round(row[2], 2)
@@ -197,11 +197,7 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))
     top, records = int(d[SESSION]), d[SESSION + 1]
     if event.recipients and top >= 0 and (2 * top >= len(ladder) or top > kept.rung):
-        much = (
-            f"{number(records)} record{'' if records == 1 else 's'} of {ladder[top]} data"
-            if records
-            else f"{ladder[top]} data"
-        )
+        much = f"{counted(records, 'record')} of {ladder[top]} data" if records else f"{ladder[top]} data"
         out.append(
             Evidence(
                 "read_before",

@@ -12,13 +12,13 @@ from typing import Any
 from models import profile
 from models.state import HALF_LIFE
 from stream.alert import rfc3339
-from stream.columns import name_hash
 from stream.engine import Engine
 from stream.errors import BrokerError, InputError
 from stream.files import Lines
 from stream.replay import replay
 from stream.settings import Settings
-from stream.words import number, plain, size
+from stream.siphash import name_hash
+from stream.words import counted, number, plain, size
 
 
 def baseline(engine: Engine, agent_id: str) -> dict[str, Any] | None:
@@ -34,7 +34,7 @@ def from_files(
     found = baseline(engine, agent_id)
     if found is None:
         raise InputError(
-            f"no event of agent {agent_id!r} among the {summary.events:,} events read ({summary.rejects:,} rejects); "
+            f"no event of agent {agent_id!r} among the {counted(summary.events, 'event')} read ({counted(summary.rejects, 'reject')}); "
             + (
                 "`strayline replay` tells why so many"
                 if summary.rejects > summary.events
@@ -94,12 +94,3 @@ def baseline_text(b: dict[str, Any]) -> str:
     if b["daily_amounts"]:
         rows.append("(amounts a day are in bytes where events carry them, else in records, else in events)")
     return "\n".join(rows)
-
-
-def counted(n: float, what: str) -> str:
-    """A count with its noun.
-
-    >>> counted(1.0, "record"), counted(1.5, "record")
-    ('1 record', '1.5 records')
-    """
-    return f"{number(n)} {what}{'' if n == 1 else 's'}"

@@ -17,6 +17,7 @@ from stream.client import admin, arguments, retrying
 from stream.codec import decode, seconds
 from stream.settings import Settings
 from stream.topics import EVENTS, partitions_of
+from stream.words import counted
 
 _READ_SECONDS = 5.0
 _FEW = 1000  # offsets behind: so few are read, and their records counted; of more the difference is near enough
@@ -84,7 +85,7 @@ def lag_text(settings: Settings, found: list[Lag]) -> str:
         seconds = "" if lag.seconds is None else f"  {lag.seconds:,.0f} s"
         rows.append(f"{lag.partition:>9}  {committed:>12}  {lag.end:>12,}  {lag.behind:>10,}{seconds}")
     behind = sum(lag.behind for lag in found)
-    rows.append(f"group {settings.group} is {behind:,} event{'s' * (behind != 1)} behind on {EVENTS}")
+    rows.append(f"group {settings.group} is {counted(behind, 'event')} behind on {EVENTS}")
     return "\n".join(rows)
 
 

@@ -37,12 +37,10 @@ def let_go(file: TextIO) -> None:
 def fatal(what: str, error: BaseException | None = None, more: Mapping[str, Any] | None = None) -> NoReturn:
     """Say why and end the process at once. Nothing is lost: what was not in a transaction is read again."""
     try:
-        log.error(
-            what,
-            error=f"{type(error).__name__}: {error}" if error else None,
-            exc_info=error if os.environ.get("PYTHONFAULTHANDLER") else None,
-            **(more or {}),
-        )
+        said: dict[str, Any] = {"error": f"{type(error).__name__}: {error}"} if error else {}
+        if error and os.environ.get("PYTHONFAULTHANDLER"):
+            said["exc_info"] = error
+        log.error(what, **said, **(more or {}))
         sys.stderr.flush()
     finally:
         os._exit(1)

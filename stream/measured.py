@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from models.amounts import PRIOR
 from models.batch import (
     AMOUNT,
     AMOUNT_WIDTH,
     BITS,
+    FACT,
+    FACT_WIDTH,
     FORECAST,
     HOURS,
     LEFT_ALONE,
@@ -25,11 +28,12 @@ from models.signals import (
     REPEATS,
     RHYTHM,
     SIGNALS,
+    TOOL,
 )
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
 from stream.kept import MOST_TEXT, Kept, below, uncleared
-from stream.words import number, people
+from stream.words import counted, number, people
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 AMOUNTS = {  # of each signal that measures one, its number in the loop
@@ -81,16 +85,28 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
     numbers: dict[str, Any] = {"tool": tool, "typical": typical, "high": high} | next_bits(k, d)
     if kept.peered:
         numbers["peers"] = peers_typical
+    expected = f"typically {number(typical)}" + (f", rarely above {number(high)}" if observed > high else "")
+    if _is_new(signal.name, observed, d):
+        numbers["new"] = True
+        expected = "hardly done before"
     return Evidence(
         signal.name,
         signal.kind,
         observed,
-        f"typically {number(typical)}" + (f", rarely above {number(high)}" if observed > high else ""),
+        expected,
         bits,
         [event.event_id],
         1,
         numbers,
     )
+
+
+def _is_new(name: str, observed: float, d: list[float]) -> bool:
+    """Whether what it was judged by is mostly its peers', not its own: nothing is usual for it yet. Of a session's calls, those of this one do not count."""
+    calls = d[FACT + TOOL * FACT_WIDTH + (name == "call_rate")]  # of the tool, or of all, before this one
+    if name in {"session_calls", "session_calls_sum", "call_rate"}:
+        calls -= observed - 1.0
+    return calls < PRIOR and name not in {"bytes_sum", "records_sum"}  # which begin with the eighth
 
 
 def _calls_back(x: float) -> float:
@@ -103,9 +119,10 @@ def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
     minutes = int(kept.time // 60) % 1440
     day = _DAYS[int(kept.time // 86400 + 3) % 7]
     observed = f"a session at {minutes // 60:02d}:{minutes % 60:02d} UTC on a {day}"
-    near, total = d[HOURS + 1], d[HOURS + 2]
-    expected = f"{number(near)} of {number(total)} sessions within an hour and a half of that time of day"
-    numbers = {"own": round(near, 1), "of": round(total)} | next_bits(N_FACTS + OFF_HOURS, d)
+    near, total = round(d[HOURS + 1]), round(d[HOURS + 2])  # faded
+    some = f"about {near} of" if near else "hardly any of about" if d[HOURS + 1] > 0 else "none of about"
+    expected = f"{some} {counted(total, 'session')} within 90 minutes of that time of day"
+    numbers = {"own": round(d[HOURS + 1], 1), "of": total} | next_bits(N_FACTS + OFF_HOURS, d)
     signal = SIGNALS[N_FACTS + OFF_HOURS]
     return Evidence(signal.name, signal.kind, observed, expected, bits, [kept.event.event_id], 1, numbers)
 
@@ -123,7 +140,7 @@ def _repeats(kept: Kept, d: list[float], bits: float) -> Evidence:
     return Evidence(
         signal.name,
         signal.kind,
-        f"{same} {number(times)} times"[:MOST_TEXT],
+        f"{same} {counted(times, 'time')}"[:MOST_TEXT],
         "the same hardly ever so often within minutes",
         bits,
         [event.event_id],

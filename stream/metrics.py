@@ -176,5 +176,5 @@ def declare(alerts_per_day: float) -> None:
         DRIFTS.labels(level)
     for i in GROWING:
         EVICTIONS.labels(TABLES[i])
-    for stage in ("decode", "score", "changes", "deliver"):
+    for stage in ("decode", "score", "tell", "changes", "deliver"):
         STAGE.labels(stage)

@@ -1,4 +1,4 @@
-"""The commands that look after a deployment on Kafka: topics, lag, rejects, doctor."""
+"""The commands that look after a deployment on Kafka: topics, produce, alerts, lag, rejects, doctor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import click
 
 from stream.settings import load
+from stream.words import counted, plain
 
 
 @click.command()
@@ -96,11 +97,11 @@ def rejects(reason: str | None, limit: int, as_json: bool, resubmit: bool, path:
 
     from stream.rejects import Rejected, line, look, text  # noqa: PLC0415
 
-    counted: Counter[str] = Counter()
+    by: Counter[str] = Counter()
     latest: deque[str] = deque(maxlen=limit)
 
     def tell(rejected: Rejected) -> None:
-        counted[rejected.reason] += 1
+        by[rejected.reason] += 1
         if as_json:
             click.echo(line(rejected))
         else:
@@ -109,8 +110,8 @@ def rejects(reason: str | None, limit: int, as_json: bool, resubmit: bool, path:
     look(settings, reason, tell)
     for told in latest:
         click.echo(told)
-    by_reason = ", ".join(f"{why} {n:,}" for why, n in counted.most_common())
-    click.echo(f"{counted.total():,} rejected and not sent again{f': {by_reason}' if by_reason else ''}", err=True)
+    by_reason = ", ".join(f"{why} {n:,}" for why, n in by.most_common())
+    click.echo(f"{by.total():,} rejected and not sent again{f': {by_reason}' if by_reason else ''}", err=True)
 
 
 @click.command()
@@ -137,4 +138,68 @@ def doctor(role: str) -> None:
     sys.exit(failed)
 
 
-COMMANDS = (topics, lag, rejects, doctor)
+@click.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+def produce(files: tuple[str, ...]) -> None:
+    """Send events from files to agent.access.events, keyed by agent: to try a deployment, or to give it a past.
+
+    FILE is what `strayline replay` reads. A line that is no event is not sent; how many, and why the first, is said. What is sent
+    twice is scored, and not learned again. Send the past before the present: behind newer events it counts as late.
+
+    \b
+    Example:
+      strayline produce events.jsonl.gz
+    """
+    settings = load()
+    from collections import Counter  # noqa: PLC0415
+
+    from stream.codec import Reject  # noqa: PLC0415
+    from stream.files import readable  # noqa: PLC0415
+    from stream.produce import produce_files  # noqa: PLC0415
+
+    unfit: Counter[str] = Counter()
+    first: list[str] = []
+
+    def tell(path: str, reject: Reject) -> None:
+        unfit[reject.reason] += 1
+        if not first:
+            first.append(f"line {reject.position:,} of {path}: {plain(reject.detail, 300)}")
+
+    for path in files:
+        readable(path)
+    count = produce_files(settings, files, tell)
+    why = ", ".join(f"{why} {n:,}" for why, n in unfit.most_common())
+    rest = f"; {counted(unfit.total(), 'line')} not sent ({why}), the first {first[0]}" if unfit else ""
+    click.echo(f"{counted(count, 'event')} delivered to agent.access.events on {settings.broker}{rest}", err=True)
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Go on with those that come, until interrupted.")
+@click.option("--json", "as_json", is_flag=True, help="Every revision as it is, one a line.")
+def alerts(follow: bool, as_json: bool) -> None:
+    """Read the alerts on agent.access.alerts, oldest first: each when it opened, and when it became worse.
+
+    Changes nothing, and needs no consumer group.
+
+    \b
+    Examples:
+      strayline alerts --follow
+      strayline alerts --json > alerts.jsonl
+    """
+    settings = load()
+    from stream.demo import alert_text  # noqa: PLC0415
+    from stream.follow import Openings  # noqa: PLC0415
+    from stream.follow import alerts as read  # noqa: PLC0415
+
+    openings = Openings()
+
+    def tell(value: bytes) -> None:
+        if as_json:
+            click.echo(value)
+        elif (alert := openings.news(value)) is not None:
+            click.echo(alert_text(alert))
+
+    read(settings, tell, follow=follow)
+
+
+COMMANDS = (topics, produce, alerts, lag, rejects, doctor)

@@ -29,7 +29,7 @@ from stream.alert import Alert
 from stream.baselines import Position, Reader, Writer
 from stream.client import arguments
 from stream.codec import Reject, encode
-from stream.engine import Decoded, Engine, Scored
+from stream.engine import Decoded, Engine, Ran, Scored
 from stream.fields import meant
 from stream.replay import warn
 from stream.sealed import Corrupt
@@ -56,14 +56,15 @@ class Place(NamedTuple):
 
 
 class Threads(NamedTuple):
-    """Where the work is done, one batch at a time in each: the next batch is decoded while one is scored."""
+    """Where the work is done that does not need the interpreter, one batch at a time in each: while one is scored, the next is decoded. What a batch
+    means is told between them, in the thread of the loop: another one would only fight with it for the interpreter."""
 
     decode: Executor
     score: Executor
 
 
 def threads() -> Threads:
-    """For all partitions of a worker: most of a batch's work needs the interpreter's lock, so more would only wait for it."""
+    """For all partitions of a worker."""
     return Threads(ThreadPoolExecutor(1, "decode"), ThreadPoolExecutor(1, "score"))
 
 
@@ -96,6 +97,7 @@ class Partition:
         self._writer = Writer(self.engine)
         self._scoring = asyncio.Lock()
         self._flushing = asyncio.Lock()
+        self._untold: tuple[Ran, Taken] | None = None  # the batch that was scored last
         self._acknowledge: list[Any] = []
         self._alerts: list[tuple[Alert, float]] = []  # with the arrival of the record that called for it
         self._rejects: list[tuple[Reject, str, bytes | None]] = []  # with the topic and the key of the record
@@ -277,8 +279,8 @@ class Partition:
         """Decode a batch: `event` is Faust's, its value aiokafka's records. It changes nothing, so the one before may still be scored."""
         return await self._decoded(event, self._fresh(event.message.value))
 
-    async def score(self, taken: Taken) -> None:
-        """Score a batch. It is acknowledged by a later `flush`."""
+    async def score(self, taken: Taken, meanwhile: Callable[[], None]) -> None:
+        """Score a batch. `tell` says what follows from it, and a later `flush` acknowledges it. What is done `meanwhile` has the interpreter for itself."""
         if self.waiting >= MOST_WAITING or self._refused >= MOST_REFUSED:
             await self.flush()
         async with self._scoring:
@@ -290,22 +292,37 @@ class Partition:
                 # It was delivered a second time, and decoded before the first was learned.
                 taken = await self._decoded(taken.event, self._fresh(taken.records))
             if taken.decoded is not None:
-                fresh = taken.records
-                scored = await self._run(self._threads.score, self._score, taken.decoded)
-                offsets = [r.offset for r in fresh] if scored.rejects else []
-                self._alerts += [
-                    (a, fresh[i].timestamp / 1000.0) for a, i in zip(scored.alerts, scored.alert_positions, strict=True)
-                ]
-                for reject in scored.rejects:
-                    key = fresh[bisect_left(offsets, reject.position)].key
-                    self._rejects.append((reject, EVENTS, key))
-                    self._refused += len(reject.raw)
-                self.next_offset = fresh[-1].offset + 1
-                self.waiting += len(fresh)
-                self._measure(scored, len(fresh))
+                scoring = self._run(self._threads.score, self._learn, taken.decoded)
+                meanwhile()
+                ran = await scoring
+                self.tell()
+                self._untold = ran, taken
+                self.next_offset = taken.records[-1].offset + 1
+                self.waiting += len(taken.records)
+            else:
+                taken.event.message.value.clear()
             self._acknowledge.append(taken.event)
-            # It may wait for long to be acknowledged; its records need not stay in memory for that.
-            taken.event.message.value.clear()
+
+    def tell(self) -> None:
+        """Say what the last scored batch means, if that was not done yet: its alerts and rejects then wait to be delivered."""
+        if self._untold is None:
+            return
+        (ran, taken), self._untold = self._untold, None
+        fresh = taken.records
+        with metrics.STAGE.labels("tell").time():
+            scored = self.engine.tell(ran)
+        warn(scored)
+        offsets = [r.offset for r in fresh] if scored.rejects else []
+        self._alerts += [
+            (a, fresh[i].timestamp / 1000.0) for a, i in zip(scored.alerts, scored.alert_positions, strict=True)
+        ]
+        for reject in scored.rejects:
+            key = fresh[bisect_left(offsets, reject.position)].key
+            self._rejects.append((reject, EVENTS, key))
+            self._refused += len(reject.raw)
+        self._measure(scored, len(fresh))
+        # It may wait for long to be acknowledged; its records need not stay in memory for that.
+        taken.event.message.value.clear()
 
     async def flush(self) -> float:
         """Deliver everything that waits, in one transaction, then acknowledge it; the seconds for which scoring had to wait.
@@ -318,6 +335,7 @@ class Partition:
             if producer is None:  # closed meanwhile: what it holds is for the next owner
                 return held
             async with self._scoring:
+                self.tell()
                 await self._heed()
                 events, alerts, rejects = self._acknowledge, self._alerts, self._rejects
                 self._acknowledge, self._alerts, self._rejects = [], [], []
@@ -367,6 +385,7 @@ class Partition:
     async def close(self) -> None:
         """Give the partition up; what was not flushed is for the next owner, unless that is us."""
         async with self._flushing, self._scoring:
+            self.tell()
             if self._producer is not None:
                 await self._producer.stop()
             if self._sharing is not None:
@@ -398,6 +417,7 @@ class Partition:
                 self._rejects.append((verdict, VERDICTS, record.key))
                 metrics.REJECTS.labels(verdict.reason).inc()
             else:
+                self.tell()
                 alerts = await self._run(self._threads.score, self.engine.judge, verdict)
                 self._alerts += [(alert, record.timestamp / 1000.0) for alert in alerts]
                 metrics.VERDICTS.labels(verdict.verdict).inc()
@@ -417,8 +437,8 @@ class Partition:
             self.next_verdict = record.offset + 1
             self._judged += 1
 
-    async def _run(self, where: Executor, what: Callable[..., _T], *given: Any) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(where, what, *given)
+    def _run(self, where: Executor, what: Callable[..., _T], *given: Any) -> asyncio.Future[_T]:
+        return asyncio.get_running_loop().run_in_executor(where, what, *given)
 
     def _fresh(self, records: Sequence[Any]) -> Sequence[Any]:
         """Those that were not learned yet: all of them, but after a restart."""
@@ -437,11 +457,9 @@ class Partition:
             log.warning("unknown field", field=name, do=meant(name), partition=self.number)
         return decoded
 
-    def _score(self, decoded: Decoded) -> Scored:
+    def _learn(self, decoded: Decoded) -> Ran:
         with metrics.STAGE.labels("score").time():
-            scored = self.engine.score(decoded)
-        warn(scored)
-        return scored
+            return self.engine.run(decoded)
 
     async def _send_reject(self, producer: AIOKafkaProducer, reject: Reject, topic: str, key: bytes | None) -> Any:
         value = reject.raw[:MOST_REJECT]

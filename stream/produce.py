@@ -1,30 +1,56 @@
-"""Events onto the topic: the demo's traffic, for those who want to watch the real path."""
+"""Events onto the topic: those of files, and the demo's, for those who want to watch the real path."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from stream.client import arguments
-from stream.codec import encode
+from stream.codec import Reject, decode, encode
 from stream.errors import BrokerError
+from stream.files import Lines
 from stream.settings import Settings
 from stream.topics import EVENTS, partitions_of
+
+_MOST_BYTES = 4 << 20  # what the topic takes
 
 
 def produce(settings: Settings, events: Iterable[dict[str, Any]]) -> int:
     """Deliver events in order, keyed by agent; how many. Raises `BrokerError` if the topics are missing or delivery fails."""
+    return _deliver(settings, ((str(event["agent_id"]), encode(event)) for event in events))
+
+
+def produce_files(settings: Settings, paths: Sequence[str], unfit: Callable[[str, Reject], object]) -> int:
+    """Deliver the lines of files that are events, as they are; how many. `unfit` is told of each other one, which is not sent.
+
+    Raises `InputError` too.
+    """
+    return _deliver(settings, (keyed for path in paths for keyed in _keyed(settings, path, unfit)))
+
+
+def _keyed(settings: Settings, path: str, unfit: Callable[[str, Reject], object]) -> Iterator[tuple[str, bytes]]:
+    with Lines(path) as lines:
+        for first, batch in lines:
+            events, kept, rejects = decode(batch, range(first, first + len(batch)), settings.max_event_bytes)
+            for reject in rejects:
+                unfit(path, reject)
+            yield from ((event.agent_id, batch[i]) for event, i in zip(events, kept, strict=True))
+
+
+def _deliver(settings: Settings, records: Iterable[tuple[str, bytes]]) -> int:
     partitions_of(settings, EVENTS)
     count = 0
     try:
-        producer = KafkaProducer(**arguments(settings), compression_type="zstd", linger_ms=20, acks="all")
+        producer = KafkaProducer(
+            **arguments(settings), compression_type="zstd", linger_ms=20, acks="all", max_request_size=_MOST_BYTES
+        )
         try:
             sent = []
-            for event in events:
-                sent.append(producer.send(EVENTS, key=str(event["agent_id"]).encode(), value=encode(event)))
+            for agent_id, value in records:
+                sent.append(producer.send(EVENTS, key=agent_id.encode("utf-8", "surrogatepass"), value=value))
                 count += 1
                 if len(sent) >= 10_000:
                     for s in sent:

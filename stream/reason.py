@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from stream.alert import Did, Evidence, Exposure
 from stream.change import against
 from stream.clauses import OF_THE_COHORT, clause, shown_to
-from stream.counterfactual import otherwise
+from stream.counterfactual import otherwise, pays
 from stream.kept import MOST_RECIPIENTS
-from stream.words import number, people, plain, size
+from stream.words import MOST_OFTEN, counted, people, plain, size
 
 # Tried to, and done.
 _VERBS = {
@@ -29,8 +29,10 @@ _ON_DATA = {
     "share",
     "send",
 }  # other verbs take the resource as their object
-MOST_CLAUSES, MOST_OTHERS = 4, 2
+# Pieces of evidence, and those of the event itself, but for what is said in any case; the others stay in `evidence`.
+MOST_CLAUSES, MOST_OWN = 4, 3
 STRONG = 6.0  # bits from which another event's evidence is said
+FAIR = 0.7  # share of the strongest from which evidence is said beside it
 
 
 def did(event: Did) -> str:
@@ -39,7 +41,7 @@ def did(event: Did) -> str:
     verb = f"tried to {base}" if event.denied else past
     data = f"{plain(event.classification, 32)} data" if event.classification else ""
     if event.records is not None:
-        amount = f"{number(event.records)} record{'' if event.records == 1 else 's'}"
+        amount = counted(event.records, "record")
         data = f"{amount} of {data}" if data else amount
         data += f" ({size(event.bytes)})" if event.bytes else ""
     elif event.bytes is not None:
@@ -78,8 +80,7 @@ COVERED = {
     "branch": ("root",),
 }
 _USUALLY = {
-    "tool": "uses", "permission": "uses", "root": "touches", "branch": "touches", "resource": "touches", "owner": "touches", "classification": "handles",
-    "transition": "uses", "outcome": "uses", "recipient": "sends to", "domain": "sends to", "closeness": "sends to", "flow": "sends to",
+    "tool": "uses", "permission": "uses", "root": "touches", "branch": "touches", "classification": "handles", "domain": "sends to",
 }  # fmt: skip
 
 
@@ -101,24 +102,22 @@ def reason(
 
     What the title is about (`about`) is told in any case.
     """
-    who = plain(agent_id) + (f" ({plain(agent_type, 48)})" if agent_type else "")
     lead = [e for e in evidence if event.event_id in e.event_ids]
-    signals = _signals(lead)[:MOST_CLAUSES]
-    if about in lead and about not in signals and about.name not in CONTEXT:
-        signals = [*signals[: MOST_CLAUSES - 1], about]
     # The first sentence stands alone: what it did, and what is wrong with that most of all.
-    first = [e for e in lead if e is about or e.name == "clearance"] or signals[:1]
-    besides = [clause(e) for e in (*signals, *lead) if (e in signals or e.name in CONTEXT) and e not in first]
-    out = f"{who} {did(event)}" + (f": {'; '.join(map(clause, first))}." if first else ".")
+    first = [e for e in lead if e is about or e.name == "clearance"] or _signals(lead)[:1]
+    told = _strongest(evidence, lead, first, about, serious=serious)
+    beside = [e for e in lead if e.name in CONTEXT and (serious or e.name != "read_before")]
+    besides = [clause(e) for e in (*told, *beside) if e in lead and e not in first]
+    out = f"{plain(agent_id)} {did(event)}" + (f": {'; '.join(map(clause, first))}." if first else ".")
     out += f" Besides, {'; '.join(dict.fromkeys(besides))}." if besides else ""
-    others = _others(evidence, lead, signals, about)
+    others = [e for e in told if e not in lead] + [e for e in evidence if e not in lead and e.name == "clearance"]
     if others:
         out += f" In the same episode: {'; '.join(clause(e) + _how_often(e) for e in others)}."
     if exposure.events > 1:
-        out += f" The episode has {exposure.events:,} such events{_moved(exposure, evidence)}."
-    usual = next((e for e in signals if e.expected.startswith("usually ") and e.name in _USUALLY), None)
+        out += f" In all, {exposure.events:,} such events{_moved(exposure, evidence)}."
+    usual = next((e for e in (*first, *told) if e in lead and e.name in _USUALLY and _has_habits(e)), None)
     if usual:
-        out += f" It usually {_USUALLY[usual.name]} {usual.expected.removeprefix('usually ')}."
+        out += f" Most often it {_USUALLY[usual.name]} {usual.expected.removeprefix(MOST_OFTEN)}."
     out += _changed(evidence)
     if warming:
         out += f" It is new, so it is judged mostly by {'its peers' if agent_type else 'the rest of the fleet'}."
@@ -127,35 +126,58 @@ def reason(
 
 def _changed(evidence: Sequence[Evidence]) -> str:
     """What has changed for the agent or its peers, and what of the alert that does not explain."""
-    changed = [e for e in evidence if e.name in OF_THE_COHORT]
+    # One peer that began the same explains nothing.
+    changed = [e for e in evidence if e.name in OF_THE_COHORT and (e.name != "rollout" or e.baseline["began"])]
     said = "".join(f" Meanwhile, {clause(e)}." for e in changed)
-    changed = [e for e in changed if e.name != "rollout" or e.baseline["began"]]  # one peer explains nothing
     rest = against(evidence, changed) if changed else ""
     return said + (f" That does not explain {rest}." if rest else "")
+
+
+def _strongest(
+    evidence: Sequence[Evidence],
+    lead: Sequence[Evidence],
+    first: Sequence[Evidence],
+    about: Evidence | None,
+    *,
+    serious: bool,
+) -> list[Evidence]:
+    """What is said beside the first sentence, strongest first: of the event itself, whatever the others show, and then of those.
+
+    As far as it says something new and is nearly the strongest; what the title says in any case. Serious harm outweighs all else and is
+    said first, so there the strongest is that of the rest: how it came about is asked next.
+    """
+    own, rest = [e for e in _signals(lead) if e not in first], [e for e in evidence if e not in lead]
+    enough = FAIR * max(map(pays, own if serious else lead), default=0.0)
+    own = _new(own, first, enough, max((e.bits for e in lead), default=0.0))[: max(0, MOST_OWN - len(first))]
+    most = max((e.bits for e in evidence), default=0.0)
+    better = _signals(rest)  # amounts of several tools do not stand for each other
+    said, head = [*first, *own], [e for e in rest if e is about and e.name not in CONTEXT]
+    names = {e.name for e in (*said, *head)}
+    others = [e for e in rest if e.name not in {*CONTEXT, *names} and ("tool" in e.baseline or e in better)]
+    others = [e for e in others if e.bits >= STRONG or e.bits >= most]
+    enough = FAIR * max(map(pays, [e for e in evidence if e.name != "clearance"] if serious else evidence), default=0.0)
+    others = head + _new(others, [*said, *head], enough, most)
+    return own + others[: max(len(head), MOST_CLAUSES - len(said))]
+
+
+def _new(items: Sequence[Evidence], said: Sequence[Evidence], enough: float, most: float) -> list[Evidence]:
+    """What says something that was not said, and pays enough or has the `most` bits."""
+    told, found = {_told_as(e) for e in said}, []
+    for e in items:
+        if _told_as(e) not in told and (pays(e) >= enough or e.bits >= most):
+            told.add(_told_as(e))
+            found.append(e)
+    return found
+
+
+def _has_habits(e: Evidence) -> bool:
+    """Whether what it does most often is more than the first few of many that it did once or twice."""
+    return e.expected.startswith(MOST_OFTEN) and 3 * e.baseline.get("distinct", 0) <= e.baseline.get("of", 0)
 
 
 def _signals(items: Sequence[Evidence]) -> list[Evidence]:
     names = {e.name for e in items}
     return [e for e in items if e.name not in CONTEXT and not names.intersection(COVERED.get(e.name, ()))]
-
-
-def _others(
-    evidence: Sequence[Evidence], lead: Sequence[Evidence], said: Sequence[Evidence], about: Evidence | None
-) -> list[Evidence]:
-    """What other events of the episode show: the strongest, as far as it is not said yet, and broken clearance in any case."""
-    rest = [e for e in evidence if e not in lead and e.name not in OF_THE_COHORT]
-    told = {_told_as(e) for e in said}
-    new = []
-    better = _signals(rest)
-    for e in rest:
-        if e.name in CONTEXT or ("tool" not in e.baseline and e not in better):
-            continue  # amounts of several tools do not stand for each other
-        if _told_as(e) not in told and (e.bits >= STRONG or e is evidence[0]):
-            told.add(_told_as(e))
-            new.append(e)
-    if about in rest and about.name not in CONTEXT:
-        new = [about, *(e for e in new if _told_as(e) != _told_as(about))]
-    return new[:MOST_OTHERS] + [e for e in rest if e.name == "clearance"]
 
 
 def _told_as(e: Evidence) -> tuple[str, str | float]:
@@ -168,9 +190,9 @@ def _how_often(e: Evidence) -> str:
 
 
 def _moved(x: Exposure, evidence: Sequence[Evidence]) -> str:
-    moved = [f"{number(x.records)} record{'' if x.records == 1 else 's'}"] if x.records is not None else []
+    moved = [counted(x.records, "record")] if x.records is not None else []
     moved += [size(x.bytes)] if x.bytes is not None else []
-    out = f" with {' and '.join(moved)} in all" if moved else ""
+    out = f" with {' and '.join(moved)}" if moved else ""
     return out + (
         f", shown to {shown_to(x.people_below_clearance, evidence)} without the clearance"
         if x.people_below_clearance

@@ -1,6 +1,6 @@
 """Events from files through the engine, with no broker: the path that the worker takes, and the tests.
 
-The next batch is read and decoded while the compiled loop, which does not hold the interpreter's lock, scores this one.
+While a batch is told of, the next one is scored and the one after it decoded: both in compiled code, which does not hold the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import gc
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import structlog
 
 from stream.codec import Reject, encode_lines, reject_line
-from stream.engine import Engine, Scored
+from stream.engine import Decoded, Engine, Ran, Scored
 from stream.errors import InputError
 from stream.files import Lines, Output, readable
+from stream.heap import keep_freed
 from stream.settings import Settings
 from stream.verdict import verdicts_in
 
@@ -69,21 +70,26 @@ def warn(scored: Scored) -> None:
 
 def scored(engine: Engine, batches: Iterable[tuple[int, Sequence[bytes]]]) -> Iterator[Scored]:
     """Score batches of (number of the first record, records). While one runs, the next is decoded and the last is told of."""
-    with ThreadPoolExecutor(1, "run") as pool:
-        running = None
-        try:
-            for first, records in batches:
-                decoded = engine.decode(records, range(first, first + len(records)))
-                ran = running.result() if running else None
-                running = pool.submit(engine.run, decoded)
-                if ran:
-                    yield engine.tell(ran)
-        except InputError:
-            if running:  # the file is cut short, what was read of it is not
-                yield engine.tell(running.result())
-            raise
-        if running:
-            yield engine.tell(running.result())
+    with ThreadPoolExecutor(2, "replay") as pool:
+        decoding: Future[Decoded] | None = None
+        running: Future[Ran] | None = None
+        cut: InputError | None = None
+        batches = iter(batches)
+        while True:
+            try:
+                batch = next(batches, None)
+            except InputError as error:  # the file is cut short, what was read of it is not
+                batch, cut = None, error
+            ahead = pool.submit(engine.decode, batch[1], range(batch[0], batch[0] + len(batch[1]))) if batch else None
+            ran = running.result() if running else None
+            running = pool.submit(engine.run, decoding.result()) if decoding else None
+            if ran:
+                yield engine.tell(ran)
+            decoding = ahead
+            if not (decoding or running):
+                break
+        if cut:
+            raise cut
 
 
 def replay(
@@ -113,10 +119,11 @@ def replay(
     highest = 0.0
     folded: list[tuple[str, str]] = []
     failed: InputError | None = None
+    keep_freed()
     gc.freeze()  # decoding makes millions of small objects and no cycles
     collecting, interval = gc.isenabled(), sys.getswitchinterval()
     gc.disable()
-    sys.setswitchinterval(0.00005)  # the two threads hand over once a batch, and should not wait 5 ms for it
+    sys.setswitchinterval(0.00005)  # the threads hand over once a batch, and should not wait 5 ms for it
     try:
         outputs[2].write(b"".join(reject_line(r, verdicts or "") + b"\n" for r in unfit))
         for path in paths:

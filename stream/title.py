@@ -8,7 +8,7 @@ from stream.alert import Did, Evidence, Exposure
 from stream.change import explained
 from stream.clauses import in_unit, ordinary, shown_to, slight
 from stream.counterfactual import pays
-from stream.words import first, number, plain, size
+from stream.words import counted, first, number, plain, size
 
 MOST = 44  # characters of a name
 
@@ -21,26 +21,36 @@ def _how_new(e: Evidence) -> str:
     return "new to it" if e.baseline.get("own", 0.0) < 0.5 else "rare for it"
 
 
+def _usual(e: Evidence, say: Callable[[float], str]) -> str:
+    if e.baseline.get("new"):
+        return "having hardly worked before" if e.name == "call_rate" else "which it has hardly called before"
+    return f"usually {say(e.baseline['typical'])}"
+
+
 def _amount(e: Evidence) -> str:
-    say, word = (size, "") if e.name.startswith("bytes") else (number, " records")
+    say = size if e.name.startswith("bytes") else number
+    moved = size(float(e.observed)) if say is size else counted(float(e.observed), "record")
     tool = plain(str(e.baseline["tool"]), MOST)
     if e.name.endswith("_sum"):
         return f"has been moving more with {tool} than is usual for it"
-    return f"moves {say(float(e.observed))}{word} with {tool}, usually {say(e.baseline['typical'])}"
+    return f"moves {moved} with {tool}, {_usual(e, say)}"
 
 
 def _calls(e: Evidence) -> str:
     tool = plain(str(e.baseline["tool"]), MOST)
+    times = f"{counted(float(e.observed), 'time')} in one session"
+    if e.baseline.get("new"):
+        return f"calls {tool}, {_usual(e, number)}, {times}"
     if e.name.endswith("_sum"):
         return f"has been calling {tool} more often than is usual for it"
-    return f"calls {tool} {number(float(e.observed))} times in one session, usually {number(e.baseline['typical'])}"
+    return f"calls {tool} {times}, {_usual(e, number)}"
 
 
 def _series(e: Evidence) -> str:
     unit, b = in_unit(e), e.baseline
     way = "more" if float(e.observed) > b["typical"] else "less"
-    word = "" if b["unit"] == "bytes" else " records"
-    return f"moves {way} with {plain(str(b['tool']), MOST)} than its beat foretells: {unit(float(e.observed))}{word}, not {unit(b['typical'])}"
+    moved = size(float(e.observed)) if b["unit"] == "bytes" else counted(float(e.observed), "record")
+    return f"moves {way} with {plain(str(b['tool']), MOST)} than its beat foretells: {moved}, not {unit(b['typical'])}"
 
 
 _TITLES: dict[str, Callable[[Evidence], str]] = {
@@ -66,9 +76,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "records_sum": _amount,
     "session_calls": _calls,
     "session_calls_sum": _calls,
-    "call_rate": lambda e: (
-        f"makes {number(float(e.observed))} calls within ten minutes, usually {number(e.baseline['typical'])}"
-    ),
+    "call_rate": lambda e: f"makes {counted(float(e.observed), 'call')} within ten minutes, {_usual(e, number)}",
     "repeats": lambda e: f"has {plain(str(e.observed), 2 * MOST)} within minutes",
     "off_hours": lambda e: f"begins {plain(str(e.observed))}, when it hardly works",
     "dormancy": lambda e: (

@@ -16,6 +16,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, Of
 from stream.client import admin, tool, user
 from stream.errors import BrokerError, TopicsError
 from stream.settings import Settings
+from stream.words import counted
 
 EVENTS = "agent.access.events"
 ALERTS = "agent.access.alerts"
@@ -150,7 +151,7 @@ def ensure_topics(
         for topic in missing:
             count = topic.partitions or width
             _create(client, topic, count, copies)
-            created(f"created {topic.name}: {count} partition{'s' * (count > 1)}, replication {copies}")
+            created(f"created {topic.name}: {counted(count, 'partition')}, replication {copies}")
         if missing:
             client.wait_for_topics([topic.name for topic in missing])
             found = _replicas(client, settings)
@@ -159,7 +160,7 @@ def ensure_topics(
         if width != asked:
             lines.insert(
                 0,
-                f"{EVENTS} has {width} partitions, not {asked}: leave it so, for an agent's baseline lives in the partition "
+                f"{EVENTS} has {counted(width, 'partition')}, not {asked}: leave it so, for an agent's baseline lives in the partition "
                 f"that its key hashes to; to begin anew, stop the workers, run `{_delete(settings, EVENTS)}` and "
                 f"`{_delete(settings, BASELINES)}`, then `strayline topics --partitions {asked}`",
             )
@@ -337,5 +338,5 @@ def _create(client: KafkaAdminClient, topic: Topic, count: int, copies: int) -> 
     if answer["error_code"] not in {0, _EXISTS}:  # two may run this at once
         reason = answer["error_message"] or f"Kafka error {answer['error_code']}"
         raise BrokerError(
-            f"the broker would not create {topic.name} with {count} partitions and replication {copies}: {reason}"
+            f"the broker would not create {topic.name} with {counted(count, 'partition')} and replication {copies}: {reason}"
         )

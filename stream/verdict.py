@@ -40,11 +40,12 @@ from models.signals import (
 from models.verdict import ANY, RARE, SURE, Judged
 from stream.alert import Did
 from stream.codec import AccessEvent, Amount, Id, Label, Recipient, Reject, Text, When, decode_one, seconds
-from stream.columns import gather, hashed, name_hash
+from stream.columns import columns
 from stream.evidence import OWNERS
 from stream.files import Lines
 from stream.kept import MOST_TEXT
 from stream.measured import AMOUNTS
+from stream.siphash import name_hash
 
 WORDS = ("benign", "malicious", "reset")
 MOST_BYTES = 4 << 20  # as large as an alert may be
@@ -234,7 +235,7 @@ def _columns(v: Verdict, ladder: Sequence[str]) -> Batch:
         did.event_id, 0.0, v.agent_id, did.action, tool=did.tool, resource=_whole(did.resource), classification=_whole(did.classification),
         recipients=tuple(Recipient(r) for r in did.recipients if _whole(r)), approved=did.approved,
     )  # fmt: skip
-    return hashed(gather([event]), np.array([name_hash(rung.lower()) for rung in ladder], np.uint64))
+    return columns([event], np.array([name_hash(rung.lower()) for rung in ladder], np.uint64))
 
 
 def _whole(name: str | None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+MOST_OFTEN = "most often "
 MOST_PEOPLE = 1 << 53  # the largest whole number that every reader of JSON keeps as it is
 
 
@@ -14,6 +15,25 @@ def number(x: float) -> str:
     ('12,345', '3.2')
     """
     return f"{x:,.0f}" if x >= 10 or x == int(x) else f"{x:.1f}"
+
+
+def counted(n: float, what: str, many: str = "") -> str:
+    """A count with its noun.
+
+    >>> counted(1.0, "record"), counted(1.5, "record"), counted(1200, "delivery", "deliveries")
+    ('1 record', '1.5 records', '1,200 deliveries')
+    """
+    return f"{number(n)} {what if n == 1 else many or f'{what}s'}"
+
+
+def roughly(n: float) -> int:
+    """A count that has faded, to two digits: more would be made up.
+
+    >>> roughly(7.3), roughly(98.6), roughly(461.2), roughly(1234.0)
+    (7, 99, 460, 1200)
+    """
+    whole = round(n)
+    return round(whole, 2 - len(str(whole)))
 
 
 def people(n: int) -> str:
@@ -28,13 +48,13 @@ def people(n: int) -> str:
 def size(x: float) -> str:
     """Bytes for reading, in powers of ten.
 
-    >>> size(532.0), size(1532000.0)
-    ('532 bytes', '1.5 MB')
+    >>> size(532.0), size(1532000.0), size(1.2)
+    ('532 bytes', '1.5 MB', '1 byte')
     """
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if x >= factor:
             return f"{x / factor:.1f} {unit}"
-    return f"{x:.0f} bytes"
+    return counted(round(x), "byte")
 
 
 def lasting(seconds: float) -> str:
@@ -47,7 +67,7 @@ def lasting(seconds: float) -> str:
         return "less than a minute"
     unit, length = next((u for u in (("day", 86400), ("hour", 3600)) if seconds >= 2 * u[1]), ("minute", 60))
     n = int(seconds // length)
-    return f"{n:,} {unit}{'' if n == 1 else 's'}"
+    return counted(n, unit)
 
 
 def plain(text: str, most: int = 80) -> str:
@@ -66,5 +86,5 @@ def first(names: Sequence[str], most: int) -> str:
 
 
 def expected_values(values: Sequence[str]) -> str:
-    """What is usual, from an agent's most used values."""
-    return "usually " + ", ".join(plain(name, 48) for name in values) if values else "nothing is usual yet"
+    """What it does most often, from an agent's most used values: usual it need not be, where no two are the same."""
+    return MOST_OFTEN + ", ".join(plain(name, 48) for name in values) if values else "nothing is usual yet"

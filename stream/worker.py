@@ -26,6 +26,7 @@ from stream.acls import check_access
 from stream.client import quiet
 from stream.desk import POLL, Desk, look_seconds
 from stream.engine import warm_up
+from stream.heap import keep_freed
 from stream.log import fatal
 from stream.settings import Settings
 from stream.topics import EVENTS, check_topics
@@ -66,6 +67,7 @@ def run(settings: Settings) -> int:
     quiet()
     # Batches are many small objects without cycles, which by default are looked through again and again; and of the threads that
     # take turns with the interpreter the one that speaks to the broker must not wait 5 ms for each word.
+    keep_freed()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
     sys.setswitchinterval(0.0005)

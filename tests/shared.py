@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from hypothesis import HealthCheck, settings
 
-from models.batch import Batch
 from models.state import State
-from models.table import Array
-from stream.codec import AccessEvent
-from stream.columns import gather, hashed
 from stream.engine import Engine
 
 few = settings(
@@ -23,11 +18,6 @@ few = settings(
     max_examples=10,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-
-
-def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
-    """Events, at least one, as columns: both steps of the engine."""
-    return hashed(gather(events), ladder)
 
 
 def rows(state: State) -> dict[str, Any]:

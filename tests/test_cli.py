@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("replay", "demo", "topics", "worker", "explain", "lag", "rejects", "doctor")
+COMMANDS = ("replay", "demo", "topics", "worker", "explain", "produce", "alerts", "lag", "rejects", "doctor")
 EVENT = '{"event_id":"1","time":"2026-03-02T10:00:00Z","agent_id":"bot","action":"read","tool":"crm.read"}\n'
 
 
@@ -62,8 +62,42 @@ def test_a_missing_file_is_status_1_and_named():
 def test_rejects_are_counted_and_are_no_failure():
     told = strayline("replay", "-", stdin=EVENT + "garbage\n")
     assert told.returncode == 0
-    assert told.stderr.startswith("1 events, 1 rejects, 0 alerts")
+    assert told.stderr.startswith("1 event, 1 reject, 0 alerts (0 messages) in ")
     assert "--rejects" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("", {"event": "gone"}),
+        (", OSError('no room')", {"event": "gone", "error": "OSError: no room"}),
+    ],
+    ids=["without", "with an error"],
+)
+def test_the_last_line_of_a_log_has_no_empty_fields(raised, said):
+    """Who searches for errors would find them."""
+    script = (
+        "import structlog; structlog.configure(processors=[structlog.processors.JSONRenderer()]); "
+        f"from stream.log import fatal; fatal('gone'{raised})"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONFAULTHANDLER"}
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=ROOT, env=environment, check=False)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout) == said
+
+
+def test_a_verdict_is_not_written_among_the_alerts(tmp_path):
+    """By whatever name: the file would be neither the one nor the other afterwards."""
+    alerts, link = tmp_path / "alerts.jsonl", tmp_path / "link"
+    alerts.write_text('{"alert_id": "3f"}\n')
+    link.symlink_to(alerts)
+    before = alerts.read_bytes()
+    told = strayline(
+        "verdict", "benign", "3f", "--by", "ana", "--reason", "known", "--alerts", str(alerts), "--to", str(link)
+    )
+    assert told.returncode == 2
+    assert f"{link} holds alerts: give --to a file of its own" in told.stderr
+    assert alerts.read_bytes() == before
 
 
 PRETTY = """{
@@ -116,7 +150,7 @@ def test_a_replay_ends_with_the_threshold_the_highest_score_and_who_is_warming(t
     highest = max(json.loads(line)["score"] for line in scores.read_text().splitlines())
     last = told.stderr.splitlines()[-1]
     assert last.startswith("at the end alerts open from 20.0 bits; ")
-    assert f"the highest score was {highest:.1f}; 1 of 1 agents still warming" in last
+    assert f"the highest score was {highest:.1f}; 1 of 1 agent still warming" in last
     assert strayline("replay", "-", stdin="").stderr.startswith("0 events, 0 rejects")
 
 
@@ -208,7 +242,7 @@ def test_the_mark_of_an_editor_costs_no_event(tmp_path, pack):
     """UTF-8's is left out; of UTF-16 it is said what to do."""
     path = tmp_path / "events"
     path.write_bytes(pack(EVENT.encode("utf-8-sig")))
-    assert strayline("replay", str(path)).stderr.startswith("1 events, 0 rejects")
+    assert strayline("replay", str(path)).stderr.startswith("1 event, 0 rejects")
     for marked in (EVENT.encode("utf-16"), codecs.BOM_UTF16_BE + EVENT.encode("utf-16-be")):
         path.write_bytes(pack(marked))
         told = strayline("replay", str(path))

@@ -10,9 +10,9 @@ import pytest
 
 from models import cohort, profile
 from models.state import LEADERS
-from stream.columns import name_hash
 from stream.engine import Engine, Scored
 from stream.settings import load
+from stream.siphash import name_hash
 from tests.telling import HISTORY, encode, hostile, scored
 
 BASE = 1772409600

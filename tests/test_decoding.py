@@ -29,9 +29,9 @@ from stream.codec import (
     encode_lines,
     reject_line,
 )
+from stream.columns import columns
 from stream.fields import Fields
 from stream.simulate import lines, simulate
-from tests.shared import columns
 
 MAX = 1 << 20
 LADDER = np.zeros(0, np.uint64)
@@ -530,3 +530,12 @@ def test_which_events_names_are_looked_at_does_not_depend_on_where_batches_are_c
     assert "n2500" not in whole.unknown
     for cut in (1, 7, 999, 1000, 4096):
         assert (looked(cut).looked, looked(cut).unknown) == (whole.looked, whole.unknown)
+
+
+@pytest.mark.parametrize("time", [1773829812417, 1773829812417.5, 1773829812417000])
+def test_a_time_in_milliseconds_is_answered_with_what_to_do(time):
+    """Most clocks of programs count so."""
+    found = one(dumped({"event_id": "1", "time": time, "agent_id": "a", "action": "read"}))
+    assert isinstance(found, Reject)
+    assert found.reason == "bad_value"
+    assert found.detail.endswith("this looks like milliseconds, or finer: divide it by 1000")

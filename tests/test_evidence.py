@@ -177,7 +177,7 @@ def test_an_event_counts_once_however_many_recipients_it_has():
         by_event[item.name] |= set(item.event_ids)
     assert max(map(len, by_event.values())) == alert.exposure.events
     assert "events so far" not in alert.reason
-    assert re.search(r"in [\d,]+ deliveries", alert.reason)
+    assert any(re.search(r"in (about )?[\d,]+ deliveries", clauses.clause(e)) for e in alert.evidence)
 
 
 def test_nothing_is_said_of_peers_where_an_agent_has_none(alerts):
@@ -209,6 +209,32 @@ def test_what_peers_do_is_said_with_what_the_agent_does(own, peers, said):
     """An agent is not its own peer, and never is never."""
     numbers = {"own": own, "of": 100} | ({} if peers is None else {"peers": peers})
     assert clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers)) == said
+
+
+@pytest.mark.parametrize(
+    ("own", "of", "said"),
+    [
+        (0.0, 100, "it has never used x in 100 calls"),
+        (0.0, 98.7, "it has never used x in about 99 calls"),
+        (0.0, 461.3, "it has never used x in about 460 calls"),
+        (7.2, 1234.5, "it seldom uses x (about 7 of 1,200 calls)"),
+    ],
+)
+def test_a_count_that_has_faded_is_not_said_as_if_exact(own, of, said):
+    """Nor to more digits than it has."""
+    assert clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, {"own": own, "of": of})) == said
+
+
+def test_nothing_is_called_usual_that_an_agent_hardly_did(alerts):
+    """What it is judged by is its peers' then: of a tool's first calls, or of all calls of a first session."""
+    first = [hostile(n, "x", agent_id="bot-new", tool="crm.read", session_id="s", recipients=None) for n in range(24)]
+    told = [e for a in episode(first) for e in a.evidence if e.baseline.get("new")]
+    assert {e.name for e in told} >= {"bytes", "session_calls"}
+    for e in told:
+        assert "usual" not in clauses.clause(e)
+        assert e.expected == "hardly done before"
+    amounts = [e for a in alerts for e in a.evidence if e.name in {"bytes", "session_calls"}]
+    assert any("usually" in clauses.clause(e) for e in amounts)
 
 
 # Numbers that a receiver can hold

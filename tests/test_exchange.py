@@ -23,11 +23,11 @@ from stream.baselines import Reader, Writer
 from stream.codec import encode
 from stream.cohorts import EVERY, PAGES, RING, Cohorts, Given, Missing, read
 from stream.cohorts import Reader as GivenReader
-from stream.columns import name_hash
 from stream.engine import Engine
 from stream.sealed import Corrupt
 from stream.settings import load as settings
 from stream.simulate import simulate
+from stream.siphash import name_hash
 from tests.shared import few
 
 BUDGET = 5.0

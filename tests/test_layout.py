@@ -20,10 +20,10 @@ from models.signals import FACTS, NUMBER_OF_FACT, NUMBER_OF_TAIL, TAILS
 from models.state import LAYOUTS, State
 from stream import baselines
 from stream.baselines import Reader, Record, Writer
-from stream.columns import name_hash
 from stream.engine import Engine
 from stream.sealed import Corrupt
 from stream.settings import load
+from stream.siphash import name_hash
 from tests.shared import few, knowledge
 
 DATA = Path(__file__).parent / "data"

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import aiokafka
 import pytest
+from aiokafka.partitioner import DefaultPartitioner
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
 from kafka.structs import OffsetAndMetadata
+from msgspec.structs import replace
 
 from benchmarks.kafka import Broker
 from stream.client import retrying
 from stream.codec import Reject, encode
 from stream.settings import Settings, load
-from stream.topics import EVENTS, REJECTED, TOPICS, ensure_topics
+from stream.topics import ALERTS, EVENTS, REJECTED, TOPICS, ensure_topics
 from tests.secured import strayline
+from tests.telling import episode, hostile
 
+ROOT = Path(__file__).parent.parent
 GOOD = {"event_id": "e1", "time": 1772445600, "agent_id": "bot", "action": "read"}
 
 
@@ -234,6 +242,62 @@ def test_a_file_with_a_line_that_is_none_sends_nothing(settings, tmp_path):
         assert status == 1
         assert said in error
     assert read(settings, EVENTS, 2) == []
+
+
+@pytest.mark.kafka
+def test_events_of_files_are_sent_as_they_are_by_their_agent(settings, tmp_path):
+    """Compressed or not; what is no event stays, with why."""
+    events = [encode(GOOD | {"event_id": str(n), "agent_id": f"bot-{n % 3}", "more": n}) for n in range(40)]
+    plain, packed = tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"
+    plain.write_bytes(b"\n".join([b"{", *events[:20], b'{"event_id": "x"}']) + b"\n")
+    packed.write_bytes(gzip.compress(b"\n".join(events[20:])))
+    status, told, error = run(settings, "produce", str(plain), str(packed))
+    assert (status, told) == (0, "")
+    assert error.startswith(
+        f"40 events delivered to {EVENTS} on {settings.broker}; 2 lines not sent (not_json 1, missing_field 1), the first line 1 of {plain}: "
+    )
+    found = read(settings, EVENTS, 2)
+    assert sorted(r.value for r in found) == sorted(events)
+    assert all(r.key.decode() == json.loads(r.value)["agent_id"] for r in found)
+    # An agent's verdicts go where its events are.
+    assert len({(r.key, r.partition) for r in found}) == 3
+    assert all(murmur(r.key) == r.partition for r in found)
+
+
+def murmur(key: bytes) -> int:
+    """Of two partitions, the one to which Kafka's own clients send a key."""
+    return int(DefaultPartitioner()(key, [0, 1], [0, 1]))
+
+
+@pytest.mark.kafka
+def test_alerts_are_read_by_the_time_they_came_and_followed(settings):
+    """As text each when it opens or becomes worse; as JSON every revision."""
+    one, other = (episode([hostile(n, "x", agent_id=f"bot-{a}") for n in range(3)])[-1] for a in (0, 1))
+    lines = [
+        encode(replace(alert, revision=revision, severity=severity))
+        for alert, revision, severity in ((one, 1, "medium"), (other, 1, "low"), (other, 2, "low"), (other, 3, "high"))
+    ]
+    send(settings, ALERTS, [{"value": lines[0], "partition": 1}])
+    assert run(settings, "alerts", "--json") == (0, lines[0].decode() + "\n", "")
+    send(settings, ALERTS, [{"value": line, "partition": 0} for line in lines[1:]])
+    status, told, _ = run(settings, "alerts", "--json")
+    assert (status, told.encode().splitlines()) == (0, lines)
+    heads = [line for line in run(settings, "alerts")[1].splitlines() if not line.startswith(" ")]
+    assert [head.split()[2] for head in heads] == ["MEDIUM", "LOW", "HIGH"]
+    assert heads[0].endswith(one.title)
+    assert heads[2].endswith(f"{other.title} (raised)")
+    command = [sys.executable, "-m", "stream", "alerts", "--follow", "--json"]
+    environment = {**os.environ, "STRAYLINE_BROKER": settings.broker}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as following:
+        assert following.stdout
+        try:
+            assert [following.stdout.readline().rstrip() for _ in lines] == lines
+            new = encode(replace(one, revision=2))
+            send(settings, ALERTS, [{"value": new, "partition": 0}])
+            assert following.stdout.readline().rstrip() == new
+        finally:
+            following.terminate()
+    assert following.returncode == 143
 
 
 def test_options_of_rejects_that_do_nothing_alone_are_refused():

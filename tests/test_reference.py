@@ -16,8 +16,8 @@ from models import loop
 from models.batch import blank
 from models.state import State
 from stream.codec import decode
-from stream.columns import name_hash
-from tests.shared import columns
+from stream.columns import columns
+from stream.siphash import name_hash
 
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("SHARED") or ROOT.parent / "shared")

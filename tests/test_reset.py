@@ -14,10 +14,10 @@ from benchmarks.kafka import Broker
 from models import parties
 from models.table import find
 from stream.codec import Reject, encode, encode_lines
-from stream.columns import name_hash
 from stream.engine import Engine
 from stream.explain import baseline, baseline_text
 from stream.judge import reset_of
+from stream.siphash import name_hash
 from stream.topics import BASELINES, EVENTS, VERDICTS
 from stream.verdict import Reset, decode_verdict
 from tests.shared import rows

@@ -9,10 +9,10 @@ import pytest
 
 from stream.alert import SEVERITIES, Alert
 from stream.codec import encode
-from stream.columns import name_hash
 from stream.engine import Engine
 from stream.settings import load
 from stream.severity import CONFIDENCES, ENOUGH, HARMS, LONE, NONE, SERIOUS, SEVERE, certainty, opens, severity
+from stream.siphash import name_hash
 from tests.telling import BASE, HISTORY, hostile, scored
 
 OFTEN = {"STRAYLINE_ALERTS_PER_DAY": "1000", "STRAYLINE_DOMAINS": "corp.example"}

@@ -20,10 +20,11 @@ from models.piece import HEADER, unpack
 from models.state import LAYOUTS, TABLES, State
 from models.table import Array, find
 from stream.codec import AccessEvent, Recipient, decode
-from stream.columns import name_hash
+from stream.columns import columns
 from stream.simulate import lines, simulate
+from stream.siphash import name_hash
 from tests import shared
-from tests.shared import columns, rows
+from tests.shared import rows
 
 MIB = 16
 DAY = 86400.0

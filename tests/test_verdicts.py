@@ -130,7 +130,7 @@ def verdict(what: str, alert: Alert, at: float = 0.0) -> Verdict:
 
 def count(engine: Engine, entity: Any, attribute: int, name: str) -> float:
     """How often an entity has shown a value, not faded."""
-    from stream.columns import name_hash
+    from stream.siphash import name_hash
 
     key = mix(np.uint64(facts.place(attribute, 0)), np.uint64(entity))
     head = engine.state["facts"].head
@@ -139,7 +139,7 @@ def count(engine: Engine, entity: Any, attribute: int, name: str) -> float:
 
 
 def cohort() -> Any:
-    from stream.columns import name_hash
+    from stream.siphash import name_hash
 
     return parties.cohort_entity(np.uint64(name_hash("assistant")))
 

@@ -468,7 +468,8 @@ def test_a_batch_is_decoded_while_the_one_before_is_scored_and_learned_once_howe
         partition = Partition(site.settings, 0, threads(), is_current=bool)
         await partition.open()
         taken = [await partition.decode(event) for event in events]
-        await asyncio.gather(*(partition.score(one) for one in taken))
+        await asyncio.gather(*(partition.score(one, partition.tell) for one in taken))
+        partition.tell()
         assert not any(batches)
         assert partition.somebody_waits
         await partition.flush()
@@ -499,10 +500,10 @@ def test_a_batch_from_before_a_rebalance_is_not_scored_after_it(site):
         await partition.close()
         again = delivered()
         await partition.open()
-        await partition.score(stale)
+        await partition.score(stale, partition.tell)
         assert partition.next_offset == 0
         for event in again:
-            await partition.score(await partition.decode(event))
+            await partition.score(await partition.decode(event), partition.tell)
         await partition.flush()
         await partition.close()
 
