@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from models import batch as col
-from models import clock
+from models import clock, newcomer
 from models import state as st
 from models.batch import Batch
 from models.compiled import inline
@@ -43,7 +43,6 @@ STRANGER = 5.0  # sessions for a principal, with fewer of which it is one
 SOON, SLOWLY = 0.25, 0.03  # weights of one session
 MOSTLY, SELDOM = 0.7, 0.4  # shares of sessions
 PEOPLE = 41  # attribute under which the sessions of an agent for each principal are counted
-SETTLED = 5 * 86400.0  # seconds: who is met for the first time before is not new to all, and an agent no newcomer
 
 
 @inline
@@ -162,7 +161,7 @@ def tell(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     moved = agent.missed > 0 and h.clock - agent.moved_at <= MOVED_LASTS
     w.detail[col.MISSED] = agent.missed if moved else 0.0
     w.detail[col.MISSED + 1] = agent.moved_for
-    w.detail[col.AGENT_AGE] = h.clock - agent.first if agent.first - a.fleet[0].begin >= SETTLED else -1.0
+    w.detail[col.AGENT_AGE] = h.clock - agent.first if newcomer.is_late(a.agents, h.ag, a.fleet) else -1.0
     since = h.clock - agent.strangers_at
     w.detail[col.STRANGERS] = since if since <= MOVED_LASTS else -1.0
     w.detail[col.NEWCOMER] = -1.0
@@ -170,7 +169,7 @@ def tell(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     at = b.recipient_at[e] + int(w.detail[col.FACT + RECIPIENT * col.FACT_WIDTH + 5])
     if at < b.recipient_at[e + 1] and b.domain.hash[at] != 0 and w.detail[col.SESSION + 2] <= 0:
         i = find(a.contacts, b.recipient.hash[at])
-        if i >= 0 and a.contacts[i].first - a.fleet[0].begin >= SETTLED:
+        if i >= 0 and a.contacts[i].first - a.fleet[0].since >= newcomer.SETTLED:
             w.detail[col.NEWCOMER] = h.clock - a.contacts[i].first
             w.detail[col.NEWCOMER + 1] = _others(a.contacts_body[i], min(st.RING, a.contacts[i].n), np.uint32(h.agent))
 

@@ -37,7 +37,7 @@ def advance(fleet: Any, time: float, agent: Key, agents: int, known: bool) -> in
     f = fleet[0]
     if f.events == 0 or (f.events < SETTLE and f.clock - time > DAY):
         if f.events > 0 or f.begin == 0.0:  # else it is that of what other partitions have given
-            fleet[0].begin = time
+            fleet[0].begin = fleet[0].since = time
         fleet[0].clock = time
         return 0
     if time <= f.clock + DAY:

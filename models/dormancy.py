@@ -3,7 +3,8 @@
 A grant that nobody has used for weeks is one that nobody would miss: reviews of access look for it (AWS IAM's "last accessed", NIST SP 800-53
 AC-6(7)), and so does who borrows an agent. Of an event's permissions and its tool the one that was left alone for longest counts, in days. From two
 weeks on, on seven days of which at least the agent worked (after a holiday nothing is dormant), its tail pays (`models.tails`), so where tasks come once a month
-that is learned, by the agent, its cohort and the fleet. Once used it is awake again: what follows is carried by the agent's pool.
+that is learned, by the agent, its cohort and the fleet. Once used it is awake again, but for the rest of the sitting (`models.sitting`) each use counts
+as the first: a task that comes once a month uses it once, who borrows it goes on.
 
 What it misses: what was left alone for less; everything in the first two weeks; resources.
 """
@@ -11,7 +12,7 @@ What it misses: what was left alone for less; everything in the first two weeks;
 from __future__ import annotations
 
 from models import batch as col
-from models import signals
+from models import signals, sitting
 from models import state as st
 from models.batch import Batch
 from models.compiled import inline
@@ -34,15 +35,22 @@ def left_alone(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> floa
             continue
         key = w.facts.keys[q, 2, 1]
         i = find(a.uses, key)
+        days, wakes = 0.0, False
         if i >= 0:
             days = (h.clock - a.uses[i].w) / DAY
+            wakes = days >= LEAST and float(worked) - float(a.uses[i].days) >= WORKED
+            if not wakes:
+                days = float(a.uses[i].slept) if h.clock - a.uses[i].woke < sitting.LASTS else 0.0
             out = max(out, 0.0)
-            if days >= LEAST and days > out and float(worked) - float(a.uses[i].days) >= WORKED:
+            if days > out:
                 out = days
                 w.detail[col.LEFT_ALONE] = days
                 w.detail[col.LEFT_ALONE + 1] = w.facts.entry[q] - b.scope_at[e] if k == signals.PERMISSION else -1
         if h.learned and not w.judged[0]:
-            i, _ = claim(a.uses, a.uses_dirty, a.tally[USES], key)
+            i, fresh = claim(a.uses, a.uses_dirty, a.tally[USES], key)
+            if fresh or wakes:
+                a.uses[i].woke = h.clock if wakes else 0.0
+                a.uses[i].slept = days
             a.uses[i].w = h.clock
             a.uses[i].days = worked
     return out

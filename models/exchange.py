@@ -132,7 +132,7 @@ class Exchange:
         x = given[0] if len(given) == 1 else together(given)
         if self.state.fleet["events"] == 0 and self.state.fleet["begin"] == 0.0:
             # Nothing was learned here yet: any landmark will do, and the sender's needs no conversion.
-            self.state.fleet["begin"] = self.state.fleet["clock"] = x.begin
+            self.state.fleet["begin"] = self.state.fleet["since"] = self.state.fleet["clock"] = x.begin
             self._begin = x.begin
         factor = between(x.begin, self._begin)
         self._add_facts(x.facts, factor)

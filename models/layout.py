@@ -67,6 +67,7 @@ VERSION_2 = {
 # What is new in a row and does not begin at zero: table and field → a field that was stored, and what follows from it.
 _BEGINS: dict[tuple[str, str], tuple[str, Callable[[Array], Array]]] = {
     ("agents", "entity"): ("key", lambda keys: _each(parties.agent_entity, keys)),
+    ("fleet", "since"): ("begin", lambda begins: begins),
     ("owners", "last"): ("principal", lambda principals: principals),
     ("owners", "people"): ("shared", lambda shared: 1 + 2 * shared),  # by how many was not counted
 }

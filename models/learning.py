@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models import batch as col
-from models import budget, event, facts, harm, levels, memory, ordinal, parties, signals, tails, usual
+from models import budget, event, facts, harm, levels, memory, ordinal, parties, signals, sitting, tails, usual
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline
@@ -57,6 +57,7 @@ def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight
             a.facts, a.facts_dirty, a.tally[FACTS], f.keys, f.slots, f.counts, q, h.now, weight, w.mark
         )
         met = met or (k == signals.RECIPIENT and before == 0)
+        sitting.remember(a, w, h, q, before)
         if NAMED[k] and (before == 0 or _doubled(before + 1, before + 1 + weight)):
             profile = memory.profile_of(w.entity[2], k)
             memory.remember(

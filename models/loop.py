@@ -54,7 +54,7 @@ DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
 GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
-_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (4 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 1), "uses": (0, 1)}  # fmt: skip
+_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (4 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 2), "uses": (0, 1)}  # fmt: skip
 ROOM = np.array([_ROOM.get(st.TABLES[i], (1, 0))[0] for i in st.GROWING])
 ROOM_FACT = np.array([_ROOM.get(st.TABLES[i], (1, 0))[1] for i in st.GROWING])
 ROOM_COHORT = np.array([cohort.ROOM.get(st.TABLES[i], 0) for i in st.GROWING])  # where its agent may change its cohort
@@ -281,7 +281,9 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
         a.sessions[se].records = 0
     a.sessions[se].w = clock_s
     begins = begins and learned and clock_s - a.agents[ag].night_at >= hours.APART
-    age = min(st.AGES - 1, int(math.log2(seen)))
+    age = min(st.POWERS - 1, int(math.log2(seen)))
+    if newcomer.is_late(a.agents, ag, a.fleet):
+        age += st.POWERS
     return Here(
         agent, cohort_key, peered, session, ag, co, se, clock_s, now, 1.0 / now, gap, age, begins, learned
     ), warming

@@ -18,6 +18,7 @@ from models.table import Array, Key, claim, find
 YOUNG_EVENTS = 50  # an agent with fewer is warming
 LEFT = 64.0  # events that the row of a key that was left is worth
 NEVER = -1e18
+SETTLED = 5 * 86400.0  # seconds: who is met for the first time before is not new to all, and an agent no newcomer
 FACTS = st.TABLES.index("facts")
 
 
@@ -30,11 +31,17 @@ def begin(agents: Array, body: Array, ag: int, clock: float) -> None:
     agents[ag].pool = agents[ag].calls = agents[ag].night = 0
     agents[ag].peak = agents[ag].loud = -1
     agents[ag].first_own = agents[ag].second_own = agents[ag].third_own = agents[ag].serious = 0
-    agents[ag].kept = agents[ag].begin = agents[ag].night_at = NEVER
+    agents[ag].kept = agents[ag].begin = agents[ag].night_at = agents[ag].novel_at = NEVER
     agents[ag].version = agents[ag].left = agents[ag].kind = agents[ag].kind_left = 0
     agents[ag].kind_since = agents[ag].lift = agents[ag].usual_at = agents[ag].missed = 0
     agents[ag].strangers = agents[ag].strangers_usual = 1
     agents[ag].strangers_at = NEVER
+
+
+@inline
+def is_late(agents: Array, ag: int, fleet: Array) -> bool:
+    """Whether an agent came to a fleet that ran already (`since` is no landmark and never moves): everything is new to it, and nothing to its peers."""
+    return bool(agents[ag].first - fleet[0].since >= SETTLED)
 
 
 @njit

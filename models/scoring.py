@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from models import amounts, event, facts, hours, ordinal, rhythm, signals, tails, usual, verdict
+from models import amounts, event, facts, hours, ordinal, rhythm, signals, sitting, tails, usual, verdict
 from models import batch as col
 from models import state as st
 from models.batch import Batch
@@ -48,10 +48,15 @@ def score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> Non
         )
         if verdict.marked(a.facts, f.slots[q, 2, 1]):
             w.judged[0] = True
+        own = f.counts[q, 2, 0]
+        if sitting.STAYS[k] and own > 0 and (not sitting.LEAVES[k] or w.detail[col.SESSION + 2] > 0):
+            first = sitting.first_bits(a, h, f.keys[q, 2, 1], f.slots[q, 2, 1])
+            if first > s:
+                s, own = first, min(own, sitting.NEARLY)
         if s > w.surprise[k]:
             w.surprise[k] = s
             at = col.FACT + k * col.FACT_WIDTH
-            w.detail[at] = f.counts[q, 2, 0]
+            w.detail[at] = own
             w.detail[at + 1] = f.counts[q, 2, 1]
             w.detail[at + 2] = f.counts[q, 1, 0]
             w.detail[at + 3] = f.counts[q, 0, 0]

@@ -20,7 +20,8 @@ from models.signals import AGAIN, FACTS, N_AGAIN, N_NAMED, N_TAILS, TAILS
 from models.table import Array, Space, most_rows, numbers, reindex
 
 HALF_LIFE = 60 * 86400.0  # seconds: a scope unused for two months counts half
-AGES = 12  # agents are compared at the same age: the power of two of the events seen
+POWERS = 12  # agents are compared at the same age: the power of two of the events seen,
+AGES = 2 * POWERS  # of those that were there from the start, and of those that came to a fleet that ran
 BINS = 64  # of a tail
 HALF = BINS // 2  # of them in a row
 TAIL_SCALE = 8.0  # bins per doubling of 1 + x
@@ -92,7 +93,7 @@ LAYOUTS = (
     Layout("amounts", [K, ("w", "f4"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4"), ("never", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
     # (signal, cohort | agent) → weight at or above each bin; a second row holds the upper half, where there is any
     Layout("tails", [K, ("w", "f4")], ("f4", HALF), 1 << 8, 0.06, ages=False, lasts=360),
-    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("loud", "f4"), ("first_own", "f4"), ("second_own", "f4"), ("third_own", "f4"), ("serious", "u1"), ("night", "f4"), ("night_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8"), ("kind", "u8"), ("kind_left", "u8"), ("kind_since", "f8"), ("lift", "f4"), ("usual_at", "f8"), ("missed", "f4"), ("moved_at", "f8"), ("moved_for", "f4"), ("strangers", "f4"), ("strangers_usual", "f4"), ("strangers_at", "f8")], ("f4", OWN_WIDTH), 1 << 6, 0.04, ages=False, lasts=360, sections=_OWN),
+    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("loud", "f4"), ("first_own", "f4"), ("second_own", "f4"), ("third_own", "f4"), ("serious", "u1"), ("night", "f4"), ("night_at", "f8"), ("novel_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8"), ("kind", "u8"), ("kind_left", "u8"), ("kind_since", "f8"), ("lift", "f4"), ("usual_at", "f8"), ("missed", "f4"), ("moved_at", "f8"), ("moved_for", "f4"), ("strangers", "f4"), ("strangers_usual", "f4"), ("strangers_at", "f8")], ("f4", OWN_WIDTH), 1 << 6, 0.04, ages=False, lasts=360, sections=_OWN),
     Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.01, ages=False, lasts=360, sections=_PEERS),
     # (agent, session) → last tool, highest class read and how much of it
     Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4")], ("u1", 0), 1 << 10, 0.02, ages=False, lasts=1),
@@ -111,15 +112,15 @@ LAYOUTS = (
     Layout("rhythms", [K, ("w", "f8"), ("first", "f8"), ("level", "f8"), ("n", "f4"), ("plain", "f4"), ("shaped", "f4"), ("low", "f4"), ("high", "f4"), ("mean", "f4"), ("mean_low", "f4"), ("mean_high", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180),
     # (cohort, agent's hash) → an agent that lately moved more than usual, and how much more
     Layout("lifts", [K, ("w", "f8"), ("agent", "u8"), ("lift", "f4")], ("u1", 0), 1 << 5, 0.005, ages=False, lasts=3),
-    # (agent, permission | tool) → when it was last used, and on how many days the agent had worked by then
-    Layout("uses", [K, ("w", "f4"), ("days", "u4")], ("u1", 0), 1 << 10, 0.03, ages=False, lasts=360),
+    # (agent, permission | tool) → when it was last used, on how many days the agent had worked by then; when it was last dormant, for how many days
+    Layout("uses", [K, ("w", "f4"), ("days", "u4"), ("woke", "f4"), ("slept", "f4")], ("u1", 0), 1 << 10, 0.03, ages=False, lasts=360),
     # the agents that those without a type are compared with, since when
     Layout("leaders", [K, ("w", "f8")], ("u1", 0), LEADERS, 0.0, ages=False, lasts=0),
     # the rows of facts (0), amounts (1) and cohorts (2) to which other partitions add (`models.exchange`)
     Layout("shared", [K, ("w", "f8"), ("of", "u1")], ("u1", 0), 1 << 6, 0.03, ages=False, lasts=360),
     # ids of the last events: a repeated one is scored and not learned again
     Layout("recent", [K], ("u1", 0), 1 << 16, 0.0, ages=False, lasts=0),
-    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("clock", "f8"), ("ahead", "f8"), ("ahead_from", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("watched", "f8"), ("burst_at", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0, sections=_FLEET),
+    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("since", "f8"), ("clock", "f8"), ("ahead", "f8"), ("ahead_from", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("watched", "f8"), ("burst_at", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0, sections=_FLEET),
 )  # fmt: skip
 TABLES = tuple(layout.name for layout in LAYOUTS)
 GROWING = tuple(i for i, layout in enumerate(LAYOUTS) if layout.share > 0)

@@ -2,7 +2,8 @@
 
 The fleet's mean surprise of a fact at an age (power of two of the events an agent has seen) has weight 5 on a prior of 2 bits;
 the cohort's weight 5 on the fleet's; the agent's own weight 10 on the cohort's. The age is what lets a newcomer be
-judged by newcomers: everything is new to it, as it was to them. No division by a deviation: both were tried, both were worse.
+judged by newcomers: everything is new to it, as it was to them. Those who were there when the fleet began met a fleet to which everything was new as well, which excuses more:
+who came later, or was reset, is compared with its like. No division by a deviation: both were tried, both were worse.
 
 What it misses: an agent that has been strange from its first day on.
 """

@@ -52,11 +52,23 @@ LAST = [did(24, n, 0, "archive.restore") for n in range(7)]
 def test_a_permission_that_was_left_alone_for_weeks_is_said_with_its_days():
     found = alerts(weeks(range(24), seldom=(0, 1, 2)) + LAST)
     (last,) = [a for a in found if said("dormancy", [a])][-1:]
-    (dormant,) = said("dormancy", [last])
-    assert dormant.baseline["days"] == pytest.approx(22, abs=0.1)
-    assert dormant.observed == "archive.restore"
-    assert "it has used archive.restore again, after leaving it alone for 22 days" in rendered(last)
-    assert dormant.event_ids == [LAST[0]["event_id"]]
+    first, others = said("dormancy", [last])
+    for dormant in (first, others):
+        assert dormant.baseline["days"] == pytest.approx(22, abs=0.1)
+        assert dormant.observed == "archive.restore"
+    assert rendered(last).count("it has used archive.restore again, after leaving it alone for 22 days") == 1
+    assert first.event_ids == [LAST[0]["event_id"]]
+    assert LAST[1]["event_id"] in others.event_ids
+
+
+def test_once_the_sitting_is_over_what_was_dormant_is_awake():
+    """The next task of its kind is none that was left alone."""
+    again = did(24, 60 * 5, 0, "archive.restore")
+    found = alerts([*weeks(range(24), seldom=(0, 1, 2)), LAST[0], again])
+    assert [i for e in said("dormancy", found) for i in e.event_ids if i == again["event_id"]] == []
+    soon = did(24, 60 * 3, 0, "archive.restore")
+    found = alerts([*weeks(range(24), seldom=(0, 1, 2)), LAST[0], soon])
+    assert soon["event_id"] in [i for e in said("dormancy", found) for i in e.event_ids]
 
 
 @pytest.mark.parametrize(

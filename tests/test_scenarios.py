@@ -11,8 +11,6 @@ from stream.simulate import KINDS
 # What is not found at five alerts a day over the demo's fleet, and why. An improvement must take its entry away.
 MISSED = {
     "slow_drip": "each day is ordinary; only the sum over days is not, and it goes to a known partner",
-    "dormant_scope": "the permission was used in the first days and has faded by a few bits only",
-    "cold_start_rogue": "everything is new to a newcomer, as it was to its peers",
 }
 
 

@@ -1,0 +1,60 @@
+"""What an agent never did before stays new until its sitting is over: four hours without it, half a working day.
+
+Learning would excuse at once what comes in one go: the second file for a stranger goes to somebody whom the agent has just met. A person asks
+what is new since the morning. So where data leaves (a recipient outside, its domain, which data flow there), and for the class of the data, a value that
+the agent had never shown, and that was strange, costs for the rest of the sitting what it did at first. Ordinary oddities are
+done once; who strays goes on. What a person has called benign is known at once.
+
+What it misses: who comes back the next day is known by then, but for what adds up over days (`models.scoring`). Names inside, tools and
+resources are not kept new: work that is new is done again and again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models import signals
+from models import state as st
+from models.compiled import inline
+from models.here import CALLS, Here, Room
+from models.table import Key, claim, find, mix
+
+LASTS = 4 * 3600.0  # seconds
+LEAST = 6.0  # bits beyond the usual that make a value strange
+KEPT_NEW = (signals.RECIPIENT, signals.DOMAIN, signals.FLOW, signals.CLASSIFICATION)
+STAYS = np.isin(np.arange(signals.N_FACTS), KEPT_NEW)
+LEAVES = np.isin(np.arange(signals.N_FACTS), KEPT_NEW[:3])  # counts only where somebody outside receives
+NEARLY = 0.49  # uses that are said to be hardly any
+
+
+@inline
+def _place(row: Key) -> Key:
+    return mix(np.uint64(736), row)
+
+
+@inline
+def first_bits(a: st.Arrays, h: Here, row: Key, slot: int) -> float:
+    """Bits that a value of the agent had when it was new in this sitting, else 0; `row` is its key in the facts."""
+    if h.clock - a.agents[h.ag].novel_at >= LASTS or (slot >= 0 and a.facts[slot].d > 0):
+        return 0.0  # a verdict has added to it
+    i = find(a.calls, _place(row))
+    return float(a.calls[i].n) if i >= 0 and h.clock - a.calls[i].w < LASTS else 0.0
+
+
+@inline
+def remember(a: st.Arrays, w: Room, h: Here, q: int, before: float) -> None:
+    """Put down that fact q is new to the agent, or that the sitting in which it was goes on; `before` is the agent's count."""
+    k = w.facts.attribute[q]
+    if not STAYS[k] or w.surprise[k] - w.mean[k] <= LEAST:
+        return
+    place = _place(w.facts.keys[q, 2, 1])
+    if before > 0:
+        i = find(a.calls, place)
+        if i < 0 or h.clock - a.calls[i].w >= LASTS:
+            return
+    else:
+        i, _ = claim(a.calls, a.calls_dirty, a.tally[CALLS], place)
+        a.calls[i].n = w.surprise[k]
+    a.calls[i].w = h.clock
+    a.calls_dirty[i] = 1
+    a.agents[h.ag].novel_at = h.clock
