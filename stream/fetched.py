@@ -59,7 +59,7 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
         enough = _even(_held(self._records.data), most)
         waiting: list[Packed] = []
         count = size = 0
-        position: int = self.next_fetch_offset  # type: ignore[has-type]
+        position: int = self.next_fetch_offset
         for packed, after in self._batches():
             if packed is not None:
                 if count + packed.n > most:
