@@ -15,6 +15,7 @@ from stream import metrics
 from stream.errors import StraylineError, TopicsError
 from stream.lag import unheld
 from stream.log import fatal
+from stream.others import Others
 from stream.partition import Partition, Taken, threads
 from stream.settings import Settings
 from stream.topics import EVENTS, event_ends
@@ -45,6 +46,7 @@ class Desk:
         self._left: dict[int, Partition] = {}  # taken away by the rebalance that is going on, and perhaps to come back
         self._turn = asyncio.Semaphore(OPENING)
         self._threads = threads()
+        self._others = Others(settings, of, self._threads.score) if of > 1 else None
         self._scoring: asyncio.Task[None] | None = None  # of the batch that was taken last
         self._next_is_ready = False  # to be scored after that
         self._untold: Partition | None = None  # whose last batch is scored, and perhaps not told of
@@ -286,7 +288,7 @@ class Desk:
     async def _open(self, number: int) -> Partition:
         async with self._turn:
             partition = self._left.pop(number, None) or Partition(
-                self.settings, number, self._threads, self._is_current, self.of
+                self.settings, number, self._threads, self._is_current, self._others
             )
             self._reading[number] = partition
             try:
