@@ -233,6 +233,12 @@ def cpu_of(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def busy_cpu() -> float:
+    """CPU seconds that the machine has spent on anything."""
+    user, nice, system, _, _, irq, soft = Path("/proc/stat").read_text().split(None, 8)[1:8]
+    return sum(map(int, (user, nice, system, irq, soft))) / os.sysconf("SC_CLK_TCK")
+
+
 def drained(topics: Topics, group: str, workers: Sequence[Worker], count: int) -> float:
     """Wait until everything is committed; when that was, in seconds since the epoch."""
     workers[0].until(lambda: topics.committed(group) >= count, pause=0.05)
