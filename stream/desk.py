@@ -46,13 +46,13 @@ class Desk:
         self._left: dict[int, Partition] = {}  # taken away by the rebalance that is going on, and perhaps to come back
         self._turn = asyncio.Semaphore(OPENING)
         self._threads = threads()
-        self._others = Others(settings, of, self._threads.score) if of > 1 else None
         self._scoring: asyncio.Task[None] | None = None  # of the batch that was taken last
         self._next_is_ready = False  # to be scored after that
         self._untold: Partition | None = None  # whose last batch is scored, and perhaps not told of
         self._delivering: dict[int, asyncio.Task[None]] = {}
         self._reading: dict[int, Partition] = {}  # whose turn it is to read baselines
         self._tasks: list[asyncio.Task[None]] = []
+        self._others = Others(settings, of, self._threads.score) if of > 1 else None
         self._look = asyncio.Event()  # at the topics, now
         self._unheld: list[int] = []  # partitions that nobody has, while this worker has none
         self.stopping = False
