@@ -144,6 +144,18 @@ def test_damage_is_said_or_harmless(data):
         ours(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :], 0, 100, crcs=True)
 
 
+@pytest.mark.parametrize("where", range(5))
+def test_a_size_that_no_number_can_hold_is_damage(where):
+    """Of the record, its key, its value, a header's name and its value: what is added to it must not come out negative."""
+    far = b"\xfe" + b"\xff" * 8 + b"\x01"  # 2 ** 63 - 1
+    sizes = [b"\x28", b"\x02", b"\x02", b"\x02", b"\x02"]
+    sizes[where] = far
+    length, key, content, name, told = sizes
+    raw = length + b"\x00\x00\x00" + key + b"k" + content + b"v" + b"\x02" + name + b"n" + told + b"h" + bytes(40)
+    with pytest.raises(ValueError, match="not the records"):
+        unpack([Packed(raw, 1, 0, 0, appended=False)])
+
+
 @slow
 @given(some.lists(value | some.text(max_size=20).map(str.encode), max_size=12), some.integers(0, 30))
 def test_a_text_has_every_record_that_can_be_read_in_its_place(values, most):
