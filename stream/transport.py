@@ -26,6 +26,7 @@ from importlib.metadata import version
 from typing import Any
 from weakref import WeakSet
 
+from aiokafka.errors import CorruptRecordException
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
@@ -154,13 +155,17 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         thread, most = self._thread, int(self.app.conf.broker_max_poll_records)
         if all(self._is_batched(tp.topic) for tp in active_partitions or ()):
             most = 1
-        polled: dict[TP, list[Any]] = await thread.call_thread(
-            thread._fetch_records,  # noqa: SLF001
-            thread._ensure_consumer(),  # noqa: SLF001
-            active_partitions,
-            timeout=timeout,
-            max_records=most,
-        )
+        try:
+            polled: dict[TP, list[Any]] = await thread.call_thread(
+                thread._fetch_records,  # noqa: SLF001
+                thread._ensure_consumer(),  # noqa: SLF001
+                active_partitions,
+                timeout=timeout,
+                max_records=most,
+            )
+        except CorruptRecordException:
+            await self.wait_empty()  # what lies before the damage is first worked on and committed
+            raise
         for tp in active_partitions or ():
             state = self._state(tp)
             if state is not None and state.has_valid_position:

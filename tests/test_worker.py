@@ -394,6 +394,23 @@ def test_a_worker_that_was_paused_and_replaced_does_no_harm(site, heir):
 
 
 @pytest.mark.kafka
+def test_what_lies_before_a_damaged_batch_is_committed_and_the_worker_ends_with_the_offset(broker, site):
+    """On the broker's disk, where nobody looks at checksums before it is read."""
+    records = fleet(7, garbage=0.0)[:300]
+    for at in (0, 100, 200):
+        site.produce([(b"k", value) for _, value in records[at : at + 100]])
+    (log,) = (broker.data / "logs" / f"{EVENTS}-0").glob("*.log")
+    with log.open("r+b") as segment:
+        segment.seek(log.read_bytes().index(records[250][1]) + 3)
+        segment.write(b"!")
+    with site.worker() as worker:
+        assert worker.process.wait(DEADLINE) == 1
+    (offset,) = set(re.findall(r"the batch at offset (\d+): its checksum is wrong", worker.log.read_text()))
+    assert site.committed() == {0: int(offset)}
+    assert int(offset) > 0
+
+
+@pytest.mark.kafka
 def test_two_workers_of_one_name_end_each_other_and_say_that_it_is_the_name(site):
     """Not that the broker may be down; and their alerts are those of one."""
     records = fleet(7)
