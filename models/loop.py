@@ -102,12 +102,25 @@ def run(
         a.fleet.copy(),
         np.zeros(1, np.bool_),
     )
-    return _events(a, b, out, start, alerts_per_day, own, due, room)
+    asked = ahead.Asked(
+        np.zeros((ahead.TURNS, ahead.MOST), np.uint8),
+        np.zeros((ahead.TURNS, ahead.MOST), np.uint64),
+        np.zeros(ahead.TURNS, np.int64),
+    )
+    return _events(a, b, out, start, alerts_per_day, own, due, room, asked)
 
 
 @inline
 def _events(
-    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, due: float, w: Room
+    a: st.Arrays,
+    b: Batch,
+    out: Scores,
+    start: int,
+    alerts_per_day: float,
+    own: Array,
+    due: float,
+    w: Room,
+    asked: ahead.Asked,
 ) -> tuple[int, int]:
     n = len(b.time)
     w.entity[0] = parties.fleet_entity()
@@ -117,7 +130,7 @@ def _events(
         full = _full(a.tally, a.limits, event.most(b, e), seeks)
         if full >= 0:
             return e, full
-        ahead.fetch(a, b, e)
+        ahead.fetch(a, b, e, asked)
         f = a.fleet[0]
         before = f.clock if f.events > 0 else b.time[e]
         w.saved[0] = f
