@@ -84,7 +84,7 @@ def test_killed_at_any_step_of_the_commit_protocol_it_loses_nothing_and_says_not
 # Each takes its worker over before it begins, and stops one thing in it for good.
 STALLS = {
     "scoring": (
-        "import threading\nfrom stream.partition import Partition\nPartition._score = lambda *_: threading.Event().wait()",
+        "import threading\nfrom stream.partition import Partition\nPartition._learn = lambda *_: threading.Event().wait()",
         r"partition 0 has [\d,]+ events? not scored, and scored none for \d+ s",
     ),
     "fetching": (
