@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks.peers import half_space_trees, scored
 from benchmarks.report import table
+from models.table import Array
 from stream import codec
 from stream.engine import Decoded, Engine, Ran, Scored
 from stream.files import Lines
@@ -34,7 +35,7 @@ class _Staged(Engine):
         yield
         self.seconds[name] += time.perf_counter() - begin
 
-    def decode(self, records: Sequence[bytes | None], positions: Sequence[int]) -> Decoded:
+    def decode(self, records: Sequence[bytes | None], positions: Sequence[int] | Array) -> Decoded:
         with self.stage("decode"):
             return super().decode(records, positions)
 

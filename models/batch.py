@@ -123,7 +123,7 @@ class Scores(NamedTuple):
 
 
 def blank(n: int, *, window: bool) -> Scores:
-    """Room for the scores of n events. Rows that are not needed are never touched, so they cost no memory."""
+    """Room for the scores of n events. What has rows of its own is not cleared: few events have one, and who takes a row fills it."""
     return Scores(
         np.zeros(n),
         np.zeros(n),
@@ -135,12 +135,12 @@ def blank(n: int, *, window: bool) -> Scores:
         np.full(n, -1),
         np.zeros(1, np.int64),
         np.empty((n, DETAIL), np.float32),
-        np.zeros((n, TEXTS, TEXT), np.uint8),
-        np.zeros((n, TEXTS), np.uint8),
+        np.empty((n, TEXTS, TEXT), np.uint8),
+        np.empty((n, TEXTS), np.uint8),
         np.zeros((n if window else 0, WINDOW_SUMS)),
-        np.zeros(2 * n, np.uint64),
-        np.zeros(2 * n, np.int64),
+        np.empty(2 * n, np.uint64),
+        np.empty(2 * n, np.int64),
         np.zeros(1, np.int64),
-        np.zeros((2 * n, RING), np.float32),
-        np.zeros(2 * n, np.int64),
+        np.empty((2 * n, RING), np.float32),
+        np.empty(2 * n, np.int64),
     )

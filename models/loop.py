@@ -310,6 +310,10 @@ def _keep(a: st.Arrays, e: int, w: Room, tool_before: Key, out: Scores) -> None:
     out.rows[0] = row + 1
     for k in range(col.DETAIL):
         out.detail[row, k] = w.detail[k]
+    for i in range(out.length.shape[1]):
+        out.length[row, i] = 0
+        for k in range(out.text.shape[2]):
+            out.text[row, i, k] = 0
     memory.recall(
         a.profiles,
         a.profiles_body,

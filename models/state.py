@@ -38,6 +38,7 @@ WINDOW_SUMS = 6
 HALF_HOURS = 48  # of a day; a profile holds weekdays, then weekends
 HOURS = 48  # of weekdays, then of weekends
 PIECE = 1 << 17  # bytes
+FEW = 1 << 14  # rows up to which what lasts for hours may grow whenever it is full
 _MANY = 1 << 20  # rows from which on a table grows by an eighth: room that is not used costs index
 # Marks of a changed row, beside the 1 that each has: other partitions are to know; a verdict took from it (`models.exchange`).
 SHARED, TAKEN = 2, 4
@@ -319,13 +320,14 @@ class State:
         keep = float(2.0 ** ((oldest - fleet["begin"]) / HALF_LIFE) if t.layout.ages else oldest)
         gone = np.count_nonzero((t.head["key"] != 0) & (t.head["w"] < keep))
         # Enough only where that frees a quarter of the table: an event with ten thousand recipients asks for room in a
-        # table that is nearly empty, and must get it. What lasts for hours frees less at a time, and often.
+        # table that is nearly empty, and must get it. What lasts for hours is soon full again: of that half, and never of a small table.
         if gone:
             t.drop(keep)
             t.dropped = max(t.dropped, keep)
         rows = len(t.head)
-        if gone < rows // (8 if t.layout.lasts <= 1 else 4):
-            t.extend(min(t.largest, rows + max(64, rows // (4 if rows < _MANY else 8))))
+        hours = t.layout.lasts <= 1
+        if gone < rows // (2 if hours else 4) or (hours and rows < FEW):
+            t.extend(min(t.largest, rows + max(64, rows // (8 if rows >= _MANY else 1 if hours else 4))))
         t.reindex()
 
     def reserve(self, name: str, rows: int) -> None:

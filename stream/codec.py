@@ -7,9 +7,9 @@ with its reason and its bytes as they came; decoding never raises and never fill
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 import msgspec
 import numpy as np
@@ -101,7 +101,7 @@ _encode = _encoder.encode
 class Events(Sequence[AccessEvent]):
     """Events of a batch, each decoded when somebody looks at it: few become evidence, and the columns say the rest."""
 
-    def __init__(self, raws: Sequence[bytes], decoded: dict[int, AccessEvent]) -> None:
+    def __init__(self, raws: Sequence[bytes | None], decoded: dict[int, AccessEvent]) -> None:
         """Records that are events; those that were decoded already, by their index."""
         self._raws = raws
         self._decoded = decoded
@@ -112,12 +112,12 @@ class Events(Sequence[AccessEvent]):
     def __getitem__(self, i: int) -> AccessEvent:  # type: ignore[override]
         event = self._decoded.get(i)
         if event is None:
-            event = self._decoded[i] = _name_once(_decode(self._raws[i]))
+            event = self._decoded[i] = _name_once(_decode(self._raws[i] or b""))
         return event
 
     def ids(self) -> list[Ids]:
         """Whose event each is, and which."""
-        return list(map(_decode_ids, self._raws))
+        return list(map(_decode_ids, cast("Iterable[bytes]", self._raws)))
 
 
 def decode(

@@ -17,6 +17,7 @@ from models.harm import sensitivity
 from models.table import Array
 from stream import scan
 from stream.codec import AccessEvent, Events, Reject, decode_event, plain, seconds
+from stream.records import Records
 from stream.scan import Columns
 from stream.siphash import name_hash, siphash
 
@@ -30,23 +31,22 @@ class Read(NamedTuple):
     rejects: list[Reject]
 
 
-def read(records: Sequence[bytes | None], positions: Sequence[int], max_bytes: int, ladder: Array) -> Read:
+def read(records: Sequence[bytes | None], positions: Sequence[int] | Array, max_bytes: int, ladder: Array) -> Read:
     """Raw records → columns of those that are events, and rejects with their `positions`. Both keep the order.
 
     The largest record allowed is `max_bytes` long. `ladder` has the hashes of the classifications, lowest first.
     """
-    raws, sizes, text = _joined(records, max_bytes)
-    found = scan.scan(*_buffer(text, sizes), np.zeros(len(raws), np.bool_))
+    given = records if isinstance(records, Records) else Records.of(records)
+    found = scan.scan(*given.text(max_bytes), np.zeros(len(given), np.bool_))
     if found.fit.all():
-        kept = list(range(len(raws)))
-        return Read(_batch(found, ladder) if raws else None, Events(raws, {}), kept, [])
-    others = {i: decode_event(records[i], positions[i], max_bytes) for i in np.flatnonzero(~found.fit).tolist()}
+        return Read(_batch(found, ladder) if len(given) else None, Events(given, {}), list(range(len(given))), [])
+    others = {i: decode_event(given[i], int(positions[i]), max_bytes) for i in np.flatnonzero(~found.fit).tolist()}
     rejects = [event for event in others.values() if isinstance(event, Reject)]
     decoded = {i: event for i, event in others.items() if not isinstance(event, Reject)}
-    kept = [i for i in range(len(raws)) if i in decoded or i not in others]
-    batch = _of([decoded.get(i, raws[i]) for i in kept], ladder) if kept else None
-    events = Events([raws[i] for i in kept], {n: decoded[i] for n, i in enumerate(kept) if i in decoded})
-    return Read(batch, events, kept, rejects)
+    kept = [i for i in range(len(given)) if i in decoded or i not in others]
+    raws = [given[i] or b"" for i in kept]
+    batch = _of([decoded.get(i, raw) for i, raw in zip(kept, raws, strict=True)], ladder) if kept else None
+    return Read(batch, Events(raws, {n: decoded[i] for n, i in enumerate(kept) if i in decoded}), kept, rejects)
 
 
 def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
@@ -58,7 +58,7 @@ def _of(events: Sequence[AccessEvent | bytes], ladder: Array) -> Batch:
     """Events, some of them as records that fit."""
     given = np.array([isinstance(event, AccessEvent) for event in events])
     raws = [plain(event) if isinstance(event, AccessEvent) else event for event in events]
-    found = scan.scan(*_buffer(b"\n".join(raws), [len(raw) for raw in raws]), given)
+    found = scan.scan(*Records.of(raws).text(max(map(len, raws))), given)
     if not found.fit.all():
         raise ValueError(f"not in a form that can be read fast: {raws[int(np.argmin(found.fit))][:300]!r}")
     for i, event in enumerate(events):
@@ -76,36 +76,6 @@ def _of(events: Sequence[AccessEvent | bytes], ladder: Array) -> Batch:
 
 def _number(amount: float | None) -> float:
     return np.nan if amount is None else float(amount)
-
-
-def _joined(records: Sequence[bytes | None], max_bytes: int) -> tuple[list[bytes], list[int], bytes]:
-    """Records, their sizes and all of them as one text of valid UTF-8. What `codec` will refuse anyway is empty in it."""
-    raws: list[bytes] = records if None not in records else [raw or b"" for raw in records]  # type: ignore[assignment]
-    sizes = list(map(len, raws))
-    if max(sizes, default=0) > max_bytes:
-        raws = [raw if len(raw) <= max_bytes else b"" for raw in raws]
-        sizes = list(map(len, raws))
-    text = b"\n".join(raws)
-    if not text.isascii() and not _is_text(text):
-        raws = [raw if _is_text(raw) else b"" for raw in raws]
-        sizes = list(map(len, raws))
-        text = b"\n".join(raws)
-    return raws, sizes, text
-
-
-def _is_text(raw: bytes) -> bool:
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _buffer(text: bytes, sizes: Sequence[int]) -> tuple[Array, Array]:
-    """A text that can be written to, and where each record in it begins; the end of the last as if another followed."""
-    at = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(np.array(sizes, np.int64) + 1, out=at[1:])
-    return np.array(np.frombuffer(text, np.uint8)), at
 
 
 @njit

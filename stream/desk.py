@@ -24,6 +24,7 @@ from stream.words import counted
 log = structlog.get_logger()
 # Records that one poll brings, and so at most a batch: what it costs to score them is what an alert waits for.
 POLL = 8000
+AHEAD = 2  # batches that are decoded, or being decoded, while one is scored: what that one means keeps the loop from asking for the next
 BEHIND = 4  # times as long between two deliveries
 OPENING = 4  # partitions at once: each holds what it fetched, up to 64 MiB
 PATIENCE = 5.0  # times as long as a stall: the group is for others to form, too, and one partition may wait while others catch up
@@ -45,8 +46,7 @@ class Desk:
         self._left: dict[int, Partition] = {}  # taken away by the rebalance that is going on, and perhaps to come back
         self._turn = asyncio.Semaphore(OPENING)
         self._threads = threads()
-        self._scoring: asyncio.Task[None] | None = None  # of the batch that was taken last
-        self._next_is_ready = False  # to be scored after that
+        self._taken: asyncio.Queue[tuple[Partition, asyncio.Task[Taken]]] = asyncio.Queue(AHEAD)  # to be scored in turn
         self._untold: Partition | None = None  # whose last batch is scored, and perhaps not told of
         self._delivering: dict[int, asyncio.Task[None]] = {}
         self._reading: dict[int, Partition] = {}  # whose turn it is to read baselines
@@ -69,28 +69,25 @@ class Desk:
         return f"reading baselines of partitions {unread}" if unread else None
 
     async def take(self, event: Any) -> None:
-        """Decode one batch, once the baselines of its partition are read, and have it scored when the one before is."""
+        """Have a batch decoded and, after those before it, scored. Waits for the baselines of its partition, and while too many are ahead."""
         try:
             partition = await asyncio.shield(self._opened(event.message.partition))  # others wait for it too
-            taken = await partition.decode(event)
-            self._next_is_ready = True
-            if self._scoring is not None:
-                await self._scoring
         except Exception as error:  # noqa: BLE001  # nothing was acknowledged
-            fatal("a batch could not be decoded; it will be read again", error)
-        self._next_is_ready = False
-        self._scoring = asyncio.get_running_loop().create_task(self._score(partition, taken))
+            fatal("a batch could not be taken; it will be read again", error)
+        await self._taken.put((partition, asyncio.get_running_loop().create_task(partition.decode(event))))
 
-    async def _score(self, partition: Partition, taken: Taken) -> None:
-        """Score a batch, and say meanwhile what the one before means; or at once, where none is ready to follow."""
-        try:
-            await partition.score(taken, self._tell)
-            self._tell()
-            self._untold = partition
-            if not self._next_is_ready:
+    async def score_for_ever(self) -> None:
+        """Score what was taken, one batch after the other; meanwhile say what the one before means, or at once where none is there to follow."""
+        while True:
+            partition, decoding = await self._taken.get()
+            try:
+                await partition.score(await decoding, self._tell)
                 self._tell()
-        except Exception as error:  # noqa: BLE001  # the one guard: whatever it is, nothing was acknowledged
-            fatal("a batch could not be scored; it will be read again", error)
+                self._untold = partition
+                if self._taken.empty():
+                    self._tell()
+            except Exception as error:  # noqa: BLE001  # the one guard: whatever it is, nothing was acknowledged
+                fatal("a batch could not be scored; it will be read again", error)
 
     def _tell(self) -> None:
         partition, self._untold = self._untold, None
@@ -151,7 +148,8 @@ class Desk:
     def begin(self) -> None:
         """Start what goes on for as long as the process does."""
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self.beat_for_ever()), loop.create_task(self.look_for_ever())]
+        forever = (self.beat_for_ever(), self.look_for_ever(), self.score_for_ever())
+        self._tasks = [loop.create_task(each) for each in forever]
 
     async def beat_for_ever(self) -> None:
         """Show that the loop comes round, and a stand-by to its consumer."""
@@ -239,7 +237,7 @@ class Desk:
         if any(number in self.partitions and task.done() for number, task in self._delivering.items()):
             yield "delivery", "a task that delivers has been gone"
         if any(task.done() for task in self._tasks):
-            yield "looker", "a task that looks after the worker has been gone"
+            yield "task", "a task that scores or looks after the worker has been gone"
         for agent in self.app.agents.values():
             if any(actor.actor_task is not None and actor.actor_task.done() for actor in list(agent._actors)):  # noqa: SLF001
                 yield "agent", "the task that takes events has been gone"

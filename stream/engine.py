@@ -134,7 +134,7 @@ class Engine:
         """Bits from which an alert opens, at present."""
         return float(self.state.fleet["bin"]) / STEP
 
-    def decode(self, records: Sequence[bytes | None], positions: Sequence[int]) -> Decoded:
+    def decode(self, records: Sequence[bytes | None], positions: Sequence[int] | Array) -> Decoded:
         """Raw records → events and their columns; `positions` (line numbers, offsets) go into rejects."""
         batch, events, kept, rejects = read(records, positions, self.settings.max_event_bytes, self._ladder)
         unknown, new = self.fields.look(records, kept)

@@ -15,6 +15,7 @@ from typing import IO, Any, Self, cast
 import zstandard
 
 from stream.errors import InputError, OutputError
+from stream.records import Records
 
 CHUNK = 1 << 20
 BATCH_LINES = 4096
@@ -47,22 +48,22 @@ class Lines:
         if self.path != "-":
             self._raw.close()
 
-    def __iter__(self) -> Iterator[tuple[int, list[bytes]]]:
+    def __iter__(self) -> Iterator[tuple[int, Records]]:
         number = 1
         rest: list[bytes] = []
         held = 0
         try:
             for chunk in self._text():
-                *whole, last = chunk.split(b"\n")
-                if whole:
-                    whole[0] = b"".join([*rest, whole[0]])
-                    rest, held = [last], len(last)
+                end = chunk.rfind(b"\n") + 1
+                if end:
+                    whole = Records.lines(b"".join([*rest, chunk[:end]]), number)
+                    rest, held = [chunk[end:]], len(chunk) - end
                     for i in range(0, len(whole), BATCH_LINES):
                         yield number + i, whole[i : i + BATCH_LINES]
                     number += len(whole)
                 elif held < MOST_KEPT:
-                    rest.append(last)
-                    held += len(last)
+                    rest.append(chunk)
+                    held += len(chunk)
         except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
             raise InputError(
                 f"{self.path} is damaged or cut short after line {number - 1}: {error}; the lines before that are scored, get the file again for the rest"
@@ -71,7 +72,7 @@ class Lines:
             raise InputError(f"cannot read {self.path} after line {number - 1}: {error.strerror or error}") from None
         tail = b"".join(rest)
         if tail:
-            yield number, [tail]
+            yield number, Records.lines(tail + b"\n", number)
 
     def _text(self) -> Iterator[bytes]:
         """UTF-8, without the mark that some editors put before it."""

@@ -53,7 +53,7 @@ def reset_of(agent_id: str, by: str, reason: str, at: float | None = None) -> by
 def alert_in(path: str, alert_id: str) -> Alert:
     """The last revision of an alert in a file of alerts. Raises `InputError` if it is not there."""
     with Lines(path) as lines:
-        found = _last((line for _, batch in lines for line in batch), alert_id)
+        found = _last((line for _, batch in lines for line in batch if line), alert_id)
     if found is None:
         raise InputError(f"{path} has no alert {alert_id!r}: its `alert_id` is a field of every alert")
     return found

@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -31,6 +31,7 @@ from stream.client import arguments
 from stream.codec import Reject, encode
 from stream.engine import Decoded, Engine, Ran, Scored
 from stream.fields import meant
+from stream.records import Records
 from stream.replay import warn
 from stream.sealed import Corrupt
 from stream.settings import Settings
@@ -43,6 +44,7 @@ MOST_WAITING = 200_000  # records scored and not yet delivered; then scoring wai
 MOST_REFUSED = 16 << 20  # bytes of rejects not yet delivered; likewise
 MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its headers
 MOST_SAID = 10  # lines in the log about records of baselines that are corrupt for one reason
+TURN = 32  # alerts that are sent in one go
 DELIVERY_MS = 30_000
 SHORT_MS = 20
 _T = TypeVar("_T")
@@ -72,7 +74,7 @@ class Taken(NamedTuple):
     """A batch that was decoded: what of it was not learned before, and the event of Faust that it came in."""
 
     event: Any
-    records: Sequence[Any]  # aiokafka's
+    records: Records
     decoded: Decoded | None  # None: nothing of it is new
 
 
@@ -276,8 +278,8 @@ class Partition:
         return bool(self._alerts or self._rejects)
 
     async def decode(self, event: Any) -> Taken:
-        """Decode a batch: `event` is Faust's, its value aiokafka's records. It changes nothing, so the one before may still be scored."""
-        return await self._decoded(event, self._fresh(event.message.value))
+        """Decode a batch: `event` is Faust's, its value `Records`. It changes nothing, so the ones before may still be scored."""
+        return await self._decoded(event, event.message.value.since(self.next_offset))
 
     async def score(self, taken: Taken, meanwhile: Callable[[], None]) -> None:
         """Score a batch. `tell` says what follows from it, and a later `flush` acknowledges it. What is done `meanwhile` has the interpreter for itself."""
@@ -288,16 +290,16 @@ class Partition:
                 # Taken away meanwhile, and perhaps given back: what lies between here and there would be left out.
                 return
             await self._heed()
-            if taken.decoded is not None and taken.records[0].offset < self.next_offset:
+            if taken.decoded is not None and taken.records.position[0] < self.next_offset:
                 # It was delivered a second time, and decoded before the first was learned.
-                taken = await self._decoded(taken.event, self._fresh(taken.records))
+                taken = await self._decoded(taken.event, taken.records.since(self.next_offset))
             if taken.decoded is not None:
                 scoring = self._run(self._threads.score, self._learn, taken.decoded)
                 meanwhile()
                 ran = await scoring
                 self.tell()
                 self._untold = ran, taken
-                self.next_offset = taken.records[-1].offset + 1
+                self.next_offset = int(taken.records.position[-1]) + 1
                 self.waiting += len(taken.records)
             else:
                 taken.event.message.value.clear()
@@ -312,12 +314,11 @@ class Partition:
         with metrics.STAGE.labels("tell").time():
             scored = self.engine.tell(ran)
         warn(scored)
-        offsets = [r.offset for r in fresh] if scored.rejects else []
         self._alerts += [
-            (a, fresh[i].timestamp / 1000.0) for a, i in zip(scored.alerts, scored.alert_positions, strict=True)
+            (a, float(fresh.timestamp[i]) / 1000.0) for a, i in zip(scored.alerts, scored.alert_positions, strict=True)
         ]
         for reject in scored.rejects:
-            key = fresh[bisect_left(offsets, reject.position)].key
+            key = fresh.key(int(np.searchsorted(fresh.position, reject.position)))
             self._rejects.append((reject, EVENTS, key))
             self._refused += len(reject.raw)
         self._measure(scored, len(fresh))
@@ -361,10 +362,12 @@ class Partition:
             if records:
                 with metrics.STAGE.labels("deliver").time():
                     async with producer.transaction():
-                        sent = [
-                            await producer.send(ALERTS, encode(a), key=a.agent_id.encode("utf-8", "surrogatepass"))
-                            for a, _ in alerts
-                        ]
+                        sent = []
+                        for n, (a, _) in enumerate(alerts):
+                            key = a.agent_id.encode("utf-8", "surrogatepass")
+                            sent.append(await producer.send(ALERTS, encode(a), key=key))
+                            if n % TURN == TURN - 1:  # a send that need not wait lets nobody else have the loop
+                                await asyncio.sleep(0)
                         sent += [await self._send_reject(producer, *reject) for reject in rejects]
                         sent += [await producer.send(COHORTS, r.value, key=r.key, partition=self.number) for r in given]
                         sent += [
@@ -440,18 +443,12 @@ class Partition:
     def _run(self, where: Executor, what: Callable[..., _T], *given: Any) -> asyncio.Future[_T]:
         return asyncio.get_running_loop().run_in_executor(where, what, *given)
 
-    def _fresh(self, records: Sequence[Any]) -> Sequence[Any]:
-        """Those that were not learned yet: all of them, but after a restart."""
-        if records and records[0].offset >= self.next_offset:
-            return records
-        return [r for r in records if r.offset >= self.next_offset]
-
-    async def _decoded(self, event: Any, fresh: Sequence[Any]) -> Taken:
+    async def _decoded(self, event: Any, fresh: Records) -> Taken:
         return Taken(event, fresh, await self._run(self._threads.decode, self._decode, fresh) if fresh else None)
 
-    def _decode(self, records: Sequence[Any]) -> Decoded:
+    def _decode(self, records: Records) -> Decoded:
         with metrics.STAGE.labels("decode").time():
-            decoded = self.engine.decode([r.value for r in records], [r.offset for r in records])
+            decoded = self.engine.decode(records, records.position)
         metrics.UNKNOWN_FIELDS.inc(decoded.unknown)
         for name in decoded.new:
             log.warning("unknown field", field=name, do=meant(name), partition=self.number)

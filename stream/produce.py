@@ -37,7 +37,7 @@ def _keyed(settings: Settings, path: str, unfit: Callable[[str, Reject], object]
             events, kept, rejects = decode(batch, range(first, first + len(batch)), settings.max_event_bytes)
             for reject in rejects:
                 unfit(path, reject)
-            yield from ((event.agent_id, batch[i]) for event, i in zip(events, kept, strict=True))
+            yield from ((event.agent_id, batch[i] or b"") for event, i in zip(events, kept, strict=True))
 
 
 def _deliver(settings: Settings, records: Iterable[tuple[str, bytes]]) -> int:

@@ -19,6 +19,7 @@ from stream.engine import Decoded, Engine, Ran, Scored
 from stream.errors import InputError
 from stream.files import Lines, Output, readable
 from stream.heap import keep_freed
+from stream.records import Records
 from stream.settings import Settings
 from stream.verdict import verdicts_in
 
@@ -68,7 +69,7 @@ def warn(scored: Scored) -> None:
         )
 
 
-def scored(engine: Engine, batches: Iterable[tuple[int, Sequence[bytes]]]) -> Iterator[Scored]:
+def scored(engine: Engine, batches: Iterable[tuple[int, Sequence[bytes | None]]]) -> Iterator[Scored]:
     """Score batches of (number of the first record, records). While one runs, the next is decoded and the last is told of."""
     with ThreadPoolExecutor(2, "replay") as pool:
         decoding: Future[Decoded] | None = None
@@ -184,7 +185,7 @@ def replay(
     )
 
 
-def _ticking(lines: Lines, tick: Callable[[Lines], None]) -> Iterator[tuple[int, list[bytes]]]:
+def _ticking(lines: Lines, tick: Callable[[Lines], None]) -> Iterator[tuple[int, Records]]:
     for batch in lines:
         yield batch
         tick(lines)

@@ -3,9 +3,9 @@
 Stock Faust takes every record apart into a message, four asyncio tasks, a queue entry and an acknowledgement: 12,000
 events a second on two quiet cores, where plain aiokafka reads 630,000 and this transport 440,000 (300,000 events of 330
 bytes, lz4; `python -m benchmarks.transport`). Scoring works on batches anyway, so for a topic declared with `batched`
-one message is all the records that one poll returned of one partition: its value is their list, its offset the last
-one's, and acknowledging it allows a commit just past it. Other topics stay record by record, and membership, flow
-control and shutdown stay Faust's.
+one message is all the records that one poll returned of one partition: its value is `Records`, read straight from the bytes that
+the broker sent, its offset the last one's, and acknowledging it allows a commit just past it. Other topics stay record by record, and
+fetching, membership, flow control and shutdown stay aiokafka's and Faust's.
 
 What is committed is stricter than Faust's own account, which can pass over a message nobody acknowledged
 (faust-streaming issue 606): batches are remembered in the order of delivery, and a commit reaches only as far as the
@@ -31,8 +31,10 @@ from faust.transport import consumer as faust_consumer
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from stream import fetched
 from stream.client import arguments
 from stream.errors import StraylineError
+from stream.records import Records
 from stream.settings import Settings
 
 # What was proved by tests/test_transport.py, as the beginning of each version.
@@ -55,6 +57,7 @@ _NAMES = (
     "self._read_offset.__getitem__",
     "self._unacked_messages.discard(message)",
 )
+_FETCH = ["self", "consumer", "active_partitions", "timeout", "max_records"]
 _FIELDS = [
     "topic", "partition", "offset", "timestamp", "timestamp_type", "headers", "key", "value", "checksum",
     "tp", "generation_id",
@@ -71,6 +74,14 @@ def check_faust(consumer: type = driver.Consumer, versions: Mapping[str, str] | 
     gone = [name for name in _NAMES if name not in source]
     if gone:
         raise _unproved(f"Faust's Consumer no longer keeps {' and '.join(gone)}")
+    method = getattr(driver.AIOKafkaConsumerThread, "_fetch_records", None)
+    if method is None or list(inspect.signature(method).parameters) != _FETCH:
+        raise _unproved(
+            f"Faust's AIOKafkaConsumerThread._fetch_records is no longer _fetch_records({', '.join(_FETCH)})"
+        )
+    other = fetched.changed()
+    if other is not None:
+        raise _unproved(other)
     lacking = set(_FIELDS) - set(inspect.signature(ConsumerMessage).parameters)
     if lacking:
         raise _unproved(f"Faust's ConsumerMessage no longer takes {', '.join(sorted(lacking))}")
@@ -112,8 +123,7 @@ def credentials(settings: Settings) -> SSLCredentials | SASLCredentials | None:
 def batched(app: Any, name: str) -> Any:
     """Declare that the topic `name` arrives in batches, and return it: the channel of an `@app.agent`.
 
-    An event's value is then a list of aiokafka's `ConsumerRecord`, in order, keys and values as the bytes that came
-    (None where there were none); its key is None.
+    An event's value is then `Records`, in order, keys and values as the bytes that came (None where there were none); its key is None.
     """
     app.batched_topics = getattr(app, "batched_topics", frozenset()) | {name}
     return app.topic(name, key_serializer="raw", value_serializer="raw")
@@ -133,20 +143,32 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         self._polled: dict[TP, int] = {}
         self.draining = False
         super().__init__(*args, **kwargs)
+        for name in getattr(self.app, "batched_topics", ()):
+            fetched.MOST[name] = int(self.app.conf.broker_max_poll_records)
 
     def _is_batched(self, topic: str) -> bool:
         return topic in getattr(self.app, "batched_topics", ())
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:  # noqa: ASYNC109
-        # A list in the place of a record passes through all of Faust's flow and generation checks as one.
-        polled = await super()._getmany(active_partitions, timeout)
+        # `Records` in the place of a record pass through all of Faust's flow and generation checks as one. So a poll is for one of them.
+        thread, most = self._thread, int(self.app.conf.broker_max_poll_records)
+        if all(self._is_batched(tp.topic) for tp in active_partitions or ()):
+            most = 1
+        polled: dict[TP, list[Any]] = await thread.call_thread(
+            thread._fetch_records,  # noqa: SLF001
+            thread._ensure_consumer(),  # noqa: SLF001
+            active_partitions,
+            timeout=timeout,
+            max_records=most,
+        )
         for tp in active_partitions or ():
             state = self._state(tp)
             if state is not None and state.has_valid_position:
                 self._position[tp] = state.position
             if polled.get(tp):
-                self._polled[tp] = polled[tp][-1].offset
-        return {tp: [records] if self._is_batched(tp.topic) else records for tp, records in polled.items()}
+                last = polled[tp][-1]
+                self._polled[tp] = int(last.position[-1]) if isinstance(last, Records) else last.offset
+        return polled
 
     def behind(self, tp: TP, done: int, told: int = 0) -> int | None:
         """How many offsets of a partition are still to be worked on from `done` on; None while the broker has not said. `told` is where
@@ -196,21 +218,21 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         return None if assignment is None else assignment.state_value(tp)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
-        if not isinstance(record, list):
+        if not isinstance(record, Records):
             return super()._to_message(tp, record)
         delivered, read = self._delivered[tp], self._read_offset[tp]
-        while delivered and delivered[-1] >= record[0].offset:
+        first, last = int(record.position[0]), int(record.position[-1])
+        while delivered and delivered[-1] >= first:
             # Faust sought back to the committed offset: this batch is in the place of those.
             self._acked_index[tp].discard(delivered.pop())
-        last = record[-1]
-        if read is None or last.offset >= read:  # or Faust drops it, as one that it has read before
-            delivered.append(last.offset)
+        if read is None or last >= read:  # or Faust drops it, as one that it has read before
+            delivered.append(last)
         message = ConsumerMessage(
-            topic=last.topic,
-            partition=last.partition,
-            offset=last.offset,
-            timestamp=last.timestamp / 1000.0,
-            timestamp_type=last.timestamp_type,
+            topic=tp.topic,
+            partition=tp.partition,
+            offset=last,
+            timestamp=float(record.timestamp[-1]) / 1000.0,
+            timestamp_type=None,
             headers=None,
             key=None,
             value=record,
@@ -290,3 +312,4 @@ class Transport(driver.Transport):  # type: ignore[misc]
 
 
 check_faust()
+fetched.install()

@@ -18,7 +18,7 @@ from models.batch import LATE, REPEATED, SKEWED, blank
 from models.clock import CONFIRM, SETTLE, TOLERANCE
 from models.delta import HEAD
 from models.piece import HEADER, unpack
-from models.state import LAYOUTS, TABLES, State
+from models.state import FEW, LAYOUTS, TABLES, State
 from models.table import Array, find
 from stream.codec import AccessEvent, Recipient, decode
 from stream.columns import columns
@@ -283,13 +283,12 @@ def test_an_event_with_many_recipients_is_scored(recipients):
 
 
 def test_rows_unused_for_long_go_when_a_table_fills_up():
-    """Sessions of last month make room before the table grows."""
-    run = Run().feed([read(i, START + i * 7200, session_id=f"s{i}") for i in range(2000)])
+    """Sessions of last month make room before the table grows beyond a few."""
+    run = Run(State(512)).feed([read(i, START + i * 7200, session_id=f"s{i}") for i in range(2 * FEW)])
     t = run.state["sessions"]
-    assert len(t.head) == t.layout.rows
-    assert t.tally[0] < t.layout.rows
+    assert len(t.head) == FEW
     assert t.tally[1] == 0
-    assert t.head["w"][t.head["key"] != 0].min() > START + 1000 * 7200
+    assert t.head["w"][t.head["key"] != 0].min() > START + FEW / 2 * 7200
     busy = Run().feed([read(i, START + i, session_id=f"s{i}") for i in range(2000)])
     assert busy.state["sessions"].tally[0] == 2000
 
