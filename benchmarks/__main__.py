@@ -1,4 +1,4 @@
-"""`python -m benchmarks [speed] [detection] [floods] [transport] [worker] [agents] [soak] [scale] [ablation] [robustness] [partitions]`: by default the first six, what `make bench` prints.
+"""`python -m benchmarks [speed] [detection] [floods] [transport] [worker] [agents] [soak] [scale] [ablation] [robustness] [partitions] [pair]`: by default the first six, what `make bench` prints.
 
 Each section prints its tables beside the peers of the same run and keeps the numbers in `bench-out/`.
 """
@@ -15,6 +15,7 @@ from benchmarks.agents import agents
 from benchmarks.detection import detection
 from benchmarks.floods import floods
 from benchmarks.kafka import missing
+from benchmarks.pair import pair
 from benchmarks.partitions import partitions
 from benchmarks.report import save, say, table, warn
 from benchmarks.robustness import robustness
@@ -34,6 +35,7 @@ SECTIONS = (
     "ablation",
     "robustness",
     "partitions",
+    "pair",
 )
 DEFAULT = SECTIONS[:6]
 TRANSPORT_RECORDS = (
@@ -101,6 +103,8 @@ def main() -> int:
             robustness(sets)
         elif section == "partitions":
             partitions(sets)
+        elif section == "pair":
+            pair()
         else:
             ablation(sets)
     say(f"benchmarks: {time.perf_counter() - begin:.0f} s")

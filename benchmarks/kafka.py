@@ -145,6 +145,13 @@ class Broker:
         return f"127.0.0.1:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """Of its process, while it runs."""
+        if self._process is None:
+            raise BrokerError("it does not run")
+        return self._process.pid
+
+    @property
     def log(self) -> Path:
         return self.data / "broker.log"
 

@@ -4,7 +4,7 @@ A fleet's events are split by the murmur2 of their key, as a Kafka producer woul
 engine for each partition that knows of no other and has its share of the alert budget (*split*); and by the same engines that give and take
 what a worker would write to `agent.access.cohorts`, after each window of event time (*exchanged*). Scores and alerts of all partitions together
 are judged as one. Then the same once for real: as many partitions, two worker processes, a real broker, fed a window at a time; workers
-write no scores, so their alerts are judged. Last, what the exchange costs.
+write no scores, so their alerts are judged. Last, what the exchange costs (`benchmarks.exchange`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import aiokafka
 from aiokafka.structs import TopicPartition
 
+from benchmarks.exchange import exchange
 from benchmarks.kafka import Broker, missing
 from benchmarks.report import save, say, table, warn
 from benchmarks.sets import (
@@ -91,7 +92,7 @@ def partitions(names: Iterable[str] = ()) -> dict[str, Any] | None:
         }
     kafka = _on_kafka(results)
     _show(results, costs)
-    save("partitions", {"results": results, "costs": costs, "kafka": kafka})
+    save("partitions", {"results": results, "costs": costs, "kafka": kafka, "by_partitions": exchange()})
     return results
 
 

@@ -214,8 +214,7 @@ class Worker:
 
     def cpu(self) -> float:
         """CPU seconds that it has used, all threads together."""
-        user, system = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return cpu_of(self.process.pid)
 
     def resident(self) -> float:
         """MiB of memory that it holds."""
@@ -226,6 +225,18 @@ class Worker:
         """As Kubernetes and systemd do."""
         self.process.terminate()
         return self.process.wait(60)
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds that a process has used, all threads together."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def busy_cpu() -> float:
+    """CPU seconds that the machine has spent on anything."""
+    user, nice, system, _, _, irq, soft = Path("/proc/stat").read_text().split(None, 8)[1:8]
+    return sum(map(int, (user, nice, system, irq, soft))) / os.sysconf("SC_CLK_TCK")
 
 
 def drained(topics: Topics, group: str, workers: Sequence[Worker], count: int) -> float:

@@ -1,4 +1,4 @@
-"""What one worker and two do with a topic, beside those who read the same topic: rates, CPU, latency, start-up.
+"""What one worker and two (`benchmarks.pair`) do with a topic, beside those who read the same topic: rates, CPU, latency, start-up.
 
 Everything is measured on `strayline worker` as its operator starts it, on a real broker that shares the machine's cores with it. The readers
 take turns with the worker and the best of each counts, since a shared machine only ever adds time; CPU time an event says the same
@@ -13,23 +13,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.kafka import Broker, missing
 from benchmarks.pace import latency, steady
+from benchmarks.pair import pair_on
 from benchmarks.readers import AIOKAFKA, FAUST, QUIX
 from benchmarks.report import save, say, table, warn
 from benchmarks.speed import BUSY
-from benchmarks.traffic import Topics, Worker, drained, held, traffic
+from benchmarks.traffic import Topics, Worker
 from stream.engine import warm_up
 from stream.settings import load
 
 EVENTS, SOME = 900_000, 20_000  # the frameworks with River get the fewer: their rate does not depend on it
 ROUNDS, STARTS = 3, 3
-GOAL, PAIR_GOAL, START_GOAL = 0.2, 1.7, 5.0
+GOAL, START_GOAL = 0.2, 5.0
 SECONDS = 30.0  # of the latency
 MINUTES = 10.0  # of the soak
 OURS = "strayline worker, alerts and baselines delivered"
@@ -60,7 +60,7 @@ def worker() -> dict[str, Any]:
         folder = Path(name)
         for partitions in (4, 1):
             results[f"full topic, {partitions}"] = _throughput(broker, folder, partitions)
-        results["two workers"] = _pair(broker, folder)
+        results["two workers"] = pair_on(broker, folder)
         results["start"] = _start(broker, folder)
         for partitions in (4, 1):
             results[f"latency, {partitions}"] = latency(broker, folder, partitions, SECONDS)
@@ -130,53 +130,6 @@ def full_topic(topics: Topics, folder: Path, group: str) -> Run:
         cpu = one.cpu() - cpu
         one.stop()
     return Run(EVENTS / seconds, cpu / EVENTS * 1e6, most)
-
-
-def _pair(broker: Broker, folder: Path) -> dict[str, Any]:
-    """One worker on one core and two on two, ready before the topic is filled in one go: so both know their partitions when the work begins.
-
-    Left to itself one worker uses a good core and a third, so on two cores two of them cannot be twice as fast.
-    """
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        warn("TWO WORKERS NOT MEASURED: there is one core")
-        return {}
-    say(f"worker: one on one core and two on two, {EVENTS:,} events on 4 partitions, {ROUNDS} rounds …")
-    rates: dict[int, list[Run]] = {1: [], 2: []}
-    shares: list[int] = []
-    for turn in range(ROUNDS):
-        for count, runs in rates.items():
-            topics, group = Topics(broker, 4), f"pair-{count}-{turn}"
-            packed = topics.pack(traffic(EVENTS))
-            shares = packed.shares
-            with ExitStack() as stack:
-                instances = ("one", "two")[:count]
-                workers = [
-                    stack.enter_context(Worker(topics.bootstrap, group, i, folder, core))
-                    for core, i in zip(cores, instances, strict=False)
-                ]
-                shared = held(4, count)
-                workers[0].until(lambda w=workers, s=shared: {one.get("/readyz") for one in w} == s)  # type: ignore[misc]
-                begin, cpu = time.time(), sum(one.cpu() for one in workers)
-                topics.pour(packed)
-                del packed
-                seconds = drained(topics, group, workers, EVENTS) - begin
-                cpu = sum(one.cpu() for one in workers) - cpu
-                for one in workers:
-                    one.stop()
-            runs.append(Run(EVENTS / seconds, cpu / EVENTS * 1e6))
-    best = {count: Run(max(r.rate for r in runs), min(r.cpu for r in runs)) for count, runs in rates.items()}
-    ratio, cost = best[2].rate / best[1].rate, best[2].cpu / best[1].cpu
-    larger = max(shares[0] + shares[2], shares[1] + shares[3]) / EVENTS
-    table(
-        f"Two workers, each on a core of its own, of {len(cores)} that they share with the broker; the larger half of the events is {larger:.0%} of them",
-        ["", "events/s", "ratio", "", "CPU us/event", "ratio"],
-        [
-            ["one worker", f"{best[1].rate:,.0f}", 1.0, "", best[1].cpu, 1.0],
-            ["two", f"{best[2].rate:,.0f}", ratio, "met" if ratio >= PAIR_GOAL else "NOT MET", best[2].cpu, cost],
-        ],
-    )
-    return {"best": best, "ratio": ratio, "cpu_ratio": cost, "larger_half": larger}
 
 
 def _start(broker: Broker, folder: Path) -> dict[str, float]:

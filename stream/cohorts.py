@@ -22,8 +22,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from models.contributions import Contributions
 from models.exchange import Exchange
-from models.increments import Contributions, Increments, load, shape
+from models.increments import Increments, load, shape
 from stream.baselines import Position, Record
 from stream.engine import Engine
 from stream.rollout import Began

@@ -15,6 +15,7 @@ from stream import metrics
 from stream.errors import StraylineError, TopicsError
 from stream.lag import unheld
 from stream.log import fatal
+from stream.others import Others
 from stream.partition import Partition, Taken, threads
 from stream.settings import Settings
 from stream.topics import EVENTS, event_ends
@@ -24,7 +25,7 @@ from stream.words import counted
 log = structlog.get_logger()
 # Records that one poll brings, and so at most a batch: what it costs to score them is what an alert waits for.
 POLL = 8000
-AHEAD = 2  # batches that are decoded, or being decoded, while one is scored: what that one means keeps the loop from asking for the next
+AHEAD = 1  # batches that wait decoded, or being decoded, behind the one that is scored, and one more is taken: what that one means keeps the loop from asking for the next
 BEHIND = 4  # times as long between two deliveries
 OPENING = 4  # partitions at once: each holds what it fetched, up to 64 MiB
 PATIENCE = 5.0  # times as long as a stall: the group is for others to form, too, and one partition may wait while others catch up
@@ -51,6 +52,7 @@ class Desk:
         self._delivering: dict[int, asyncio.Task[None]] = {}
         self._reading: dict[int, Partition] = {}  # whose turn it is to read baselines
         self._tasks: list[asyncio.Task[None]] = []
+        self._others = Others(settings, of, self._threads.score) if of > 1 else None
         self._look = asyncio.Event()  # at the topics, now
         self._unheld: list[int] = []  # partitions that nobody has, while this worker has none
         self.stopping = False
@@ -284,7 +286,7 @@ class Desk:
     async def _open(self, number: int) -> Partition:
         async with self._turn:
             partition = self._left.pop(number, None) or Partition(
-                self.settings, number, self._threads, self._is_current, self.of
+                self.settings, number, self._threads, self._is_current, self._others
             )
             self._reading[number] = partition
             try:

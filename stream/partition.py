@@ -31,6 +31,7 @@ from stream.client import arguments
 from stream.codec import Reject, encode
 from stream.engine import Decoded, Engine, Ran, Scored
 from stream.fields import meant
+from stream.others import Others
 from stream.records import Records
 from stream.replay import warn
 from stream.sealed import Corrupt
@@ -82,13 +83,18 @@ class Partition:
     """Use `open`, then `decode` and `score` for each batch, in order, and `flush` now and then; `close` when the partition is taken away, and `open` again should it come back."""
 
     def __init__(
-        self, settings: Settings, number: int, work: Threads, is_current: Callable[[Any], bool], of: int = 1
+        self,
+        settings: Settings,
+        number: int,
+        work: Threads,
+        is_current: Callable[[Any], bool],
+        others: Others | None = None,
     ) -> None:
-        """`is_current` tells of a message of Faust whether the partition was not taken away since it was delivered; `of` so many partitions."""
+        """`is_current` tells of a message of Faust whether the partition was not taken away since it was delivered; `others` are there where it is not the only one."""
         self.settings = settings
         self.number = number
         self.engine = Engine(settings)
-        self._sharing = Sharing(settings, self.engine, number, of, work.score) if of > 1 else None
+        self._sharing = Sharing(settings, self.engine, number, others, work.score) if others is not None else None
         self.next_offset = 0
         self.next_verdict = 0
         self.waiting = 0

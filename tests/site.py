@@ -35,6 +35,7 @@ from stream.codec import decode, encode
 from stream.cohorts import Reader as Given
 from stream.cohorts import read
 from stream.engine import Engine
+from stream.records import Records
 from stream.replay import replay
 from stream.settings import load
 from stream.simulate import simulate
@@ -287,6 +288,23 @@ def remove_topics(bootstrap: str, names: Collection[str] = tuple(topic.name for 
         deadline = time.monotonic() + DEADLINE
         while {*names} & set(admin.list_topics()):
             assert time.monotonic() < deadline
+
+
+def polled(read: Sequence[aiokafka.ConsumerRecord]) -> Records:
+    """Records of one partition as a worker's consumer gives them."""
+    texts = [(r.key, r.value) for r in read]
+    sizes = np.array([[len(text or b"") for text in pair] for pair in texts])
+    ends = np.cumsum(sizes).reshape(sizes.shape)
+    begins = np.where([[text is None for text in pair] for pair in texts], -1, ends - sizes)
+    return Records(
+        b"".join(text or b"" for pair in texts for text in pair),
+        begins[:, 1],
+        ends[:, 1],
+        np.array([r.offset for r in read]),
+        np.array([r.timestamp for r in read]),
+        begins[:, 0],
+        ends[:, 0],
+    )
 
 
 def given_by(records: Sequence[aiokafka.ConsumerRecord]) -> Given:

@@ -12,9 +12,11 @@ from hypothesis import strategies as some
 
 from models import state as st
 from models.budget import BURST_HALF_LIFE, LOWEST
+from models.contributions import Contributions
 from models.facts import of_value, place
-from models.increments import Contributions, load
+from models.increments import load
 from models.merge import find_all
+from models.newcomer import is_late
 from models.parties import FAR, agent_entity
 from models.signals import CLOSENESS
 from models.state import SHARED
@@ -266,6 +268,41 @@ def test_reading_a_compacted_log_gives_what_reading_all_of_it_does():
     for one, two_ in zip(whole.given.bodies, compacted.given.bodies, strict=True):
         used = one.key[one.key != 0]
         np.testing.assert_allclose(one.of(used), two_.of(used), rtol=1e-3, atol=1e-2)
+
+
+def test_increments_added_at_once_are_those_added_one_by_one():
+    """Whatever their landmarks: some of a year later, whose weights are counted from another time."""
+    a, b = two(range(0, len(EVENTS), len(EVENTS) // 5))
+    given_ = [found(*record).x for part in (a, b) for record in part.log]
+    given_ = [x._replace(begin=x.begin + n % 3 * 3 * st.HALF_LIFE) for n, x in enumerate(given_)]
+    assert len(given_) > 8
+    at_once, one_by_one = Contributions(), Contributions()
+    at_once.add(*given_)
+    for x in given_:
+        one_by_one.add(x)
+    if at_once.begin != one_by_one.begin:
+        one_by_one.rescale(at_once.begin)
+    np.testing.assert_allclose(at_once.watched, one_by_one.watched, 1e-6)
+    for one, other in zip((at_once.facts, at_once.amounts, *at_once.bodies), (one_by_one.facts, one_by_one.amounts, *one_by_one.bodies), strict=True):  # fmt: skip
+        assert set(one.keys.tolist()) == set(other.keys.tolist())
+        assert np.abs(one.x).max() > 1.0
+        np.testing.assert_allclose(one.of(one.keys), other.of(one.keys), 1e-4, 1e-4)
+
+
+def test_who_is_new_to_the_fleet_is_told_by_when_the_fleet_began_and_not_the_partition():
+    """A partition may have scored its first agent, who came in the second week, before it hears that there are others."""
+    a, b = Part(0), Part(1)
+    first, later = ({"event_id": str(n), "time": f"2026-03-{day}T10:00:00Z", "agent_id": f"agent-{n}", "action": "read", "tool": "t"} for n, day in ((1, "02"), (2, "12")))  # fmt: skip
+    for part, event in ((a, first), (b, later)):
+        part.engine.score(part.engine.decode([encode(event)], [0]))
+        part.give()
+    agents = b.engine.state["agents"]
+    at = find(agents.head, np.uint64(name_hash("agent-2")))
+    assert not is_late(agents.head, at, b.engine.state["fleet"].head)
+    a.take(b)
+    b.take(a)
+    assert is_late(agents.head, at, b.engine.state["fleet"].head)
+    assert a.engine.state.fleet["since"] == b.engine.state.fleet["since"]
 
 
 def test_a_relay_is_seen_from_the_other_side():

@@ -89,8 +89,9 @@ STALLS = {
     ),
     "fetching": (
         (
-            "import asyncio\nfrom faust.transport.drivers.aiokafka import Consumer\n"
-            "async def never(self, active_partitions, timeout):\n    await asyncio.Event().wait()\nConsumer._getmany = never"
+            "import asyncio\nfrom faust.transport.drivers.aiokafka import AIOKafkaConsumerThread as Thread\n"
+            "async def never(self, consumer, active_partitions, timeout, max_records):\n    await asyncio.Event().wait()\n"
+            "Thread._fetch_records = never"
         ),
         r"partition 0 has [\d,]+ events? not scored, and scored none for \d+ s",
     ),

@@ -32,6 +32,7 @@ from tests.site import (
     Worker,
     fleet,
     free_port,
+    polled,
     python,
     remove_topics,
     strayline,
@@ -457,7 +458,7 @@ def test_a_batch_is_decoded_while_the_one_before_is_scored_and_learned_once_howe
     site.produce(records)
     read = site.read(EVENTS)
     cuts = [(0, 700), (700, 1500), (300, 1800), (300, 1200), (1800, len(read))]
-    batches = [read[low:high] for low, high in cuts]
+    batches = [polled(read[low:high]) for low, high in cuts]
     acknowledged: list[int] = []
     events = [
         SimpleNamespace(message=SimpleNamespace(value=batch), ack=lambda n=n: acknowledged.append(n))
@@ -490,7 +491,7 @@ def test_a_batch_from_before_a_rebalance_is_not_scored_after_it(site):
 
     def delivered() -> list[SimpleNamespace]:
         """Two batches, as after an assignment."""
-        current[:] = [SimpleNamespace(value=read[low:high]) for low, high in ((0, 700), (700, len(read)))]
+        current[:] = [SimpleNamespace(value=polled(read[low:high])) for low, high in ((0, 700), (700, len(read)))]
         return [SimpleNamespace(message=message, ack=lambda: None) for message in current]
 
     async def run() -> None:
