@@ -19,6 +19,7 @@ from stream.settings import load
 from stream.simulate import simulate
 from tests.shared import few, rows
 
+pytestmark = pytest.mark.usefixtures("compiled")
 WHEN = When(1.25, 1_772_409_600_123)
 SETTINGS = load({})
 
