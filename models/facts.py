@@ -24,7 +24,7 @@ from river.base import AnomalyDetector
 
 from models.compiled import inline
 from models.signals import N_FACTS, NUMBER_OF_FACT
-from models.table import Array, Key, claim, detached, find, fnv, keep, mix, rows_of
+from models.table import Array, Key, claim, detached, find, fnv, mix, rows_of
 
 THETA, DELTA, BEYOND = 1.0, 0.5, 10.0
 LEVELS = 3  # fleet, cohort, agent
@@ -122,7 +122,6 @@ def learn(
             if fresh:
                 facts[i].w = 0.0
                 facts[i].d = 0.0
-        keep(facts, dirty, i)
         facts[i].w += weight * now
         dirty[i] |= mark[level]
         j = slots[q, level, 0]
@@ -131,7 +130,6 @@ def learn(
             if first:
                 facts[j].w = 0.0
                 facts[j].d = 0.0
-        keep(facts, dirty, j)
         facts[j].w += weight * now
         dirty[j] |= mark[level]
         if fresh:

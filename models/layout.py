@@ -119,9 +119,9 @@ class Stored:
     def apply(self, data: bytes) -> None:
         """Put back a piece, as `State.apply`; raises `ValueError`, and then nothing has been put back."""
 
-        def table(which: int, rows: int, n: int) -> tuple[str, Any, tuple[str, int], bool]:
+        def table(which: int, rows: int, n: int) -> tuple[str, Any, tuple[str, int]]:
             t = self._table(which, rows, n)
-            return t.name, t.head.dtype, t.body_type, bool(t.sections)
+            return t.name, t.head.dtype, t.body_type
 
         found = [(self.tables[which], rows, one) for which, rows, _, one in piece.split(data, table)]
         for t, rows, one in found:

@@ -11,13 +11,11 @@ No row holds a Python object or an import path.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.delta import Columns, When, columns
-from models.piece import CHANGED, DROP, GREW, HEADER, KEY, NEW, WHOLE, blank, pack, pack_by, split, together
+from models.piece import CHANGED, DROP, HEADER, WHOLE, pack, split
 from models.signals import AGAIN, FACTS, N_AGAIN, N_NAMED, N_POOLS, N_TAILS, POOLS, TAILS
 from models.table import Array, Space, most_rows, numbers, reindex
 
@@ -145,7 +143,6 @@ class Table:
     new_from: int = 0  # rows from here on have been taken since the last delta
     evicted: int = 0  # rows that had given way at the last delta
     dropped: float = -np.inf  # rows of less `w` have gone since the last delta
-    old: Array | None = None  # of the fleet's row, which always changes, what it was at the last delta
 
     @classmethod
     def empty(cls, layout: Layout, largest: int, tally: Array) -> Table:
@@ -185,27 +182,6 @@ class Table:
         if self.space is not None:
             self.tally[0] = reindex(self.head, numbers(len(self.head)))
         self.stale = False
-
-    @cached_property
-    def columns(self) -> Columns:
-        """The numbers in a row."""
-        return columns(self.head.dtype, self.layout.body, sections=bool(self.layout.sections))
-
-    def before(self) -> tuple[Array, Array]:
-        """Slots of changed rows, in order, and what was last written of them, as bytes."""
-        if self.old is not None:
-            return np.zeros(1, np.int64), self.old
-        if self.space is None or self.dropped > -np.inf:
-            return np.zeros(0, np.int64), np.zeros((0, self.row_bytes), np.uint8)
-        slots, rows = self.space.kept()
-        order = np.argsort(slots, kind="stable")
-        return slots[order], rows[order]
-
-    def written(self) -> None:
-        """What has changed has been written, or read."""
-        self.dropped, self.evicted, self.new_from = -np.inf, int(self.tally[1]), int(self.tally[2])
-        if self.space is not None:
-            self.space.forget_kept()
 
     def drop(self, least: float) -> None:
         """Forget the rows of less `w`."""
@@ -354,43 +330,21 @@ class State:
             t.dirty |= t.head["key"] != 0
 
     def delta(self) -> list[bytes]:
-        """What changed since the last call, in pieces, and forget that it changed."""
-        fleet = self["fleet"]
-        fleet.dirty[0] = 1
-        clock, begin = float(fleet.head["clock"][0]), float(fleet.head["begin"][0])
-        when = When(2.0 ** ((clock - begin) / HALF_LIFE), int(clock * 1000.0))
+        """What changed since the last call, in pieces of about `PIECE` bytes, and forget that it changed."""
+        self["fleet"].dirty[0] = 1
         out: list[bytes] = []
         for i, t in enumerate(self.tables):
             changed = marked(t.dirty)
             if t.dropped > -np.inf:
                 out.append(self._piece(i, DROP, changed[:0], t.dropped))
-            out += self._changes(i, changed, when)
+            # Rows are taken in their order, so those before the first one taken have the keys that they had.
+            known = (
+                t.space is not None and t.dropped == -np.inf and t.tally[1] == t.evicted and t.tally[2] >= t.new_from
+            )
+            old = np.searchsorted(changed, t.new_from) if known else 0
+            out += self._pieces(i, CHANGED, changed[:old]) + self._pieces(i, WHOLE, changed[old:])
             t.dirty[changed] = 0
-            t.written()
-        fleet.old = together(fleet.head, fleet.body)
-        return out
-
-    def _changes(self, which: int, changed: Array, when: When) -> list[bytes]:
-        """Changed rows: those of which is known what they were by that, those whose keys have been written without, others as new."""
-        t = self.tables[which]
-        before, was = t.before()
-        at = np.minimum(np.searchsorted(before, changed), max(0, len(before) - 1))
-        known = before[at] == changed if len(before) else np.zeros(len(changed), bool)
-        known[known] = np.ascontiguousarray(was[at[known], :KEY]).view("<u8").ravel() == t.head["key"][changed[known]]
-        rest = changed[~known]
-        # Rows are taken in their order, so those before the first one taken have the keys that they had.
-        same = t.space is not None and t.dropped == -np.inf and t.tally[1] == t.evicted and t.tally[2] >= t.new_from
-        old = np.searchsorted(rest, t.new_from) if same else 0
-        out = self._pieces(which, CHANGED, rest[:old])
-        grew, was = changed[known], was[at[known]]
-        for kind, slots in ((NEW, rest[old:]), (GREW, grew)):
-            for low in range(0, len(slots), 8 * t.step):
-                some = slots[low : low + 8 * t.step]
-                rows = together(t.head[some], t.body[some] if t.body.shape[1] else t.body[:0])
-                base = blank(some, t.head, t.body) if kind == NEW else was[low : low + 8 * t.step]
-                out.append(
-                    self._header(which, kind, len(some)) + pack_by(some, rows, base, kind, t.columns, when, t.step)
-                )
+            t.dropped, t.evicted, t.new_from = -np.inf, int(t.tally[1]), int(t.tally[2])
         return out
 
     def pages(self) -> list[tuple[int, int, int]]:
@@ -404,8 +358,7 @@ class State:
 
     def page(self, which: int, low: int, high: int) -> list[bytes]:
         """The rows in use of one page; for a host that writes the whole in turns."""
-        t = self.tables[which]
-        used = np.flatnonzero(t.head["key"][low:high]) + low if t.layout.name != "fleet" else np.zeros(1, np.int64)
+        used = np.flatnonzero(self.tables[which].head["key"][low:high]) + low
         return self._pieces(which, WHOLE, used) or [
             self._piece(which, WHOLE, used)
         ]  # an empty page overwrites what it held
@@ -416,11 +369,8 @@ class State:
 
     def _piece(self, which: int, kind: int, indices: Array, least: float = 0.0) -> bytes:
         t = self.tables[which]
-        return self._header(which, kind, len(indices), least) + pack(kind, indices, t.head, t.body)
-
-    def _header(self, which: int, kind: int, n: int, least: float = 0.0) -> bytes:
-        t = self.tables[which]
-        return HEADER.pack(which, kind, len(t.head), *t.tally.tolist(), n, least)
+        header = HEADER.pack(which, kind, len(t.head), *t.tally.tolist(), len(indices), least)
+        return header + pack(kind, indices, t.head, t.body)
 
     def apply(self, data: bytes) -> None:
         """Put back what `delta` or `pages` gave. Pieces are applied in the order in which they were made.
@@ -436,17 +386,16 @@ class State:
             else:
                 piece.put(t.head, t.body)
             t.tally[:] = tally
-            t.written()
-            t.old = None
+            t.new_from, t.evicted = tally[2], tally[1]
             t.stale = t.space is not None
 
-    def _table(self, which: int, rows: int, _: int) -> tuple[str, Any, tuple[str, int], bool]:
+    def _table(self, which: int, rows: int, _: int) -> tuple[str, Any, tuple[str, int]]:
         if not 0 <= which < len(LAYOUTS):
             raise ValueError(f"no table {which}")
         t = self.tables[which]
         if not t.layout.rows <= rows <= t.largest:
             raise ValueError(f"{rows} rows of {t.layout.name}; at most {t.largest} are kept here")
-        return t.layout.name, t.head.dtype, t.layout.body, bool(t.layout.sections)
+        return t.layout.name, t.head.dtype, t.layout.body
 
 
 def marked(dirty: Array) -> Array:

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core.cgutils import raw_memcpy
 from numba.core.extending import intrinsic
 from numpy.typing import NDArray
 
@@ -33,11 +32,7 @@ NEAR = 8  # of them that are looked at ahead of it
 MOST_ROWS = (1 << 26) - 2  # a number is a row and six bits of its key
 _ROW = (1 << 26) - 1
 _GONE = 63 << 26  # what was here is not any more; probing goes on
-_HEADER = 64  # bytes between the index and the rows: how many numbers it has, and where rows are kept as they were
-# Words of it, by their bytes before the rows: numbers of the index; of rows kept: room, how many, bytes of one, of its head, of its
-# body; pages from the rows to their bodies, and to what is kept.
-_NUMBERS, _ROOM, _KEPT, _ONE, _HEAD, _BODY, _BODIES, _OLD = (-4 * i for i in range(1, 9))
-_MOST_KEPT = 1 << 18  # rows that are kept as they were, until they have been written
+_HEADER = 64  # bytes between the index and the rows: how many numbers it has
 _PAGE = mmap.ALLOCATIONGRANULARITY
 _SMALL = 1 << 17  # rows of which the index has room to spare
 _HUGE = 4 << 20  # bytes from which on large pages pay
@@ -45,20 +40,20 @@ Array = NDArray[Any]
 Key = Any  # a numpy uint64
 
 
-def word(kind: Any, store: bool) -> Any:
-    """Read or write a word at so many bytes from where an array begins, which may be before it, and need not be aligned."""
+def _word(kind: Any, store: bool) -> Any:
+    """Read or write a word at so many bytes from where an array begins, which may be before it."""
 
     def read(_: Any, array: Any, offset: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             out = builder.load(_at(context, builder, signature.args[0], args, ir.IntType(kind.bitwidth)))
-            out.align = 1
+            out.align = 4
             return out
 
         return kind(array, offset), code
 
     def write(_: Any, array: Any, offset: Any, value: Any) -> Any:
         def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            builder.store(args[2], _at(context, builder, signature.args[0], args, ir.IntType(kind.bitwidth)), align=1)
+            builder.store(args[2], _at(context, builder, signature.args[0], args, ir.IntType(kind.bitwidth)), align=4)
             return context.get_dummy_value()
 
         return types.void(array, offset, value), code
@@ -87,21 +82,9 @@ def _fetching(_: Any, array: Any, offset: Any) -> Any:
     return types.void(array, offset), code
 
 
-def _copying(_: Any, array: Any, to: Any, source: Any, n: Any) -> Any:
-    """Copy bytes from one distance of where an array begins to another."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        begin, end = (_at(context, builder, signature.args[0], [args[0], x], _BYTE) for x in args[1:3])
-        raw_memcpy(builder, begin, end, args[3], 1)
-        return context.get_dummy_value()
-
-    return types.void(array, to, source, n), code
-
-
 _BYTE, _INT = ir.IntType(8), ir.IntType(32)
 _fetch: Any = intrinsic(_fetching)
-_copy: Any = intrinsic(_copying)
-_read, _write = word(types.uint32, store=False), word(types.uint32, store=True)
+_read, _write = _word(types.uint32, store=False), _word(types.uint32, store=True)
 
 
 @inline
@@ -113,25 +96,6 @@ def _number(head: Array, at: int) -> int:
 @inline
 def _put(head: Array, at: int, number: int) -> None:
     _write(head, np.int64(-_HEADER - 4 - 4 * at), np.uint32(number))
-
-
-@inline
-def keep(head: Array, dirty: Array, i: int) -> None:
-    """Keep a row as it was when it was last written, if it has not changed since. To be called before it changes; else all of it is written."""
-    if dirty[i] == 0 and _read(head, np.int64(_KEPT)) < _read(head, np.int64(_ROOM)):
-        _keep(head, i)
-
-
-@apart
-def _keep(head: Array, i: int) -> None:
-    n = np.int64(_read(head, np.int64(_KEPT)))
-    row, body = np.int64(_read(head, np.int64(_HEAD))), np.int64(_read(head, np.int64(_BODY)))
-    to = np.int64(_read(head, np.int64(_OLD))) * _PAGE + n * np.int64(_read(head, np.int64(_ONE)))
-    _copy(head, to, np.int64(i) * row, row)
-    if body > 0:
-        _copy(head, to + row, np.int64(_read(head, np.int64(_BODIES))) * _PAGE + np.int64(i) * body, body)
-    _write(head, to + row + body, np.uint32(i))
-    _write(head, np.int64(_KEPT), np.uint32(n + 1))
 
 
 @inline
@@ -253,7 +217,6 @@ def claim(head: Array, dirty: Array, tally: Array, key: Key) -> tuple[int, bool]
         else:
             i = _row_of(number, bits)
             if i < np.uint64(_ROW) and head[i].key == np.uint64(key):
-                keep(head, dirty, i)
                 dirty[i] |= 1  # other marks of the row stay
                 return np.int64(i), False  # type: ignore[return-value]
         at = at + 1 if at + 1 < n else 0
@@ -356,21 +319,8 @@ class Space:
         self.first = _up(_HEADER + 4 * numbers(largest))  # byte at which rows begin
         self._body = _up(self.first + largest * self.dtype.itemsize)
         self._dirty = _up(self._body + largest * width * self.kind.itemsize)
-        self._old = _up(self._dirty + largest)
-        self._row = self.dtype.itemsize + width * self.kind.itemsize
-        room = min(largest, _MOST_KEPT)
         private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)}
-        self._memory = mmap.mmap(-1, _up(self._old + room * (self._row + 4)), **private)
-        words = {
-            _ROOM: room,
-            _ONE: self._row + 4,
-            _HEAD: self.dtype.itemsize,
-            _BODY: width * self.kind.itemsize,
-            _BODIES: (self._body - self.first) // _PAGE,
-            _OLD: (self._old - self.first) // _PAGE,
-        }
-        for where, x in words.items():
-            self._header[where // 4] = x
+        self._memory = mmap.mmap(-1, _up(self._dirty + largest), **private)
 
     def rows(self, n: int) -> tuple[Array, Array, Array]:
         """Views of the first n rows: head, body and what has changed."""
@@ -384,19 +334,6 @@ class Space:
                 self._memory.madvise(mmap.MADV_HUGEPAGE, low // _PAGE * _PAGE, high - low // _PAGE * _PAGE)
         head = np.frombuffer(self._memory, self.dtype, n, self.first)
         return head, body, np.frombuffer(self._memory, np.uint8, n, self._dirty)
-
-    @property
-    def _header(self) -> Array:
-        return np.frombuffer(self._memory, "<u4", _HEADER // 4, self.first - _HEADER)
-
-    def kept(self) -> tuple[Array, Array]:
-        """Slots of the rows that have changed since `forget_kept`, and what they were, as bytes (n, head and body); not all, if they are very many."""
-        n, one = int(self._header[_KEPT // 4]), self._row + 4
-        rows = np.frombuffer(self._memory, np.uint8, n * one, self._old).reshape(n, one)
-        return np.ascontiguousarray(rows[:, self._row :]).view("<u4").ravel().astype(np.int64), rows[:, : self._row]
-
-    def forget_kept(self) -> None:
-        self._header[_KEPT // 4] = 0
 
 
 def detached(n: int, dtype: Any) -> Array:

@@ -5,8 +5,8 @@ the events and of the verdicts. So either all of it is there or none, and a work
 After a crash the state says from which offset on events have not been learned; what the group's committed offset brings again is skipped.
 
 The topic holds two kinds of records. *Changes* say what a flush found changed, and beside them *pages* of the whole state are written, the
-longest unwritten first, a byte for four of changes. A change that all pages have been written after is no longer needed, and leaves its key to
-the next. So the topic stays about five times as large as the state, nothing is written all at once but at an upgrade, and reading it in order gives the
+longest unwritten first, two bytes for three of changes. A change that all pages have been written after is no longer needed, and leaves its key to
+the next. So the topic stays about two and a half times as large as the state, nothing is written all at once but at an upgrade, and reading it in order gives the
 state back, slot for slot, whatever compaction has removed and however often tables grew or workers changed in between. Values carry
 a version, the layout of the state, a checksum and both offsets; a corrupt one is left out, counted, and emptied.
 
@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from models import delta
 from models.layout import VERSION_2, Stored, describe, identify
 from models.piece import HEADER
 from models.state import PIECE, TABLES
@@ -36,17 +35,16 @@ from stream.rollout import Began
 from stream.sealed import Corrupt, seal, unseal
 
 TOPIC = "agent.access.baselines"
-PACE = 1 / 4  # bytes of pages for each byte of changes
+PACE = 2 / 3  # bytes of pages for each byte of changes
 _HEADER = struct.Struct(
     "<4sBBxxQQQQ"
 )  # magic, version, kind, layout, sequence, next source offset, next verdict offset
-_MAGIC, _VERSION = b"STRL", 4
+_MAGIC, _VERSION = b"STRL", 3
 _ROWS, _EPISODES, _ROLLOUTS, _LAYOUT, _POSITIONS = 0, 1, 2, 3, 4
 _RECORD = 100  # bytes that a record costs beside its value
 _EPISODE_CHUNK = 256
 _MOST = 4 * PIECE  # bytes of rows in one record
 _FLEET = TABLES.index("fleet")
-_FLEET_WHOLE = 16  # flushes in which its row is written once by itself
 
 Page = tuple[int, int, int]  # as `State.pages` gives them
 
@@ -101,12 +99,10 @@ class Writer:
         self._pages: dict[bytes, Page] = {}  # the longest unwritten first
         self.described, self.anew, self._foreign = described, anew, set(foreign)
         self._due = 0.0  # bytes of pages
-        self._flushes = 0
         self._again = 0  # sequence before which no episode's record need be kept
         self._episodes_size = -1  # bytes of all episodes when they were last written
         self._paged = self._changed = 0  # pages, and bytes of changes, since then
         self._layout = identify(describe())
-        delta.warm_up()
         self._look_at_pages()
 
     def flush(
@@ -137,11 +133,6 @@ class Writer:
 
     def _rows(self) -> list[bytes]:
         """What changed; of a state that is written anew nothing but what no page has."""
-        self._flushes += 1
-        if (
-            self._flushes % _FLEET_WHOLE == 0
-        ):  # a record that is lost takes with it what rests on it, and the fleet's row is that of all
-            self.engine.state["fleet"].old = None
         pieces = self.engine.state.delta()
         return [x for x in pieces if HEADER.unpack_from(x)[0] == _FLEET] if self.anew else pieces
 
@@ -251,7 +242,7 @@ class Reader:
     def _apply(self, key: bytes | None, value: bytes) -> bool:
         """Apply one record; whether it is of this program's layout."""
         (version, kind, layout, sequence, next_offset, next_verdict), payload = unseal(
-            _HEADER, _MAGIC, (2, 3, _VERSION), value
+            _HEADER, _MAGIC, (2, _VERSION), value
         )
         try:
             if kind == _LAYOUT:

@@ -9,10 +9,7 @@ from typing import Any
 import zstandard
 
 _CHECKSUM = struct.Struct("<I")
-_compressor = zstandard.ZstdCompressor(level=1)  # of one thread at a time, the one that scores
-_BLOCK = (
-    4096  # bytes that have codes of their own: what is alike lies side by side, and is soon followed by what is not
-)
+_compress = zstandard.ZstdCompressor(level=1).compress  # of one thread at a time, the one that scores
 MOST = 1 << 28  # bytes of a payload
 
 
@@ -22,11 +19,7 @@ class Corrupt(Exception):  # noqa: N818
 
 def seal(header: struct.Struct, fields: tuple[Any, ...], payload: bytes) -> bytes:
     """The value. The first two fields of a header are the magic and the version."""
-    head, stream = header.pack(*fields), _compressor.compressobj(size=len(payload))
-    parts = []
-    for low in range(0, len(payload), _BLOCK):
-        parts += [stream.compress(payload[low : low + _BLOCK]), stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)]
-    body = b"".join((*parts, stream.flush()))
+    head, body = header.pack(*fields), _compress(payload)
     return head + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head))) + body
 
 

@@ -360,7 +360,7 @@ def test_a_changelog_that_was_compacted_and_one_of_nothing_but_an_aborted_transa
     with KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, BASELINES, configs=eager)])
     asyncio.run(abort())
-    short = "import stream.baselines\nstream.baselines.PACE = 2.0"  # so that there is much to compact
+    short = "import stream.baselines\nstream.baselines.RING = 64"  # so that there is much to compact
     records = fleet(23, agents=12, days=8)
     half = len(records) // 2
     with site.worker(injected=short) as worker:
