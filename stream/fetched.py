@@ -19,7 +19,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from stream.records import Packed, Records, unpack
 
 MOST: dict[str, int] = {}  # records of one poll, of each topic that is batched in this process
-MOST_BYTES = 16 << 20  # of them together, where that is less
+MOST_BYTES = 16 << 20  # of them together, where that is less: polls wait in a queue, and a batch of 1 MB may unpack to hundreds
 _METHODS = {
     "__init__": ["self", "tp", "records", "aborted_transactions", "fetch_offset", "key_deserializer", "value_deserializer", "check_crcs", "isolation_level"],
     "_consume_aborted_up_to": ["self", "batch_offset"],
@@ -62,7 +62,7 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
         position: int = self.next_fetch_offset
         for packed, after in self._batches():
             if packed is not None:
-                if count + packed.n > most:
+                if count + packed.n > most or size + len(packed.records) > MOST_BYTES:
                     yield from self._taken(waiting, most, position)
                     waiting, count, size = [], 0, 0
                 waiting.append(packed)
@@ -81,7 +81,8 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
                 records = unpack(batches).since(self.next_fetch_offset)  # type: ignore[has-type]
             except ValueError as reason:
                 raise CorruptRecordException(f"{self._tp}: {reason}") from None
-            step = _even(len(records), most)
+            held = sum(len(batch.records) for batch in batches)  # which one batch too can be more than a poll should be
+            step = _even(len(records), max(1, min(most, len(records) * MOST_BYTES // max(1, held))))
             for low in range(0, len(records), step):
                 some = records[low : low + step]
                 last = low + step >= len(records)

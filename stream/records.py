@@ -206,9 +206,9 @@ def _unpack(
         end = ends[b]
         for _ in range(counts[b]):
             length, at = _varint(data, at, end)
-            stop = at + length
-            if length < 0 or stop > end:
+            if not 0 <= length <= end - at:  # not by adding, which may come out negative, and reading there ends the process
                 return False
+            stop = at + length
             at += 1  # attributes: none are in use
             late, at = _varint(data, at, stop)
             further, at = _varint(data, at, stop)
@@ -216,17 +216,17 @@ def _unpack(
             columns[3, row] = times[b] if appended[b] else times[b] + late
             for where in (4, 0):  # the key, then the value
                 size, at = _varint(data, at, stop)
+                if size > stop - at:
+                    return False
                 columns[where, row] = at if size >= 0 else -1
                 at += max(size, 0)
                 columns[where + 1, row] = at if size >= 0 else -1
-                if at > stop:
-                    return False
             headers, at = _varint(data, at, stop)
             for _ in range(2 * headers):
                 size, at = _varint(data, at, stop)
-                at += max(size, 0)
-                if at > stop:
+                if size > stop - at:
                     return False
+                at += max(size, 0)
             if at != stop or headers < 0:
                 return False
             row += 1

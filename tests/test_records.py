@@ -15,6 +15,7 @@ from aiokafka.structs import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from stream import fetched
 from stream.fetched import MOST, STOCK, Fetched, PartitionRecords
 from stream.records import Packed, Records, unpack
 
@@ -116,6 +117,18 @@ def test_an_aborted_transaction_and_the_mark_of_its_end_are_passed_over():
     assert taken.next_fetch_offset == 4
 
 
+@pytest.mark.parametrize("codec", [0, 4])
+def test_a_poll_is_of_so_many_bytes_too_however_large_a_batch_is(monkeypatch, codec):
+    """Several polls wait in memory. Those of one batch share its bytes, and the next is not unpacked before they are taken."""
+    monkeypatch.setattr(fetched, "MOST_BYTES", 4000)
+    batches = [batch(first, [(b"k", b"v" * 1000, 0, [])] * 10, codec) for first in (0, 10)]
+    batches += [batch(first, [(b"k", b"v" * 1000, 0, [])], codec) for first in range(20, 30)]
+    data = b"".join([*batches, batch(30, [(b"k", b"v" * 9000, 0, [])], codec)])
+    found = ours(data, 0, 100)
+    assert [row for rows in found for row in rows] == stock(data, 0)
+    assert [len(rows) for rows in found] == [3, 3, 3, 1, 3, 3, 3, 1, 3, 3, 3, 1, 1]
+
+
 @slow
 @given(some.data())
 def test_damage_is_said_or_harmless(data):
@@ -129,6 +142,18 @@ def test_damage_is_said_or_harmless(data):
         assert damaged != sound
     with pytest.raises(CorruptRecordException):
         ours(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :], 0, 100, crcs=True)
+
+
+@pytest.mark.parametrize("where", range(5))
+def test_a_size_that_no_number_can_hold_is_damage(where):
+    """Of the record, its key, its value, a header's name and its value: what is added to it must not come out negative."""
+    far = b"\xfe" + b"\xff" * 8 + b"\x01"  # 2 ** 63 - 1
+    sizes = [b"\x28", b"\x02", b"\x02", b"\x02", b"\x02"]
+    sizes[where] = far
+    length, key, content, name, told = sizes
+    raw = length + b"\x00\x00\x00" + key + b"k" + content + b"v" + b"\x02" + name + b"n" + told + b"h" + bytes(40)
+    with pytest.raises(ValueError, match="not the records"):
+        unpack([Packed(raw, 1, 0, 0, appended=False)])
 
 
 @slow
