@@ -19,7 +19,9 @@ from aiokafka.record.memory_records import MemoryRecords
 from stream.records import Packed, Records, unpack
 
 MOST: dict[str, int] = {}  # records of one poll, of each topic that is batched in this process
-MOST_BYTES = 16 << 20  # of them together, where that is less: polls wait in a queue, and a batch of 1 MB may unpack to hundreds
+MOST_BYTES = (
+    16 << 20
+)  # of them together, where that is less: polls wait in a queue, and a batch of 1 MB may unpack to hundreds
 _METHODS = {
     "__init__": ["self", "tp", "records", "aborted_transactions", "fetch_offset", "key_deserializer", "value_deserializer", "check_crcs", "isolation_level"],
     "_consume_aborted_up_to": ["self", "batch_offset"],

@@ -206,7 +206,9 @@ def _unpack(
         end = ends[b]
         for _ in range(counts[b]):
             length, at = _varint(data, at, end)
-            if not 0 <= length <= end - at:  # not by adding, which may come out negative, and reading there ends the process
+            if (
+                not 0 <= length <= end - at
+            ):  # not by adding, which may come out negative, and reading there ends the process
                 return False
             stop = at + length
             at += 1  # attributes: none are in use
