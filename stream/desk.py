@@ -31,6 +31,7 @@ OPENING = 4  # partitions at once: each holds what it fetched, up to 64 MiB
 PATIENCE = 5.0  # times as long as a stall: the group is for others to form, too, and one partition may wait while others catch up
 BEAT_SECONDS = 0.5
 LOOK_SECONDS = 20.0
+NAMESAKE = "see that no two workers have the same STRAYLINE_INSTANCE: they would end each other for ever"
 
 
 class Desk:
@@ -159,7 +160,10 @@ class Desk:
             self.beats += 1
             trouble = self.app.consumer.trouble()
             if trouble is not None and not self.stopping:
-                fatal("the consumer has left its group; the worker will go on where it was after a restart", trouble)
+                fatal(
+                    f"the consumer has left its group; the worker will go on where it was after a restart; if that comes again, {NAMESAKE}",
+                    trouble,
+                )
             if not self.held and not self.rebalancing and not self.stopping:
                 self.app.consumer.stay()
             await asyncio.sleep(BEAT_SECONDS)
@@ -267,7 +271,7 @@ class Desk:
                 held = await partition.flush()
             except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
                 await self._give_up(
-                    "alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells",
+                    f"alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells; if it is, {NAMESAKE}",
                     error,
                 )
             self._measure_lag(partition)  # where no record comes too

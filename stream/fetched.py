@@ -62,17 +62,22 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
         waiting: list[Packed] = []
         count = size = 0
         position: int = self.next_fetch_offset
-        for packed, after in self._batches():
-            if packed is not None:
-                if count + packed.n > most or size + len(packed.records) > MOST_BYTES:
+        try:
+            for packed, after in self._batches():
+                if packed is not None:
+                    if count + packed.n > most or size + len(packed.records) > MOST_BYTES:
+                        yield from self._taken(waiting, most, position)
+                        waiting, count, size = [], 0, 0
+                    waiting.append(packed)
+                    count, size = count + packed.n, size + len(packed.records)
+                position = after
+                if count >= enough or size >= MOST_BYTES:
                     yield from self._taken(waiting, most, position)
                     waiting, count, size = [], 0, 0
-                waiting.append(packed)
-                count, size = count + packed.n, size + len(packed.records)
-            position = after
-            if count >= enough or size >= MOST_BYTES:
-                yield from self._taken(waiting, most, position)
-                waiting, count, size = [], 0, 0
+        except CorruptRecordException:
+            # What lies before it is sound, and need not wait until somebody has mended it.
+            yield from self._taken(waiting, most, position)
+            raise
         yield from self._taken(waiting, most, position)
 
     def _taken(self, batches: list[Packed], most: int, position: int) -> Iterator[Records]:
@@ -82,7 +87,7 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
                 # A batch is sent whole, from before where we stood too.
                 records = unpack(batches).since(self.next_fetch_offset)  # type: ignore[has-type]
             except ValueError as reason:
-                raise CorruptRecordException(f"{self._tp}: {reason}") from None
+                raise CorruptRecordException(f"{self._tp}, from offset {batches[0].offset} on: {reason}") from None
             held = sum(len(batch.records) for batch in batches)  # which one batch too can be more than a poll should be
             step = _even(len(records), max(1, min(most, len(records) * MOST_BYTES // max(1, held))))
             for low in range(0, len(records), step):
@@ -101,7 +106,7 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
             at = begin + 12 + head[1]
             batch = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
-                raise CorruptRecordException(f"Invalid CRC - {self._tp}")
+                raise CorruptRecordException(f"{self._tp}, the batch at offset {head[0]}: its checksum is wrong")
             if not isinstance(batch, DefaultRecordBatch):
                 raise CorruptRecordException(
                     f"{self._tp} holds records in a format of before Kafka 0.11, which is not read here; copy them to a new topic"

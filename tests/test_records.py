@@ -144,6 +144,20 @@ def test_damage_is_said_or_harmless(data):
         ours(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :], 0, 100, crcs=True)
 
 
+def test_what_lies_before_a_damaged_batch_is_read_and_the_damage_has_its_place():
+    """Or a worker that starts again and again would never come as far."""
+    plain = [(b"k", b"v", 0, [])] * 3
+    damaged = bytearray(batch(6, plain))
+    damaged[-3] ^= 1
+    MOST[TP.topic] = 100
+    data = batch(0, plain) + batch(3, plain) + bytes(damaged) + batch(9, plain)
+    taken = PartitionRecords(TP, Fetched(data), (), 0, None, None, True, fetcher.READ_COMMITTED)
+    assert next(taken).position.tolist() == list(range(6))
+    assert taken.next_fetch_offset == 6
+    with pytest.raises(CorruptRecordException, match="offset 6"):
+        next(taken)
+
+
 @pytest.mark.parametrize("where", range(5))
 def test_a_size_that_no_number_can_hold_is_damage(where):
     """Of the record, its key, its value, a header's name and its value: what is added to it must not come out negative."""

@@ -394,6 +394,23 @@ def test_a_worker_that_was_paused_and_replaced_does_no_harm(site, heir):
 
 
 @pytest.mark.kafka
+def test_two_workers_of_one_name_end_each_other_and_say_that_it_is_the_name(site):
+    """Not that the broker may be down; and their alerts are those of one."""
+    records = fleet(7)
+    sent = 0
+    with site.worker("one") as first, site.worker("one") as second:
+        while first.process.poll() is None and second.process.poll() is None and sent < len(records):
+            site.produce(records[sent : sent + 10])
+            sent += 10
+        assert 1 in (first.process.poll(), second.process.poll())
+        assert "no two workers have the same STRAYLINE_INSTANCE" in first.said() + second.said()
+    site.produce(records[sent:])
+    with site.worker("two") as heir:
+        heir.until(lambda: site.committed() == {0: len(records)})
+    site.same_as_replay()
+
+
+@pytest.mark.kafka
 def test_verdicts_are_heeded_exactly_once_whenever_it_is_killed(site, tmp_path):
     """Between two batches; and from there on alerts and baselines are those of a replay that heeds them at that time."""
     records = fleet(8)
