@@ -140,7 +140,7 @@ def _batch(b: Batch, which: Array, salt: Array, shift: Array) -> Batch:
     cut = {name: getattr(b, name)[which] for name in ("cohort", "version", "home", "action", "root", "root_high", "branch", "branch_high", "in_path", "rung", "outcome", "denied", "bytes", "records")}  # fmt: skip
     parties = {name: getattr(b, name)[recipients] for name in ("kind", "clearance", "cleared_for", "size")}
     return b._replace(
-        time=b.time[which] + shift,
+        time=np.round(b.time[which] + shift, 3),  # producers say milliseconds
         event=_salted(b.event, which, salt),
         agent=_text(b.agent, which, salt),
         principal=_text(b.principal, which, salt),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.memory import TEXTS
-from models.signals import KINDS, N_AMOUNTS, N_FACTS, N_SIGNALS
+from models.signals import KEPT_NEW, KINDS, N_AMOUNTS, N_FACTS, N_SIGNALS
 from models.state import RING, TEXT, WINDOW_SUMS
 from models.table import Array
 
@@ -94,7 +94,8 @@ STRANGERS = (
 )  # seconds since its sessions came to be for principals that it had hardly acted for, -1 where they are not
 AGENT_AGE = STRANGERS + 1  # seconds since the agent was first seen, -1 where that was about when the fleet was
 JUDGED = AGENT_AGE + 1  # whether it is like what a person called malicious
-DETAIL = JUDGED + 1
+BEGUN = JUDGED + 1  # of each fact that is kept new: seconds since it was first done in this sitting, or 0
+DETAIL = BEGUN + len(KEPT_NEW)
 
 
 class Scores(NamedTuple):

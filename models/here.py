@@ -49,6 +49,8 @@ class Room(NamedTuple):
     group: Array
     winner: Array
     again: Array  # what each group that adds up over days has come to
+    kind: Array  # what the event says of each kind that has a pool
+    pool: Array  # what its agent's pools have come to
     detail: Array  # see `models.batch`
     saved: Array
     judged: Array  # whether the event is like one that a person called malicious: it teaches nothing

@@ -16,6 +16,7 @@ from models.here import CALLS, CONTACTS, FACTS, KEEP, LEVELS, NAMES, OWNERS, PRO
 from models.table import Key, claim, find
 
 DOUBT_LEAST, DOUBT_QUANTILE, DOUBT_RATE, DOUBT_FLOOR = 0.05, 0.95, 0.02, 3.0
+STRANGE = 0.5  # weight below which an event introduces nobody
 # An episode ends after an hour without an event that is evidence, or after a day (seconds).
 EPISODE_GAP, EPISODE_LONGEST = 3600.0, 86400.0
 LOUD_GAP = 4 * 3600.0  # an episode that has reached the threshold: half a working day
@@ -51,6 +52,19 @@ def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight
                 w.mean[k],
                 weight,
             )
+            if usual.BY_TOOL[k]:
+                usual.learn_with_tool(
+                    a.facts,
+                    a.facts_dirty,
+                    a.tally[FACTS],
+                    k,
+                    b.tool.hash[e],
+                    w.entity[2],
+                    w.surprise[k],
+                    w.mean[k],
+                    h.now,
+                    weight,
+                )
     for q in range(n):
         k = f.attribute[q]
         before = facts.learn(
@@ -137,8 +151,11 @@ def learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key, s: float) 
 
 
 @inline
-def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool, met: bool) -> None:
-    """Remember whose the resource is, and who knows whom. Other partitions are told what is new of that."""
+def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool, met: bool, weight: float) -> None:
+    """Remember whose the resource is, and who knows whom. Other partitions are told what is new of that.
+
+    A stranger that a strange event reaches stays one to all other agents: else an attack on one would introduce its drop to the fleet.
+    """
     if owned:
         i, fresh = claim(a.owners, a.owners_dirty, a.tally[OWNERS], b.resource.hash[e])
         principal = np.uint32(b.principal.hash[e])
@@ -154,6 +171,8 @@ def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool, met: boo
         a.owners[i].w = h.clock
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
         other = b.recipient.hash[j]
+        if weight < STRANGE and find(a.contacts, other) < 0:
+            continue
         parties.meet(a.contacts, a.contacts_body, a.contacts_dirty, a.tally[CONTACTS], h.agent, other, h.clock)
         parties.meet(a.contacts, a.contacts_body, a.contacts_dirty, a.tally[CONTACTS], other, h.agent, h.clock)
         if met:

@@ -5,9 +5,14 @@ the session (`hours`), their tails → bits (`tails`); a series → its forecast
 agent's pool → the score, the alert threshold (`budget`), and then learning with doubt. Nothing here allocates per event, and the
 result does not depend on where batches are cut: when a table must grow, the loop returns at that event and is called again.
 
-The pool is a leaky sum per agent, `P ← P · 2^(−Δt/30 min) · 0.8 + max(0, s − 3)`, and the score is max(s, min(P, 4·s)): an event may
-draw on it only in proportion to evidence of its own, so the harmless event after an incident stays harmless. What a series says
-does not go into it: its errors follow on each other, and what they repeat is no new evidence.
+What an agent's events say beyond 3 bits each, x, gathers in three leaky pools: who receives and how much, what is touched, when and how
+often (`signals.POOLS`). With s_f the event's own evidence of one kind, s that of all,
+
+    P_f ← P_f · 2^(−Δt/30 min) · 0.8 + x · s_f/s,   score = max(s, min(Σ P_f, Σ min(P_f, 4·s_f) + s/2))
+
+so an event draws on the pools in proportion to evidence of its own, and above all for more of the same: the harmless event after an incident
+stays harmless, and an odd order of calls owes little to a burst before it. What a series says does not go into them: its errors
+follow on each other, and what they repeat is no new evidence.
 
 What is plainly strange adds up over days: what data goes where (from 2 bits on), what the agent never uses (from 6) and drifting amounts (from
 4, by half) pay up to double where the agent's excess of the days before, `B ← B · 2^(−Δt/2 d) · 0.99 + excess`, was as much. Once is an oddity; a
@@ -39,6 +44,7 @@ from models import (
     parties,
     scoring,
     signals,
+    usual,
 )
 from models import batch as col
 from models import state as st
@@ -48,13 +54,14 @@ from models.here import AGENTS, KEEP, SESSIONS, Facts, Here, Room
 from models.newcomer import YOUNG_EVENTS
 from models.table import Array, Key, claim, find, mix
 
-POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD, POOL_GAIN = 1800.0, 0.8, 3.0, 4.0
+POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD = 1800.0, 0.8, 3.0
+POOL_SAME, POOL_ANY = 4.0, 0.5  # how often its own evidence an event may draw from its own kind, and from any
 SESSION_GAP = 1800.0  # seconds of quiet after which a session begins, where the event names none
 DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
 GROWING_TABLES = np.array(st.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
-_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2), 6), "amounts": (8, 0), "tails": (4 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 2), "uses": (0, 1)}  # fmt: skip
+_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2) + usual.BY_TOOL.sum(), 6), "amounts": (8, 0), "tails": (4 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 3), "uses": (0, 1)}  # fmt: skip
 ROOM = np.array([_ROOM.get(st.TABLES[i], (1, 0))[0] for i in st.GROWING])
 ROOM_FACT = np.array([_ROOM.get(st.TABLES[i], (1, 0))[1] for i in st.GROWING])
 ROOM_COHORT = np.array([cohort.ROOM.get(st.TABLES[i], 0) for i in st.GROWING])  # where its agent may change its cohort
@@ -98,16 +105,31 @@ def run(
         np.zeros(signals.N_GROUPS),
         np.zeros(signals.N_GROUPS, np.int64),
         np.zeros(signals.N_AGAIN),
+        np.zeros(signals.N_POOLS),
+        np.zeros(signals.N_POOLS),
         np.zeros(col.DETAIL, np.float32),
         a.fleet.copy(),
         np.zeros(1, np.bool_),
     )
-    return _events(a, b, out, start, alerts_per_day, own, due, room)
+    asked = ahead.Asked(
+        np.zeros((ahead.TURNS, ahead.MOST), np.uint8),
+        np.zeros((ahead.TURNS, ahead.MOST), np.uint64),
+        np.zeros(ahead.TURNS, np.int64),
+    )
+    return _events(a, b, out, start, alerts_per_day, own, due, room, asked)
 
 
 @inline
 def _events(
-    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, due: float, w: Room
+    a: st.Arrays,
+    b: Batch,
+    out: Scores,
+    start: int,
+    alerts_per_day: float,
+    own: Array,
+    due: float,
+    w: Room,
+    asked: ahead.Asked,
 ) -> tuple[int, int]:
     n = len(b.time)
     w.entity[0] = parties.fleet_entity()
@@ -117,7 +139,7 @@ def _events(
         full = _full(a.tally, a.limits, event.most(b, e), seeks)
         if full >= 0:
             return e, full
-        ahead.fetch(a, b, e)
+        ahead.fetch(a, b, e, asked)
         f = a.fleet[0]
         before = f.clock if f.events > 0 else b.time[e]
         w.saved[0] = f
@@ -174,9 +196,7 @@ def _events(
                 s += w.group[g]
                 w.detail[col.PAID + w.winner[g]] = w.group[g]
                 out.parts[e, signals.KIND_OF[w.winner[g]]] += w.group[g]
-        adds_up = s - w.detail[col.PAID + signals.RHYTHM]
-        pool = a.agents[h.ag].pool * 2.0 ** (-h.gap / POOL_HALF_LIFE) * POOL_KEEP + max(0.0, adds_up - POOL_DEAD)
-        score = max(s, min(pool, POOL_GAIN * s))
+        score = max(s, _draw(a, w, h, s))
         out.own[e] = s
         out.score[e] = score
         out.threshold[e] = budget.threshold(a.fleet)
@@ -192,7 +212,8 @@ def _events(
             _keep(a, e, w, tool_before, out)
         a.recent[at_recent].key = ticket
         a.recent_dirty[at_recent] = 1
-        a.agents[h.ag].pool = pool
+        for f in range(signals.N_POOLS):
+            a.agents_body[h.ag, st.OWN_POOLS + f] = w.pool[f]
         for g in range(signals.N_AGAIN):
             a.agents_body[h.ag, st.OWN_AGAIN + g] = w.again[g]
         if not w.judged[0]:
@@ -200,7 +221,7 @@ def _events(
             met = learning.learn_facts(a, b, e, w, q, h, weight)
             learning.learn_steps(a, w, h)
             learning.learn_tails(a, w, h)
-            learning.learn_parties(a, b, e, h, owned, met)
+            learning.learn_parties(a, b, e, h, owned, met, weight)
         learning.learn_session(a, b, e, h, call, s)
         learning.learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:
@@ -224,6 +245,24 @@ def _full(tally: Array, limits: Array, n_facts: int, seeks: bool) -> int:
         if tally[k, 0] + ROOM[i] + ROOM_FACT[i] * n_facts + (ROOM_COHORT[i] if seeks else 0) > limits[k]:
             return int(k)
     return -1
+
+
+@inline
+def _draw(a: st.Arrays, w: Room, h: Here, s: float) -> float:
+    """Fill the room's pools with what an event of s bits adds to its agent's; the score that it may draw from them."""
+    w.kind[:] = 0.0
+    for g in range(signals.N_GROUPS):
+        w.kind[signals.POOL_OF[g]] += w.group[g]
+    leak = 2.0 ** (-h.gap / POOL_HALF_LIFE) * POOL_KEEP
+    adds = max(0.0, s - w.detail[col.PAID + signals.RHYTHM] - POOL_DEAD)
+    drawn, full = POOL_ANY * s, 0.0
+    for f in range(signals.N_POOLS):
+        w.pool[f] = float(a.agents_body[h.ag, st.OWN_POOLS + f]) * leak
+        if s > 0:
+            w.pool[f] += adds * w.kind[f] / s
+        full += w.pool[f]
+        drawn += min(w.pool[f], POOL_SAME * w.kind[f])
+    return min(full, drawn)
 
 
 @inline

@@ -28,7 +28,7 @@ def begin(agents: Array, body: Array, ag: int, clock: float) -> None:
     body[ag, :] = 0
     agents[ag].seen = 0
     agents[ag].first = agents[ag].w = agents[ag].began = clock
-    agents[ag].pool = agents[ag].calls = agents[ag].night = 0
+    agents[ag].calls = agents[ag].night = 0
     agents[ag].peak = agents[ag].loud = -1
     agents[ag].first_own = agents[ag].second_own = agents[ag].third_own = agents[ag].serious = 0
     agents[ag].kept = agents[ag].begin = agents[ag].night_at = agents[ag].novel_at = NEVER

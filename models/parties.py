@@ -3,6 +3,7 @@
 Closeness of a recipient, from near to far: 0 written to before, else 1 + 4·c + r. c: 0 it has written to this agent, 1 they have several contacts
 in common (of the last 32 of each), 2 one or two, 3 none. r, when it was last active: 0 within two days, 1 within two weeks, 2 earlier, 3
 never. Who reaches beyond its circle reaches those who are far and quiet (Liben-Nowell and Kleinberg 2007, on common neighbours).
+Whom only strange events have reached nobody has heard of (`models.learning`).
 
 What it misses: two parties that became close outside of the watched traffic.
 """

@@ -48,11 +48,11 @@ def score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> Non
         )
         if verdict.marked(a.facts, f.slots[q, 2, 1]):
             w.judged[0] = True
-        own = f.counts[q, 2, 0]
+        own, begun = f.counts[q, 2, 0], 0.0
         if sitting.STAYS[k] and own > 0 and (not sitting.LEAVES[k] or w.detail[col.SESSION + 2] > 0):
             first = sitting.first_bits(a, h, f.keys[q, 2, 1], f.slots[q, 2, 1])
             if first > s:
-                s, own = first, min(own, sitting.NEARLY)
+                s, own, begun = first, min(own, sitting.NEARLY), sitting.since(a, h, f.keys[q, 2, 1])
         if s > w.surprise[k]:
             w.surprise[k] = s
             at = col.FACT + k * col.FACT_WIDTH
@@ -63,9 +63,13 @@ def score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> Non
             w.detail[at + 4] = f.counts[q, 2, 2]
             w.detail[at + 5] = event.place_in_list(b, e, k, f.entry[q])
             w.detail[at + 6] = f.derived[q]
+            if sitting.STAYS[k]:
+                w.detail[col.BEGUN + sitting.COLUMN[k]] = begun
     for k in range(signals.N_NAMED):
         if w.surprise[k] >= 0:
             w.mean[k] = usual.usual(a.fleet_body[0], a.cohorts_body[h.co], a.agents_body[h.ag], k, h.age)
+            if usual.BY_TOOL[k]:
+                w.mean[k] = usual.with_tool(a.facts, k, b.tool.hash[e], w.entity[2], w.mean[k], h.now)
             if k != signals.UNAPPROVED or b.approved[e] != event.APPROVED:  # an approval is no offence, however rare
                 _pay(w, k, min(w.surprise[k] - w.mean[k], CLAIM))
 

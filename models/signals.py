@@ -64,6 +64,12 @@ TAILS = (
 SERIES = Signal("rhythm", "volume", "drift", 1.0)
 SIGNALS = (*FACTS, *TAILS, SERIES)
 GROUPS = tuple(dict.fromkeys(s.group for s in SIGNALS))
+# Evidence of one kind gathers in one pool (`models.loop`): who receives and how much, what is touched, when and how often.
+POOLS = {
+    "receives": ("party", "flow", "approval", "closeness", "amount", "drift"),
+    "touches": ("scope", "leaf", "outcome", "owner", "dormancy"),
+    "pace": ("count", "hours"),
+}
 # What adds up over days: group → by which share, of what it pays beyond how many bits (`models.scoring.add_again`).
 AGAIN = {"flow": (1.0, 2.0), "scope": (1.0, 6.0), "drift": (0.5, 4.0)}
 
@@ -87,11 +93,14 @@ INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 ) = range(N_TAILS)
 RHYTHM = N_FACTS + N_TAILS
 N_NAMED = CLOSENESS  # facts that are names
+KEPT_NEW = (CLASSIFICATION, RECIPIENT, DOMAIN, FLOW)  # see `models.sitting`
 N_STEPS = N_FACTS - N_NAMED
 N_AMOUNTS = 4  # bytes, records, session_calls, call_rate: tails 1 to 4; what of them adds up: tails 5 to 7
 
 GROUP_OF = np.array([GROUPS.index(s.group) for s in SIGNALS])
 KIND_OF = np.array([KINDS.index(s.kind) for s in SIGNALS])
+N_POOLS = len(POOLS)
+POOL_OF = np.array([next(i for i, of in enumerate(POOLS.values()) if group in of) for group in GROUPS])
 WEIGHT_OF = np.array([s.weight for s in SIGNALS])
 DEAD_OF = np.array([s.dead for s in SIGNALS])
 N_AGAIN = len(AGAIN)

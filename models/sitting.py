@@ -21,15 +21,29 @@ from models.table import Key, claim, find, mix
 
 LASTS = 4 * 3600.0  # seconds
 LEAST = 6.0  # bits beyond the usual that make a value strange
-KEPT_NEW = (signals.RECIPIENT, signals.DOMAIN, signals.FLOW, signals.CLASSIFICATION)
+KEPT_NEW = signals.KEPT_NEW
 STAYS = np.isin(np.arange(signals.N_FACTS), KEPT_NEW)
-LEAVES = np.isin(np.arange(signals.N_FACTS), KEPT_NEW[:3])  # counts only where somebody outside receives
-NEARLY = 0.49  # uses that are said to be hardly any
+COLUMN = np.searchsorted(KEPT_NEW, np.arange(signals.N_FACTS))  # of those that stay, in a row of detail
+LEAVES = STAYS & (np.arange(signals.N_FACTS) != signals.CLASSIFICATION)  # counts only where somebody outside receives
+NEARLY = 0.49  # uses of what is kept new: less than one, and not none
 
 
 @inline
 def _place(row: Key) -> Key:
     return mix(np.uint64(736), row)
+
+
+@inline
+def _begun(row: Key) -> Key:
+    """Where the time stands at which a value was first shown in its sitting."""
+    return mix(np.uint64(737), row)
+
+
+@inline
+def since(a: st.Arrays, h: Here, row: Key) -> float:
+    """Seconds since a value that is kept new was first shown, 0 where that is not known."""
+    i = find(a.calls, _begun(row))
+    return h.clock - float(a.calls[i].w) if i >= 0 else 0.0
 
 
 @inline
@@ -55,6 +69,10 @@ def remember(a: st.Arrays, w: Room, h: Here, q: int, before: float) -> None:
     else:
         i, _ = claim(a.calls, a.calls_dirty, a.tally[CALLS], place)
         a.calls[i].n = w.surprise[k]
+        j, _ = claim(a.calls, a.calls_dirty, a.tally[CALLS], _begun(w.facts.keys[q, 2, 1]))
+        a.calls[j].w = h.clock  # which stays
+        a.calls[j].n = 0.0
+        a.calls_dirty[j] = 1
     a.calls[i].w = h.clock
     a.calls_dirty[i] = 1
     a.agents[h.ag].novel_at = h.clock

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from models.piece import CHANGED, DROP, HEADER, WHOLE, pack, split
-from models.signals import AGAIN, FACTS, N_AGAIN, N_NAMED, N_TAILS, TAILS
+from models.signals import AGAIN, FACTS, N_AGAIN, N_NAMED, N_POOLS, N_TAILS, POOLS, TAILS
 from models.table import Array, Space, most_rows, numbers, reindex
 
 HALF_LIFE = 60 * 86400.0  # seconds: a scope unused for two months counts half
@@ -47,7 +47,8 @@ OWN_USUAL, OWN_TAILS = 0, 2 * N_NAMED
 OWN_HOURS = OWN_TAILS + N_TAILS
 OWN_WINDOW = OWN_HOURS + 2 * HALF_HOURS
 OWN_AGAIN = OWN_WINDOW + WINDOW_SUMS
-OWN_WIDTH = OWN_AGAIN + N_AGAIN
+OWN_POOLS = OWN_AGAIN + N_AGAIN
+OWN_WIDTH = OWN_POOLS + N_POOLS
 PEER_TAILS = 2 * N_NAMED * AGES
 PEER_HOURS = PEER_TAILS + N_TAILS
 PEER_WIDTH = PEER_HOURS + 2 * HALF_HOURS
@@ -83,7 +84,7 @@ class Layout(NamedTuple):
 
 
 _NAMED, _TAILS, _ALL = tuple(s.name for s in FACTS[:N_NAMED]), tuple(s.name for s in TAILS), ("",)
-_OWN = (Section("usual", _NAMED, 2), Section("tails", _TAILS, 1), Section("hours", _ALL, 2 * HALF_HOURS), Section("window", _ALL, WINDOW_SUMS), Section("again", tuple(AGAIN), 1))  # fmt: skip
+_OWN = (Section("usual", _NAMED, 2), Section("tails", _TAILS, 1), Section("hours", _ALL, 2 * HALF_HOURS), Section("window", _ALL, WINDOW_SUMS), Section("again", tuple(AGAIN), 1), Section("pools", tuple(POOLS), 1))  # fmt: skip
 _PEERS = (Section("usual", _NAMED, 2 * AGES), Section("tails", _TAILS, 1), Section("hours", _ALL, 2 * HALF_HOURS))
 _FLEET = (Section("usual", _NAMED, 2 * AGES), Section("tails", _TAILS, 1), Section("histograms", _TAILS, BINS), Section("said", _ALL, SCORE_BINS + 1), Section("burst", _ALL, SCORE_BINS))  # fmt: skip
 
@@ -94,7 +95,7 @@ LAYOUTS = (
     Layout("amounts", [K, ("w", "f4"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4"), ("never", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
     # (signal, cohort | agent) → weight at or above each bin; a second row holds the upper half, where there is any
     Layout("tails", [K, ("w", "f4")], ("f4", HALF), 1 << 8, 0.06, ages=False, lasts=360),
-    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("pool", "f4"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("loud", "f4"), ("first_own", "f4"), ("second_own", "f4"), ("third_own", "f4"), ("serious", "u1"), ("night", "f4"), ("night_at", "f8"), ("novel_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8"), ("kind", "u8"), ("kind_left", "u8"), ("kind_since", "f8"), ("lift", "f4"), ("usual_at", "f8"), ("missed", "f4"), ("moved_at", "f8"), ("moved_for", "f4"), ("strangers", "f4"), ("strangers_usual", "f4"), ("strangers_at", "f8")], ("f4", OWN_WIDTH), 1 << 6, 0.04, ages=False, lasts=360, sections=_OWN),
+    Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("loud", "f4"), ("first_own", "f4"), ("second_own", "f4"), ("third_own", "f4"), ("serious", "u1"), ("night", "f4"), ("night_at", "f8"), ("novel_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8"), ("kind", "u8"), ("kind_left", "u8"), ("kind_since", "f8"), ("lift", "f4"), ("usual_at", "f8"), ("missed", "f4"), ("moved_at", "f8"), ("moved_for", "f4"), ("strangers", "f4"), ("strangers_usual", "f4"), ("strangers_at", "f8")], ("f4", OWN_WIDTH), 1 << 6, 0.04, ages=False, lasts=360, sections=_OWN),
     Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.01, ages=False, lasts=360, sections=_PEERS),
     # (agent, session) → last tool, highest class read and how much of it
     Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4")], ("u1", 0), 1 << 10, 0.02, ages=False, lasts=1),

@@ -28,6 +28,7 @@ from models.compiled import apart, inline, njit
 
 WINDOW = 16  # rows of which the least used gives way
 REACH = 1024  # numbers that a lookup reads at most
+NEAR = 8  # of them that are looked at ahead of it
 MOST_ROWS = (1 << 26) - 2  # a number is a row and six bits of its key
 _ROW = (1 << 26) - 1
 _GONE = 63 << 26  # what was here is not any more; probing goes on
@@ -164,16 +165,34 @@ def find(head: Array, key: Key) -> int:
 
 
 @inline
-def ahead(head: Array, key: Key, row: bool) -> None:
-    """Ask for the memory in which a key will be looked for: of the index first and, once that is there, of its row."""
+def ahead(head: Array, dirty: Array, key: Key, row: bool) -> int:
+    """Ask for the memory in which a key will be looked for: of the index first and, once that is there, of its row. The row, or -1."""
     x = _spread(key)
-    at = _place(x, _entries(head))
+    n = _entries(head)
+    at = _place(x, n)
     if not row:
         _fetch(head, np.int64(-_HEADER - 4 - 4 * at))
-        return
-    i = _row_of(_number(head, at), _bits(x))
-    if i < np.uint64(_ROW):
-        _fetch(head, np.int64(i) * head.itemsize)
+        _fetch(head, np.int64(-_HEADER - 4 - 4 * min(at + NEAR - 1, n - 1)))
+        return -1
+    bits = _bits(x)
+    for _ in range(NEAR):
+        number = _number(head, at)
+        if number == 0:
+            return -1
+        i = _row_of(number, bits)
+        if i < np.uint64(_ROW):
+            _fetch(head, np.int64(i) * head.itemsize)
+            _fetch(dirty, np.int64(i))
+            return np.int64(i)  # type: ignore[return-value]
+        at = at + 1 if at + 1 < n else 0
+    return -1
+
+
+@inline
+def fetch_bytes(array: Array, at: int, n: int) -> None:
+    """Ask for so many bytes of an array."""
+    for i in range(at // 64 * 64, at + n, 64):  # what lies in an array begins with a line
+        _fetch(array, np.int64(i))
 
 
 @inline

@@ -5,6 +5,10 @@ the cohort's weight 5 on the fleet's; the agent's own weight 10 on the cohort's.
 judged by newcomers: everything is new to it, as it was to them. Those who were there when the fleet began met a fleet to which everything was new as well, which excuses more:
 who came later, or was reset, is compared with its like. No division by a deviation: both were tried, both were worse.
 
+Of where a tool lands, from which it comes and who outside receives (branch, transition, domain, flow), the agent's mean in turn backs that of the tool, with weight 10: a
+search lands on a new place each time and may follow on anything, a deletion does not. Over the last 200 uses, the means stand in the table of facts, as weight and sum. The same of recipients
+and of whole resources loses more than it wins.
+
 What it misses: an agent that has been strange from its first day on.
 """
 
@@ -12,13 +16,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from models import signals
 from models.compiled import inline
+from models.facts import place
 from models.state import AGES
-from models.table import Array
+from models.table import Array, Key, claim, find, mix
 
 PRIOR_BITS, YOUNG, OWN = 2.0, 5.0, 10.0
 MEMORY_FLEET, MEMORY_COHORT, MEMORY_OWN = 2000.0, 1000.0, 500.0
 CLIP = 8.0
+BY_TOOL = np.isin(np.arange(signals.N_FACTS), (signals.BRANCH, signals.TRANSITION, signals.DOMAIN, signals.FLOW))
+MEMORY_TOOL = 200.0
 
 
 @inline
@@ -43,6 +51,43 @@ def learn(
     _move(fleet, at, x, weight, MEMORY_FLEET)
     _move(cohort, at, x, weight, MEMORY_COHORT)
     _move(own, 2 * fact, x, weight, MEMORY_OWN)
+
+
+@inline
+def _row(fact: int, tool: Key, me: Key) -> Key:
+    """Key of the row of a fact with a tool."""
+    return mix(mix(np.uint64(738), place(fact, tool)), me)
+
+
+@inline
+def with_tool(head: Array, fact: int, tool: Key, me: Key, mean: float, now: float) -> float:
+    """Bits that this fact usually costs this agent with this tool; `mean` is what it costs with any, `now` the present weight of one event."""
+    i = find(head, _row(fact, tool, me))
+    if i < 0:
+        return mean
+    return (float(head[i].d) + mean * OWN * now) / (float(head[i].w) + OWN * now)
+
+
+@inline
+def learn_with_tool(
+    head: Array,
+    dirty: Array,
+    tally: Array,
+    fact: int,
+    tool: Key,
+    me: Key,
+    surprise: float,
+    mean: float,
+    now: float,
+    weight: float,
+) -> None:
+    """Add a surprise to the tool's sum; `now` is the present weight of one event, and 200 such are the most that is remembered."""
+    i, fresh = claim(head, dirty, tally, _row(fact, tool, me))
+    if fresh:
+        head[i].w = head[i].d = 0.0
+    keep = min(1.0, (MEMORY_TOOL - weight) * now / max(float(head[i].w), now))
+    head[i].w = head[i].w * keep + weight * now
+    head[i].d = head[i].d * keep + weight * now * min(surprise, mean + CLIP)
 
 
 @inline

@@ -23,7 +23,7 @@ import numpy as np
 from models import amounts, facts, parties, tails
 from models import state as st
 from models.compiled import inline, njit
-from models.signals import CLEARANCE, DORMANCY, N_AGAIN, OFF_HOURS, REPEATS
+from models.signals import CLEARANCE, DORMANCY, OFF_HOURS, REPEATS
 from models.table import Array, Key, claim, find, mix
 
 SHARE = 0.25  # of its context: 2 bits, which are within every dead zone
@@ -94,9 +94,7 @@ def benign(a: st.Arrays, j: Judged) -> None:
     if ag < 0:
         return
     a.agents_dirty[ag] = 1
-    a.agents[ag].pool = 0.0  # what had been gathered against it
-    for n in range(N_AGAIN):
-        a.agents_body[ag, st.OWN_AGAIN + n] = 0.0
+    a.agents_body[ag, st.OWN_AGAIN : st.OWN_WIDTH] = 0.0  # what had been gathered against it
     for t in range(len(j.tail)):
         if j.tail[t] == OFF_HOURS:
             a.agents[ag].night = 0.0

@@ -15,14 +15,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-
 from models.batch import AGENT_AGE, FACT, FACT_WIDTH, LIFT, MISSED, NEWCOMER, STRANGERS, TYPE_AGE
 from models.change import LIFTED
 from models.signals import INDEX, RECIPIENT, SIGNALS
 from stream.alert import Evidence
 from stream.counterfactual import pays
-from stream.kept import MOST_TEXT, Kept
+from stream.kept import MOST_TEXT, Kept, detail
 from stream.rollout import ENOUGH, STRONG, begun
 from stream.words import lasting, number, plain
 
@@ -56,9 +54,9 @@ _KINDS = {
 
 def changes(kept: Kept) -> list[Evidence]:
     """What an event shows of its agent's and its cohort's changes."""
-    d = np.frombuffer(kept.detail, np.float32)
+    d = detail(kept)
     out = []
-    age, lift, peers, most = (float(d[i]) for i in (TYPE_AGE, LIFT, LIFT + 1, LIFT + 2))
+    age, lift, peers, most = (d[i] for i in (TYPE_AGE, LIFT, LIFT + 1, LIFT + 2))
     if 0 <= age < NEW_TYPE and kept.event.agent_type:
         said = (
             f"it has been of type {plain(kept.event.agent_type, 48)} for {lasting(age)}, and was of another type before"
@@ -70,19 +68,19 @@ def changes(kept: Kept) -> list[Evidence]:
         numbers = {"peers": int(peers), "times": round(times, 2), "peers_times": round(theirs, 2)}
         out.append(Evidence("cohort_rise", "volume", said, "-", 0.0, [], 1, numbers))
     if d[MISSED] > 0:
-        missed, since = round(float(d[MISSED])), float(d[MISSED + 1])
+        missed, since = round(d[MISSED]), d[MISSED + 1]
         said = f"lately it began no session at its usual hours for {lasting(since)}, where about {missed} would be usual, so its hours may have moved"
         out.append(Evidence("moved_hours", "rate", said, "-", 0.0, [], 1, {"missed": missed, "seconds": round(since)}))
     if 0 <= d[AGENT_AGE] < NEW_TYPE:
-        said = f"it has been known for {lasting(float(d[AGENT_AGE]))} only, so much of what it does is new to it"
-        out.append(Evidence("new_agent", "scope", said, "-", 0.0, [], 1, {"seconds": round(float(d[AGENT_AGE]))}))
+        said = f"it has been known for {lasting(d[AGENT_AGE])} only, so much of what it does is new to it"
+        out.append(Evidence("new_agent", "scope", said, "-", 0.0, [], 1, {"seconds": round(d[AGENT_AGE])}))
     if d[STRANGERS] >= 0:
-        since = float(d[STRANGERS])
+        since = d[STRANGERS]
         said = f"{lasting(since)} ago most of its sessions came to be for people for whom it had hardly ever acted, so its work may have changed"
         out.append(Evidence("new_people", "scope", said, "-", 0.0, [], 1, {"seconds": round(since)}))
     if 0 <= d[NEWCOMER] < NEW_COLLEAGUE and d[NEWCOMER + 1] >= ENOUGH and kept.event.recipients:
         recipient, others = kept.event.recipients[int(d[FACT + RECIPIENT * FACT_WIDTH + 5])].id, int(d[NEWCOMER + 1])
-        said = f"{plain(recipient, 48)} is new to {others} other agents too, the first of them {lasting(float(d[NEWCOMER]))} ago, as a new colleague would be"
+        said = f"{plain(recipient, 48)} is new to {others} other agents too, the first of them {lasting(d[NEWCOMER])} ago, as a new colleague would be"
         whom: dict[str, Any] = {"recipient": recipient[:MOST_TEXT], "agents": others}
         out.append(Evidence("new_colleague", "recipient", said, "-", 0.0, [], 1, whom))
     return out

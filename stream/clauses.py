@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream.alert import Evidence
-from stream.words import counted, number, people, plain, roughly, size
+from stream.words import counted, lasting, number, people, plain, roughly, size
 
 # Changes that explain (`stream.change`): of the agent or its cohort, not of one event.
 OF_THE_COHORT = (
@@ -22,11 +22,17 @@ _MEASURED = {"bytes", "records", "session_calls", "call_rate"}
 
 
 def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
-    """Never, hardly ever or seldom, against how many chances, and what its peers do. Counts fade: one that may have is said with "about"."""
+    """Never, never until some minutes before, hardly ever or seldom, against how many chances, and what its peers do.
+
+    Counts fade: one that may have is said with "about".
+    """
     b = e.baseline
     own, of = b.get("own", 0.0), b.get("of", 0.0)
     about, chances = ("", _count(of, unit)) if of == round(of) else ("about ", _count(roughly(of), unit))
-    if own >= 0.5:
+    if b.get("since"):
+        said = f"until {lasting(b['since'])} before it had never {done} {what}"
+        said += f" in {about}{chances}" if of >= 1 else ""
+    elif own >= 0.5:
         said = f"it seldom {does} {what} (about {number(round(max(1.0, own)))} of {chances})"
     else:
         never = "never" if own <= 0 and "judged" not in b else "hardly ever"
@@ -34,7 +40,7 @@ def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
         said += f" in {about}{chances}" if of >= 1 else " before"
     if "peers" not in b:
         return said
-    peers = b["peers"] - min(1.0, own)  # the agent's own use is among its cohort's
+    peers = b["peers"] - (1.0 if b.get("since") else min(1.0, own))  # the agent's own use is among its cohort's
     if peers >= 1:
         one = round(peers) == 1  # a peer that uses it much may count for more than one: no number of peers is known
         many = "at least one of its peers" if one else "some of its peers"

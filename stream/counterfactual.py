@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from models.batch import BITS, PAID
 from models.budget import LONE
-from models.loop import POOL_GAIN
+from models.loop import POOL_ANY, POOL_SAME
 from models.signals import ACTION, AGAIN, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION, WEIGHT_OF
 from stream.alert import Did, Evidence
 from stream.clauses import in_unit
@@ -18,6 +18,7 @@ from stream.severity import ENOUGH
 from stream.words import counted, plain, size
 
 MARGIN = 0.1  # bits that rounding may cost
+MOST = POOL_SAME + POOL_ANY  # times its own bits that an event may reach
 # What would have been usual, had a signal been silent; signals of one such condition are silent together.
 CONDITION = {
     "recipient": "parties", "domain": "parties", "closeness": "parties", "root": "resource", "branch": "resource", "resource": "resource",
@@ -129,8 +130,8 @@ def otherwise(
         """The highest score that what is left of the event's own bits allows."""
         if events > 1:
             return left
-        pooled = POOL_GAIN * left
-        if score - window < POOL_GAIN * (paid - window) - MARGIN:
+        pooled = MOST * left
+        if score - window < MOST * (paid - window) - MARGIN:
             pooled = min(pooled, score - (paid - left))
         return max(left, pooled)
 

@@ -26,6 +26,7 @@ from stream.episodes import Episodes
 from stream.errors import SettingsError
 from stream.fields import Fields
 from stream.kept import keep
+from stream.records import warm_up as warm_up_records
 from stream.settings import Settings
 from stream.siphash import name_hash
 from stream.verdict import Reset, Verdict, judged
@@ -322,6 +323,7 @@ def warm_up(settings: Settings) -> None:
     event = b'{"event_id":"1","time":1,"agent_id":"a","action":"send","resource":"a/b","scopes":["s"],"recipients":[{"id":"r@x.example"}]}'
     engine.score(engine.decode([event], [0]))
     engine.state.grow(0)
+    warm_up_records()
 
 
 def _windows(name: str) -> WindowDetector:

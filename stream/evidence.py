@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from models.batch import (
+    BEGUN,
     BITS,
     FACT,
     FACT_WIDTH,
@@ -27,6 +26,7 @@ from models.signals import (
     DOMAIN,
     FACTS,
     FLOW,
+    KEPT_NEW,
     N_FACTS,
     N_SIGNALS,
     OUTCOME,
@@ -42,7 +42,7 @@ from models.signals import (
 from models.state import TEXT
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
-from stream.kept import MOST_TEXT, Kept, below
+from stream.kept import MOST_TEXT, Kept, below, detail
 from stream.measured import measured
 from stream.words import counted, expected_values, lasting, number, plain
 
@@ -77,7 +77,7 @@ OWNERS = (  # by the steps of `models.event.owner_of`
 
 def evidence(ladder: tuple[str, ...], kept: Kept) -> list[Evidence]:
     """What was strange about an event, strongest first, then what belongs into the sentence though it is not strange."""
-    d = np.frombuffer(kept.detail, np.float32).tolist()
+    d = detail(kept)
     items = [_fact(k, kept, d) if k < N_FACTS else measured(k, kept, d) for k in range(N_SIGNALS) if d[PAID + k] > 0]
     if kept.window_bits > 0:
         sums = ", ".join(f"{number(x)} {name}" for name, x in zip(FEATURES[:5], kept.window, strict=False) if x >= 0.5)
@@ -142,6 +142,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         numbers["resource"] = event.resource[:MOST_TEXT]
     if k == PERMISSION and len(event.scopes or ()) > 1:
         numbers["values"] = len(event.scopes or ())
+    if k in KEPT_NEW and (since := d[BEGUN + KEPT_NEW.index(k)]) > 0:
+        numbers["since"] = round(since)
     if d[JUDGED] > 0 and row[0] < 0.5:
         numbers["judged"] = True  # what was learned of it may have been taken back
     numbers |= next_bits(k, d)
@@ -171,7 +173,7 @@ def _party(k: int, kept: Kept, at: int, derived: float) -> str:
 def close(step: int) -> str:
     """A step of `models.parties.closeness` in words."""
     if step == FAR:
-        return "a recipient that no agent has sent to before"
+        return "a recipient that no agent has sent to in its ordinary work"
     return _CLOSE[(step - 1) // 4] + _ACTIVE[(step - 1) % 4] if step else "a recipient that it knows"
 
 

@@ -91,9 +91,15 @@ def keep(event: AccessEvent, e: int, b: Batch, s: Scores, window_bits: float) ->
     )
 
 
+def detail(kept: Kept) -> list[float]:
+    """The numbers that an event was scored with; none where it waits since a version that had others."""
+    found: list[float] = np.frombuffer(kept.detail, np.float32).tolist()
+    return found if len(found) == DETAIL else [0.0] * DETAIL
+
+
 def outside(kept: Kept) -> bool:
     """Whether it went to someone outside the organisation."""
-    return bool(np.frombuffer(kept.detail, np.float32)[SESSION + 2] > 0)
+    return detail(kept)[SESSION + 2] > 0
 
 
 def did(kept: Kept) -> Did:

@@ -143,6 +143,12 @@ def unpack(batches: Sequence[Packed]) -> Records:
     return Records(buffer, low, high, position, timestamp, key_low, key_high)
 
 
+def warm_up() -> None:
+    """Compile it all, or load it from the cache, so that the first poll does not wait for it."""
+    unpack([Packed(b"", 0, 0, 0, appended=False)])
+    Records.lines(b"\n", 1).text(1)
+
+
 @njit
 def _gather(buffer: Array, low: Array, size: Array) -> tuple[Array, Array, bool]:
     """Records as one text with the end of a line after each, where each begins, and whether all is ASCII."""

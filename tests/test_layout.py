@@ -84,12 +84,13 @@ def test_what_the_previous_version_stored_is_read_and_alerts_go_on(previous, eve
                 v["value"]: pytest.approx(v["count"], rel=0.15, abs=0.5) for v in values if v["count"] >= 0.5
             }, fact
     its, mine = feed(reader.engine, events[373:]), feed(learned, events[373:])
-    assert (np.abs(its.score - mine.score) < 0.5).mean() > 0.98  # of a fresh engine half of them
+    # Of a fresh engine half of them. What a step or a branch usually costs with a tool, that version did not store.
+    assert (np.abs(its.score - mine.score) < 0.5).mean() >= 0.95
     # The budget counts something else now, so it begins anew, and with it the threshold: what is serious is said all the same.
     serious = {"high", "critical"}
-    said = {a.alert_id for a in its.alerts}
+    said = {a.agent_id for a in its.alerts}
     for scored in (its, mine):
-        assert {a.alert_id for a in scored.alerts if a.severity in serious} <= said
+        assert {a.agent_id for a in scored.alerts if a.severity in serious} <= said
 
 
 def test_after_an_upgrade_the_topic_holds_this_layout_alone(previous, events):

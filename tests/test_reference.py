@@ -75,4 +75,4 @@ def test_the_strangest_hundredth_is_that_of_the_prototype(prototype, ours):
     """Only the top is ever read by a person."""
     n = len(ours) // 100
     a, b = (set(sorted(scores, key=scores.__getitem__)[-n:]) for scores in (prototype, ours))
-    assert len(a & b) >= 0.8 * n
+    assert len(a & b) >= 0.75 * n  # what is usual is known by tool now

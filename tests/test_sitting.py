@@ -10,6 +10,7 @@ import numpy as np
 from models import newcomer
 from models import state as st
 from models.sitting import LASTS
+from stream.clauses import clause
 from stream.codec import encode
 from stream.columns import name_hash
 from stream.engine import Engine
@@ -81,17 +82,22 @@ def test_a_new_colleague_is_known_at_once():
     assert second < first - 2
 
 
-def test_words_of_what_is_kept_new_do_not_say_never():
-    """It was done an hour ago."""
+def test_words_of_what_is_kept_new_say_when_it_was_first_done():
+    """Neither never nor hardly ever: it was done minutes ago."""
     told = scored([encode(e) for e in [*weeks(), *(sent(AT + 600 * n, STRANGER) for n in range(4))]], **SETTINGS)
-    later = [
-        e
-        for a in told.alerts
-        for e in a.evidence
-        if e.name in {"recipient", "domain"} and f"0-{AT}-{STRANGER}" not in e.event_ids
-    ]
+    items = [e for a in told.alerts for e in a.evidence if e.name in {"recipient", "domain"}]
+    first = [e for e in items if e.event_ids == [f"0-{AT}-{STRANGER}"]]
+    later = [e for e in items if f"0-{AT}-{STRANGER}" not in e.event_ids]
+    assert first
     assert later
-    assert all(0 < e.baseline["own"] < 0.5 for e in later)
+    for e in first:
+        assert e.baseline["own"] == 0
+        assert clause(e).startswith("it has never sent anything to ")
+    for e in later:
+        since = e.baseline["since"]
+        assert since in {int(i.split("-")[1]) - AT for i in e.event_ids}
+        assert 0 < e.baseline["own"] < 0.5
+        assert clause(e).startswith(f"until {since // 60} minutes before it had never sent anything to ")
 
 
 def test_the_highest_class_that_it_ever_handled_stays_new():
@@ -142,6 +148,33 @@ def test_who_comes_to_a_fleet_that_runs_is_compared_with_those_who_did():
     assert ages([*weeks(), sent(soon, "bo@corp.example", 9)]) == there
     came = [sent(late + 60 * n, "bo@corp.example", 9) for n in range(3)]
     assert ages([*weeks(), *came]) == there | {st.POWERS, st.POWERS + 1}
+
+
+def first_score(at: float, others_at: float) -> float:
+    """What the first event of a newcomer is worth, which sends to a stranger by a tool of its own; five others did the like when they came."""
+    came = [
+        sent(others_at + 60 * n, f"x{n}@new-{n}.example", 20 + n, tool=f"relay.{n}", resource=f"lake-{n}/all")
+        for n in range(5)
+    ]
+    rogue = sent(at, "y@elsewhere.example", 9, tool="relay.y", resource="lake-y/all")
+    records = [encode(e) for e in sorted([*weeks(), *came, rogue], key=lambda e: e["time"])]
+    engine = Engine(load(SETTINGS))
+    out = engine.run(engine.decode(records, range(len(records)))).out
+    assert out is not None
+    return float(out.own[next(i for i, r in enumerate(records) if b'"bot-9"' in r)])
+
+
+def test_a_rogue_newcomer_is_not_excused_by_the_first_days():
+    """When the fleet began all was new to all. That excuses who came in those days, and nobody since."""
+    soon, late = (day * DAY + 20 * 3600.0 for day in (4, 6))
+    assert soon < newcomer.SETTLED < late
+    assert first_score(late, others_at=3 * DAY) > first_score(soon, others_at=3 * DAY) + 1
+
+
+def test_what_newcomers_are_used_to_excuses_the_next():
+    """Where new agents begin with what nobody did before, one more that does is less strange; what those of the first days did says nothing of it."""
+    late = 7 * DAY + 20 * 3600.0
+    assert first_score(late, others_at=6 * DAY) < first_score(late, others_at=4 * DAY) - 2
 
 
 def test_who_was_reset_is_compared_with_newcomers():
