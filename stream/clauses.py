@@ -48,7 +48,9 @@ def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
         return f"{said}, {'as' if own >= 0.5 else 'but'} {f'{verb} {many}' if own >= 0.5 else f'{many} {verb}'}"
     if own >= 0.5:
         return f"{said}, its peers hardly ever"
-    return f"{said}, nor have its peers" if b["peers"] == 0 else f"{said}, its peers hardly ever"
+    # What it has done itself since is among what its cohort knows: where that is all, no peer has.
+    nobody = b["peers"] <= (own if b.get("since") else 0.0)
+    return f"{said}, nor have its peers" if nobody else f"{said}, its peers hardly ever"
 
 
 _ONE = {

@@ -131,7 +131,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     else:
         observed = event.tool or event.action
     observed = observed[:MOST_TEXT]
-    expected = _EXPECTED.get(k) or expected_values(_usual(kept, _USUAL_OF.get(k, k)))
+    # What is strange may be among the most used as well, done a moment ago or one of few: it is not what is usual instead.
+    expected = _EXPECTED.get(k) or expected_values([v for v in _usual(kept, _USUAL_OF.get(k, k)) if v != observed])
     numbers: dict[str, Any] = {"own": round(row[0], 2), "of": round(row[1], 2), "distinct": round(row[4], 1)}
     # A cohort that was found does not know all that its agents did before: what they have not done is not said.
     if event.agent_type is not None or (kept.peered and row[2] - min(1.0, row[0]) >= 1):

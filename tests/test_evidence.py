@@ -212,6 +212,30 @@ def test_what_peers_do_is_said_with_what_the_agent_does(own, peers, said):
 
 
 @pytest.mark.parametrize(
+    ("own", "peers", "said"),
+    [
+        (0.2, 0.2, "nor have its peers"),
+        (0.4, 0.2, "nor have its peers"),
+        (0.2, 0.6, "its peers hardly ever"),
+        (0.2, 3.2, "but some of its peers have"),
+    ],
+)
+def test_what_an_agent_began_minutes_ago_is_not_said_of_its_peers(own, peers, said):
+    """Its cohort knows it from this agent alone."""
+    numbers = {"own": own, "of": 100, "peers": peers, "since": 720}
+    told = clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers))
+    assert told == f"until 12 minutes before it had never used x in 100 calls, {said}"
+
+
+def test_what_is_strange_is_not_among_what_is_usual(alerts):
+    """One of three classes of data is among the three most handled, and strange all the same."""
+    told = [e for a in alerts for e in a.evidence if e.expected.startswith("most often ")]
+    assert told
+    for e in told:
+        assert str(e.observed) not in e.expected.removeprefix("most often ").split(", ")
+
+
+@pytest.mark.parametrize(
     ("own", "of", "said"),
     [
         (0.0, 100, "it has never used x in 100 calls"),
