@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models import amounts, event, facts, parties, signals, tails
+from models import amounts, event, facts, parties, signals, tails, usual
 from models import change as ch
 from models import state as st
 from models.batch import Batch
@@ -93,6 +93,11 @@ def _put_down(b: Batch, e: int, p: Asked) -> None:
     for attribute, context, value in values:
         if value != none or attribute == signals.OUTCOME:
             _fact(p, t, attribute, context, value, me)
+    _say(p, t, FACTS, usual.with_tool_key(signals.TRANSITION, tool, me))
+    if b.root[e] != 0 and b.branch[e] != 0:
+        _say(p, t, FACTS, usual.with_tool_key(signals.BRANCH, tool, me))
+    if b.approved[e] != event.UNTOLD:
+        _fact(p, t, signals.UNAPPROVED, tool, np.uint64(b.approved[e]), me)
     low, high = b.recipient_at[e], min(b.recipient_at[e] + 2, b.recipient_at[e + 1])
     if b.root[e] != 0:  # hardly ever another agent's: a row of its own at each level
         base = facts.place(signals.RESOURCE, none)
@@ -111,11 +116,13 @@ def _put_down(b: Batch, e: int, p: Asked) -> None:
         _say(p, t, FACTS, facts.of_value(mix(base, everybody), other))
         if domain != none:
             _fact(p, t, signals.DOMAIN, none, domain, me)
+            _say(p, t, FACTS, usual.with_tool_key(signals.DOMAIN, tool, me))
         inside = 1 if domain == none or domain == b.home[e] else 0
         _fact(p, t, signals.FLOW, none, event.flow(b.rung[e], inside, b.kind[j]), me)
         _say(p, t, CONTACTS, other)
         _say(p, t, CALLS, mix(mix(np.uint64(734), me), other))
     if low < high:
+        _say(p, t, FACTS, usual.with_tool_key(signals.FLOW, tool, me))
         _say(p, t, CONTACTS, agent)
         _say(p, t, FACTS, mix(facts.place(CLOSENESS, none), me))
     elif resource != none:
@@ -169,7 +176,7 @@ def _ask(a: st.Arrays, p: Asked, e: int, row: bool) -> None:
                 fetch_bytes(a.agents, at * a.agents.itemsize, a.agents.itemsize)
                 body = at * 4 * st.OWN_WIDTH
                 fetch_bytes(a.agents_body, body, 4 * st.OWN_HOURS)
-                fetch_bytes(a.agents_body, body + 4 * st.OWN_AGAIN, 4 * signals.N_AGAIN)
+                fetch_bytes(a.agents_body, body + 4 * st.OWN_AGAIN, 4 * (signals.N_AGAIN + signals.N_POOLS))
 
 
 @apart

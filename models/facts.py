@@ -24,9 +24,10 @@ from river.base import AnomalyDetector
 
 from models.compiled import inline
 from models.signals import N_FACTS, NUMBER_OF_FACT
-from models.table import Array, Key, claim, detached, find, fnv, mix, rows_of
+from models.table import PART, Array, Key, claim, detached, find, fnv, mix, rows_of
 
 THETA, DELTA, BEYOND = 1.0, 0.5, 10.0
+COUNTED = 1 << PART  # mark of a row of which only the count has changed
 LEVELS = 3  # fleet, cohort, agent
 _ROW = np.dtype([("key", "u8"), ("w", "f4"), ("d", "f4")])
 
@@ -123,7 +124,7 @@ def learn(
                 facts[i].w = 0.0
                 facts[i].d = 0.0
         facts[i].w += weight * now
-        dirty[i] |= mark[level]
+        dirty[i] |= np.int64(mark[level]) & ~1 | COUNTED
         j = slots[q, level, 0]
         if j < 0 or facts[j].key != keys[q, level, 0]:
             j, first = claim(facts, dirty, tally, keys[q, level, 0])
@@ -131,9 +132,10 @@ def learn(
                 facts[j].w = 0.0
                 facts[j].d = 0.0
         facts[j].w += weight * now
-        dirty[j] |= mark[level]
+        dirty[j] |= np.int64(mark[level]) & ~1 | COUNTED
         if fresh:
             facts[j].d += min(1.0, weight) * now
+            dirty[j] |= 1
         weight *= counts[q, level, 3] / (counts[q, level, 0] + counts[q, level, 3])
     return float(counts[q, LEVELS - 1, 0])
 

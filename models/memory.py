@@ -13,7 +13,7 @@ from models import facts
 from models.compiled import inline
 from models.signals import BRANCH, CLASSIFICATION, DOMAIN, NUMBER_OF_FACT, PERMISSION, RECIPIENT, ROOT, TOOL
 from models.state import TEXT, USUAL
-from models.table import Array, Key, claim, find, mix
+from models.table import Array, Key, change_one, claim, claim_part, find, mix
 
 NAMED_FACTS = np.array([TOOL, PERMISSION, ROOT, BRANCH, CLASSIFICATION, RECIPIENT, DOMAIN])
 TOP = 3
@@ -40,25 +40,32 @@ def remember(
     clock_s: float,
 ) -> None:
     """Keep a value among the agent's most used of its fact."""
-    i, fresh = claim(profiles, dirty, tally, key)
+    i, fresh = claim_part(profiles, dirty, tally, key)
     if fresh:
         body[i, :] = 0
     profiles[i].w = clock_s
+    place = _place(body[i], facts_head, value, context)
+    change_one(dirty, i, place)
+    if place >= 0:
+        body[i, place] = value
+
+
+@inline
+def _place(values: Array, facts_head: Array, value: Key, context: Key) -> int:
+    """Where a value belongs among an agent's most used: in an empty place, or in that of the least used; -1 where it is already, or is used less."""
     place = -1
     least = np.inf
     for k in range(USUAL):
-        v = body[i, k]
+        v = values[k]
         if v == value:
-            return
+            return -1
         if v == np.uint64(0):
-            body[i, k] = value
-            return
+            return k
         c = _count(facts_head, context, v)
         if c < least:
             least = c
             place = k
-    if _count(facts_head, context, value) >= least:
-        body[i, place] = value
+    return place if _count(facts_head, context, value) >= least else -1
 
 
 @inline

@@ -20,8 +20,8 @@ import numpy as np
 
 from models import tails
 from models.compiled import inline
-from models.facts import LEVELS, count, of_value
-from models.table import Array, Key, claim, find, mix
+from models.facts import COUNTED, LEVELS, count, of_value
+from models.table import Array, Key, claim_part, find, mix
 
 LEAST, DOUBT = 0.05, 0.7  # the least that a step teaches, and how fast that falls
 FREE = 2.0  # bits that are no doubt
@@ -60,8 +60,8 @@ def learn(
     for level in range(LEVELS):
         context = mix(base, entity[level])
         for k in range(step + 1):
-            i, fresh = claim(head, dirty, tally, of_value(context, np.uint64(k)) if k > 0 else context)
+            i, fresh = claim_part(head, dirty, tally, of_value(context, np.uint64(k)) if k > 0 else context)
             if fresh:
                 head[i].w = head[i].d = 0.0
             head[i].w += weight
-            dirty[i] |= mark[level]
+            dirty[i] |= np.int64(mark[level]) & ~1 | COUNTED

@@ -16,7 +16,7 @@ from models.compiled import inline
 from models.facts import known, of_value, place
 from models.signals import RECIPIENT
 from models.state import RING, SHARED, TABLES, Arrays
-from models.table import Array, Key, claim, find, mix
+from models.table import Array, Key, change_last, claim, claim_part, find, mix
 
 HOME = 40  # attribute under which the fleet counts the domains of its principals
 HOME_SHARE = 0.2
@@ -68,11 +68,12 @@ def wrote(a: Arrays, one: Key, other: Key) -> bool:
 @inline
 def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: Key, other: Key, clock: float) -> None:
     """Remember `other` among the last contacts of `one`."""
-    i, fresh = claim(contacts, dirty, tally, one)
+    i, fresh = claim_part(contacts, dirty, tally, one)
     if fresh:
         contacts[i].n = 0
         contacts[i].first = clock
     contacts[i].w = clock
+    change_last(dirty, i)
     body[i, contacts[i].n % RING] = np.uint32(other)
     contacts[i].n += 1
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.piece import CHANGED, DROP, HEADER, WHOLE, pack, split
+from models import table
+from models.piece import COUNTED, DROP, HEADER, PART, ROWS, SAME, pack, split
 from models.signals import AGAIN, FACTS, N_AGAIN, N_NAMED, N_POOLS, N_TAILS, POOLS, TAILS
 from models.table import Array, Space, most_rows, numbers, reindex
 
@@ -81,6 +82,8 @@ class Layout(NamedTuple):
     ages: bool  # `w` is a forward-decayed count, else the time of last use
     lasts: float  # days after which an unused row may go when the table fills up
     sections: tuple[Section, ...] = ()  # of the body, in their order, where it has several
+    part: str = ""  # what a mark of a part says: that only the count changed, or of the body the first so many, the last of a ring or the one
+    alike: bool = False  # numbers of a body that follow on each other are mostly equal
 
 
 _NAMED, _TAILS, _ALL = tuple(s.name for s in FACTS[:N_NAMED]), tuple(s.name for s in TAILS), ("",)
@@ -90,11 +93,11 @@ _FLEET = (Section("usual", _NAMED, 2 * AGES), Section("tails", _TAILS, 1), Secti
 
 LAYOUTS = (
     # (attribute, context, fleet | cohort | agent) → total and distinct values; the same and a value → its count, and what a verdict adds
-    Layout("facts", [K, ("w", "f4"), ("d", "f4")], ("u1", 0), 1 << 16, 0.385, ages=True, lasts=360),
+    Layout("facts", [K, ("w", "f4"), ("d", "f4")], ("u1", 0), 1 << 16, 0.385, ages=True, lasts=360, part="count"),
     # (amount, tool, cohort | agent) → mean, variance, cumulative sum, how the peers do, a verdict's ceiling
     Layout("amounts", [K, ("w", "f4"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4"), ("never", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
     # (signal, cohort | agent) → weight at or above each bin; a second row holds the upper half, where there is any
-    Layout("tails", [K, ("w", "f4")], ("f4", HALF), 1 << 8, 0.06, ages=False, lasts=360),
+    Layout("tails", [K, ("w", "f4")], ("f4", HALF), 1 << 8, 0.06, ages=False, lasts=360, part="first", alike=True),
     Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("loud", "f4"), ("first_own", "f4"), ("second_own", "f4"), ("third_own", "f4"), ("serious", "u1"), ("night", "f4"), ("night_at", "f8"), ("novel_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8"), ("kind", "u8"), ("kind_left", "u8"), ("kind_since", "f8"), ("lift", "f4"), ("usual_at", "f8"), ("missed", "f4"), ("moved_at", "f8"), ("moved_for", "f4"), ("strangers", "f4"), ("strangers_usual", "f4"), ("strangers_at", "f8")], ("f4", OWN_WIDTH), 1 << 6, 0.04, ages=False, lasts=360, sections=_OWN),
     Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.01, ages=False, lasts=360, sections=_PEERS),
     # (agent, session) → last tool, highest class read and how much of it
@@ -104,14 +107,14 @@ LAYOUTS = (
     # resource → the first and the last principal that it was touched for, in which session (half of the hashes), how often another came
     Layout("owners", [K, ("w", "f4"), ("principal", "u4"), ("last", "u4"), ("session", "u4"), ("people", "u1")], ("u1", 0), 1 << 12, 0.10, ages=False, lasts=60),
     # party → the last parties that it wrote to or heard from (half of the hashes)
-    Layout("contacts", [K, ("w", "f8"), ("first", "f8"), ("n", "u4")], ("u4", RING), 1 << 8, 0.05, ages=False, lasts=180),
+    Layout("contacts", [K, ("w", "f8"), ("first", "f8"), ("n", "u4")], ("u4", RING), 1 << 8, 0.05, ages=False, lasts=180, part="last"),
     # (agent, attribute) → its most used values, and what they are called
-    Layout("profiles", [K, ("w", "f4")], ("u8", USUAL), 1 << 8, 0.03, ages=False, lasts=360),
+    Layout("profiles", [K, ("w", "f4")], ("u8", USUAL), 1 << 8, 0.03, ages=False, lasts=360, part="one"),
     Layout("names", [K, ("w", "f4"), ("length", "u1")], ("u1", TEXT), 1 << 10, 0.02, ages=False, lasts=360),
     # agent | cohort → its amounts day by day
     Layout("levels", [K, ("w", "f8"), ("n", "u4"), ("day", "i8"), ("sum", "f8"), ("shifted", "f8")], ("f4", RING), 1 << 7, 0.01, ages=False, lasts=360),
     # (agent, tool), where its calls come on a beat → level, ranges of its errors; per hour the deviation from the level, then how often it was seen
-    Layout("rhythms", [K, ("w", "f8"), ("first", "f8"), ("level", "f8"), ("n", "f4"), ("plain", "f4"), ("shaped", "f4"), ("low", "f4"), ("high", "f4"), ("mean", "f4"), ("mean_low", "f4"), ("mean_high", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180),
+    Layout("rhythms", [K, ("w", "f8"), ("first", "f8"), ("level", "f8"), ("n", "f4"), ("plain", "f4"), ("shaped", "f4"), ("low", "f4"), ("high", "f4"), ("mean", "f4"), ("mean_low", "f4"), ("mean_high", "f4")], ("f4", 2 * HOURS), 1 << 5, 0.01, ages=False, lasts=180, alike=True),
     # (cohort, agent's hash) → an agent that lately moved more than usual, and how much more
     Layout("lifts", [K, ("w", "f8"), ("agent", "u8"), ("lift", "f4")], ("u1", 0), 1 << 5, 0.005, ages=False, lasts=3),
     # (agent, permission | tool) → when it was last used, on how many days the agent had worked by then; when it was last dormant, for how many days
@@ -297,13 +300,14 @@ class State:
         keep = float(2.0 ** ((oldest - fleet["begin"]) / HALF_LIFE) if t.layout.ages else oldest)
         gone = np.count_nonzero((t.head["key"] != 0) & (t.head["w"] < keep))
         # Enough only where that frees a quarter of the table: an event with ten thousand recipients asks for room in a
-        # table that is nearly empty, and must get it. What lasts for hours is soon full again: of that half, and never of a small table.
+        # table that is nearly empty, and must get it. What lasts for hours is soon full again: of that half, and never of a small table; of a
+        # large one a quarter, for a quarter of ten million rows is not soon full.
         if gone:
             t.drop(keep)
             t.dropped = max(t.dropped, keep)
         rows = len(t.head)
         hours = t.layout.lasts <= 1
-        if gone < rows // (2 if hours else 4) or (hours and rows < FEW):
+        if gone < rows // (2 if hours and rows < _MANY else 4) or (hours and rows < FEW):
             t.extend(min(t.largest, rows + max(64, rows // (8 if rows >= _MANY else 1 if hours else 4))))
         t.reindex()
 
@@ -342,7 +346,10 @@ class State:
                 t.space is not None and t.dropped == -np.inf and t.tally[1] == t.evicted and t.tally[2] >= t.new_from
             )
             old = np.searchsorted(changed, t.new_from) if known else 0
-            out += self._pieces(i, CHANGED, changed[:old]) + self._pieces(i, WHOLE, changed[old:])
+            marks = t.dirty[changed[:old]]
+            of_part = ((marks & 1) == 0) & (marks > table.MARKS)
+            out += self._pieces(i, COUNTED if t.layout.part == "count" else PART, changed[:old][of_part])
+            out += self._pieces(i, SAME, changed[:old][~of_part]) + self._pieces(i, ROWS, changed[old:])
             t.dirty[changed] = 0
             t.dropped, t.evicted, t.new_from = -np.inf, int(t.tally[1]), int(t.tally[2])
         return out
@@ -359,8 +366,8 @@ class State:
     def page(self, which: int, low: int, high: int) -> list[bytes]:
         """The rows in use of one page; for a host that writes the whole in turns."""
         used = np.flatnonzero(self.tables[which].head["key"][low:high]) + low
-        return self._pieces(which, WHOLE, used) or [
-            self._piece(which, WHOLE, used)
+        return self._pieces(which, ROWS, used) or [
+            self._piece(which, ROWS, used)
         ]  # an empty page overwrites what it held
 
     def _pieces(self, which: int, kind: int, indices: Array) -> list[bytes]:
@@ -370,7 +377,21 @@ class State:
     def _piece(self, which: int, kind: int, indices: Array, least: float = 0.0) -> bytes:
         t = self.tables[which]
         header = HEADER.pack(which, kind, len(t.head), *t.tally.tolist(), len(indices), least)
-        return header + pack(kind, indices, t.head, t.body)
+        if kind == DROP:
+            return header
+        parts = self._parts(t, indices) if kind == PART else None
+        return header + pack(kind, indices, t.head, t.body, t.step, t.layout.alike, parts)
+
+    @staticmethod
+    def _parts(t: Table, indices: Array) -> Array:
+        """Where the changed part of each body begins, and how long it is, by the marks of the rows."""
+        part = t.dirty[indices].astype(np.int64) >> table.PART
+        if t.layout.part == "first":
+            return np.stack((np.zeros_like(part), part))
+        if t.layout.part == "last":
+            return np.stack(((t.head["n"][indices].astype(np.int64) - part) % RING, part))
+        some = part != table.PARTS
+        return np.stack((np.where(some, part - 1, 0), some.astype(np.int64)))
 
     def apply(self, data: bytes) -> None:
         """Put back what `delta` or `pages` gave. Pieces are applied in the order in which they were made.

@@ -34,6 +34,8 @@ _ROW = (1 << 26) - 1
 _GONE = 63 << 26  # what was here is not any more; probing goes on
 _HEADER = 64  # bytes between the index and the rows: how many numbers it has
 _PAGE = mmap.ALLOCATIONGRANULARITY
+# A mark of a changed row: 1 all of it, two that `models.state` has, and in what is above them which part, where that is known and not all.
+MARKS, PART, PARTS = 7, 3, 31
 _SMALL = 1 << 17  # rows of which the index has room to spare
 _HUGE = 4 << 20  # bytes from which on large pages pay
 Array = NDArray[Any]
@@ -189,6 +191,12 @@ def ahead(head: Array, dirty: Array, key: Key, row: bool) -> int:
 
 
 @inline
+def fetch_at(array: Array, at: int) -> None:
+    """Ask for the memory at a byte of an array."""
+    _fetch(array, np.int64(at))
+
+
+@inline
 def fetch_bytes(array: Array, at: int, n: int) -> None:
     """Ask for so many bytes of an array."""
     for i in range(at // 64 * 64, at + n, 64):  # what lies in an array begins with a line
@@ -233,6 +241,44 @@ def claim(head: Array, dirty: Array, tally: Array, key: Key) -> tuple[int, bool]
     head[new].key = key
     dirty[new] = 1
     return new, True
+
+
+@inline
+def claim_part(head: Array, dirty: Array, tally: Array, key: Key) -> tuple[int, bool]:
+    """As `claim`, but of a row that is known the caller says what of it changes, by one of the next."""
+    i = find(head, key)
+    return (i, False) if i >= 0 else claim(head, dirty, tally, key)
+
+
+@inline
+def change_first(dirty: Array, i: int, n: int) -> None:
+    """The first n numbers of a row's body change."""
+    mark = np.int64(dirty[i])
+    if n >= PARTS:
+        dirty[i] = mark | 1
+    elif n > mark >> PART:
+        dirty[i] = (mark & MARKS) | (n << PART)
+
+
+@inline
+def change_last(dirty: Array, i: int) -> None:
+    """One more number of a row's ring is written."""
+    n = (np.int64(dirty[i]) >> PART) + 1
+    if n >= PARTS:
+        dirty[i] |= 1
+    else:
+        dirty[i] = (np.int64(dirty[i]) & MARKS) | (n << PART)
+
+
+@inline
+def change_one(dirty: Array, i: int, place: int) -> None:
+    """One number of a row's body changes, the same as before or nothing so far; -1 if none does."""
+    before = np.int64(dirty[i]) >> PART
+    part = place + 1 if place >= 0 else PARTS
+    if before in (0, PARTS):
+        dirty[i] = (np.int64(dirty[i]) & MARKS) | (part << PART)
+    elif part not in (before, PARTS):
+        dirty[i] |= 1
 
 
 @apart

@@ -23,7 +23,7 @@ from river.base import AnomalyDetector
 from models.compiled import inline
 from models.signals import NUMBER_OF_TAIL
 from models.state import BINS, HALF, TAIL_SCALE
-from models.table import Array, Key, claim, find, mix
+from models.table import Array, Key, change_first, claim, claim_part, find, mix
 
 
 @inline
@@ -63,8 +63,13 @@ def weight_above(head: Array, body: Array, key: Key, total: float, b: int) -> fl
 def learn(head: Array, body: Array, dirty: Array, tally: Array, key: Key, b: int, now: float, clock: float) -> None:
     """Add an event's weight to every bin up to its own. The first bin is not stored: it is the total."""
     for h in range(b // HALF + 1):
-        i = row(head, body, dirty, tally, half_of(key, h), clock)
-        for j in range(1 if h == 0 else 0, min(HALF, b - h * HALF + 1)):
+        i, fresh = claim_part(head, dirty, tally, half_of(key, h))
+        if fresh:
+            body[i, :] = 0.0
+        head[i].w = clock
+        n = min(HALF, b - h * HALF + 1)
+        change_first(dirty, i, n)
+        for j in range(1 if h == 0 else 0, n):
             body[i, j] += now
 
 

@@ -54,7 +54,7 @@ def learn(
 
 
 @inline
-def _row(fact: int, tool: Key, me: Key) -> Key:
+def with_tool_key(fact: int, tool: Key, me: Key) -> Key:
     """Key of the row of a fact with a tool."""
     return mix(mix(np.uint64(738), place(fact, tool)), me)
 
@@ -62,7 +62,7 @@ def _row(fact: int, tool: Key, me: Key) -> Key:
 @inline
 def with_tool(head: Array, fact: int, tool: Key, me: Key, mean: float, now: float) -> float:
     """Bits that this fact usually costs this agent with this tool; `mean` is what it costs with any, `now` the present weight of one event."""
-    i = find(head, _row(fact, tool, me))
+    i = find(head, with_tool_key(fact, tool, me))
     if i < 0:
         return mean
     return (float(head[i].d) + mean * OWN * now) / (float(head[i].w) + OWN * now)
@@ -82,7 +82,7 @@ def learn_with_tool(
     weight: float,
 ) -> None:
     """Add a surprise to the tool's sum; `now` is the present weight of one event, and 200 such are the most that is remembered."""
-    i, fresh = claim(head, dirty, tally, _row(fact, tool, me))
+    i, fresh = claim(head, dirty, tally, with_tool_key(fact, tool, me))
     if fresh:
         head[i].w = head[i].d = 0.0
     keep = min(1.0, (MEMORY_TOOL - weight) * now / max(float(head[i].w), now))

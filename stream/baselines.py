@@ -39,7 +39,7 @@ PACE = 2 / 3  # bytes of pages for each byte of changes
 _HEADER = struct.Struct(
     "<4sBBxxQQQQ"
 )  # magic, version, kind, layout, sequence, next source offset, next verdict offset
-_MAGIC, _VERSION = b"STRL", 3
+_MAGIC, _VERSION = b"STRL", 4
 _ROWS, _EPISODES, _ROLLOUTS, _LAYOUT, _POSITIONS = 0, 1, 2, 3, 4
 _RECORD = 100  # bytes that a record costs beside its value
 _EPISODE_CHUNK = 256
@@ -242,7 +242,7 @@ class Reader:
     def _apply(self, key: bytes | None, value: bytes) -> bool:
         """Apply one record; whether it is of this program's layout."""
         (version, kind, layout, sequence, next_offset, next_verdict), payload = unseal(
-            _HEADER, _MAGIC, (2, _VERSION), value
+            _HEADER, _MAGIC, (2, 3, _VERSION), value
         )
         try:
             if kind == _LAYOUT:

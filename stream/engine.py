@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from models import drift, loop, newcomer, parties, verdict
+from models import drift, loop, newcomer, parties, put, verdict
 from models.batch import NOTABLE, WARMING, Batch, Scores, blank
 from models.budget import STEP
 from models.signals import KINDS
@@ -323,6 +323,7 @@ def warm_up(settings: Settings) -> None:
     event = b'{"event_id":"1","time":1,"agent_id":"a","action":"send","resource":"a/b","scopes":["s"],"recipients":[{"id":"r@x.example"}]}'
     engine.score(engine.decode([event], [0]))
     engine.state.grow(0)
+    put.warm_up()
     warm_up_records()
 
 

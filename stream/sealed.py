@@ -9,7 +9,10 @@ from typing import Any
 import zstandard
 
 _CHECKSUM = struct.Struct("<I")
-_compress = zstandard.ZstdCompressor(level=1).compress  # of one thread at a time, the one that scores
+_compressor = zstandard.ZstdCompressor(level=1)  # of one thread at a time, the one that scores
+_BLOCK = (
+    4096  # bytes that have codes of their own: what is alike lies side by side, and is soon followed by what is not
+)
 MOST = 1 << 28  # bytes of a payload
 
 
@@ -21,6 +24,14 @@ def seal(header: struct.Struct, fields: tuple[Any, ...], payload: bytes) -> byte
     """The value. The first two fields of a header are the magic and the version."""
     head, body = header.pack(*fields), _compress(payload)
     return head + _CHECKSUM.pack(zlib.crc32(body, zlib.crc32(head))) + body
+
+
+def _compress(payload: bytes) -> bytes:
+    out = _compressor.compressobj(size=len(payload))
+    parts: list[bytes] = []
+    for low in range(0, len(payload), _BLOCK):
+        parts += (out.compress(payload[low : low + _BLOCK]), out.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+    return b"".join((*parts, out.flush()))
 
 
 def unseal(
