@@ -89,7 +89,7 @@ def pack(
         out.append(parts.astype(np.uint8).tobytes())
         values = body[_entries(slots, parts[0], parts[1], body.shape[1])]
         out.append(_planes(bytes_of(values)))
-    elif body.shape[1]:
+    elif body.shape[1] and kind != COUNTED:
         values = body[slots]
         if alike and values.dtype == np.float32:
             how = _ALIKE
@@ -108,10 +108,9 @@ def _as_millis(rows: Array) -> tuple[int, list[int]]:
         times = rows[name]
         if not (np.abs(times) < 1e12).all() or times.max() < TIME:
             continue
-        millis = np.rint(times * 1000.0)
-        if ((millis / 1000.0).view(np.int64) != np.ascontiguousarray(times).view(np.int64)).any():
+        whole = np.rint(times * 1000.0).astype(np.int64)
+        if ((whole / 1000.0).view(np.int64) != np.ascontiguousarray(times).view(np.int64)).any():
             continue
-        whole = millis.astype(np.int64)
         which |= 1 << i
         latest.append(int(whole.max()))
         rows[name] = (latest[-1] - whole).view(np.float64)

@@ -202,8 +202,8 @@ def test_a_sound_record_of_something_else_is_refused(written, kind, payload, at)
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (("_VERSION", 4), r"of version 4, and this program writes 3"),
-        (("_MAGIC", b"LRTS"), r"of version 3"),
+        (("_VERSION", 5), r"of version 5, and this program writes 4"),
+        (("_MAGIC", b"LRTS"), r"of version 4"),
         (("identify", lambda _: 1), r"another layout of the state"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import hashlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from stream.engine import Engine
 from stream.sealed import Corrupt
 from stream.settings import load
 from stream.siphash import name_hash
-from tests.shared import few, knowledge
+from tests.shared import few, knowledge, rows
 
 DATA = Path(__file__).parent / "data"
 SETTINGS = load({})
@@ -93,6 +94,27 @@ def test_what_the_previous_version_stored_is_read_and_alerts_go_on(previous, eve
         assert {a.agent_id for a in scored.alerts if a.severity in serious} <= said
 
 
+def test_what_version_3_stored_is_read_to_the_last_bit(events):
+    """Of this layout, in pieces that are not written any more; what this program writes beside them is read with them."""
+    stored = [Record(*pair) for pair in msgspec.msgpack.decode((DATA / "version3.baselines").read_bytes())]
+    assert {value[4] for _, value in stored} == {3}
+    reader = read(stored)
+    assert not reader.migrated
+    assert reader.next_offset == 373
+    digest = hashlib.sha256()
+    for name, (n, used, head, body, tally) in sorted(rows(reader.engine.state).items()):
+        digest.update(f"{name} {n} {tally}".encode() + used + head + body)
+    assert digest.hexdigest() == "6449584ab3ec2aa0dd25f157681dbfde77f029a0cd1732c958a6ee6cd6a73e17"
+    writer, topic = reader.writer(), stored
+    for low in range(373, 600, 25):
+        feed(reader.engine, events[low : low + 25])
+        topic = compacted(topic, writer.flush(low + 25))
+    assert {value[4] for _, value in topic if value} == {3, 4}
+    again = read(topic)
+    assert not again.migrated
+    assert knowledge(again.engine) == knowledge(reader.engine)
+
+
 def test_after_an_upgrade_the_topic_holds_this_layout_alone(previous, events):
     """Its first flush writes everything and empties what is left of the old; the next worker reads no more of that."""
     reader = read(previous)
@@ -103,7 +125,7 @@ def test_after_an_upgrade_the_topic_holds_this_layout_alone(previous, events):
     again_writer = again.writer()
     assert not again.migrated
     assert knowledge(again.engine) == knowledge(reader.engine)
-    assert {value[4] for _, value in topic if value} == {3}
+    assert {value[4] for _, value in topic if value} == {4}
     feed(again.engine, events[500:600])
     last = read(compacted(topic, again_writer.flush(600)))
     last.writer()
