@@ -28,6 +28,7 @@ from models.compiled import apart, inline, njit
 
 WINDOW = 16  # rows of which the least used gives way
 REACH = 1024  # numbers that a lookup reads at most
+SOON = 16  # rows before its turn that the index is asked for a row's place, where all are put into it
 NEAR = 8  # of them that are looked at ahead of it
 MOST_ROWS = (1 << 26) - 2  # a number is a row and six bits of its key
 _ROW = (1 << 26) - 1
@@ -341,6 +342,8 @@ def reindex(head: Array, n: int) -> int:
         _put(head, at, 0)
     used = 0
     for i in range(len(head)):
+        if i + SOON < len(head):
+            _fetch(head, np.int64(-_HEADER - 4 - 4 * _place(_spread(head[i + SOON].key), n)))
         key = head[i].key
         if key == np.uint64(0):
             continue
@@ -375,6 +378,7 @@ class Space:
         for low, high in (
             (self.first - _HEADER - 4 * numbers(n), self.first + n * self.dtype.itemsize),
             (self._body, self._body + n * width * self.kind.itemsize),
+            (self._dirty, self._dirty + n),
         ):
             if high - low >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):  # lookups are all over the place
                 self._memory.madvise(mmap.MADV_HUGEPAGE, low // _PAGE * _PAGE, high - low // _PAGE * _PAGE)

@@ -16,9 +16,9 @@ from tests.shared import few
 
 DTYPE = np.dtype([("key", "u8"), ("w", "f4"), ("at", "f8"), ("since", "f8"), ("n", "u2")])
 WIDTH = 5
-TIMES = st.sampled_from([0.0, -0.0, -np.inf, np.nan, 1772409600.0, 1772409600.123, 1772409600.1234567, 1e300]) | st.integers(
-    1772409600000, 1772509600000
-).map(lambda ms: ms / 1000.0)
+TIMES = st.sampled_from(
+    [0.0, -0.0, -np.inf, np.nan, 1772409600.0, 1772409600.123, 1772409600.1234567, 1e300]
+) | st.integers(1772409600000, 1772509600000).map(lambda ms: ms / 1000.0)
 
 
 def table(rng: np.random.Generator, n: int, kind: str) -> tuple[Array, Array]:
@@ -42,7 +42,11 @@ def test_what_is_written_comes_back(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 1 << 30)))
     head, body = table(rng, 40, data.draw(st.sampled_from(["f4", "f8", "u4", "u8", "u1"])))
     for name in ("at", "since"):
-        head[name] = data.draw(st.lists(TIMES, min_size=40, max_size=40)) if data.draw(st.booleans()) else rng.integers(1 << 41, 1 << 42, 40) / 1000.0
+        head[name] = (
+            data.draw(st.lists(TIMES, min_size=40, max_size=40))
+            if data.draw(st.booleans())
+            else rng.integers(1 << 41, 1 << 42, 40) / 1000.0
+        )
     slots = np.array(sorted(data.draw(st.sets(st.integers(0, 39)))), np.int64)
     kind = data.draw(st.sampled_from([ROWS, SAME, COUNTED, PART]))
     place, many = rng.integers(0, WIDTH, len(slots)), rng.integers(0, WIDTH + 1, len(slots))
