@@ -106,8 +106,18 @@ def test_times_take_few_bytes():
     assert planes[:2].any(axis=1).all()
 
 
-@pytest.mark.parametrize("how", ["cut", "kind", "millis", "step", "place", "many"])
-def test_what_cannot_be_is_refused(how):
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("cut", "shorter than it says"),
+        ("kind", "no kind 7 of piece"),
+        ("millis", "key is no time"),
+        ("step", "written as nothing is"),
+        ("place", "parts of a body that cannot be"),
+        ("many", "parts of a body that cannot be"),
+    ],
+)
+def test_what_cannot_be_is_refused(how, reason):
     """Before anything is put back."""
     head, body = table(np.random.default_rng(3), 20, "f4")
     slots = np.arange(20)
@@ -120,7 +130,7 @@ def test_what_cannot_be_is_refused(how):
         data[0] = 1  # the key is no time
     if how == "step":
         data[8:12] = bytes(4)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=reason):
         unpack(bytes(data), 0, kind, 20, -np.inf, DTYPE, ("f4", WIDTH))
 
 
