@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     amounts float64 with NaN for absent, times seconds since the epoch. `*_at[i]:*_at[i + 1]` are event i's entries."""
 
     time: Array
-    event: Array
+    event: Text
     agent: Text
     cohort: Array
     version: Array  # of the agent's code

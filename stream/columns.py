@@ -95,7 +95,7 @@ def _batch(c: Columns, ladder: Array) -> Batch:
     cleared_for = c.party_hash[scan.CLEARANCE][:parties]
     return Batch(
         c.time,
-        c.hash[scan.EVENT],
+        _text(c, scan.EVENT),
         _text(c, scan.AGENT),
         c.hash[scan.COHORT],
         c.hash[scan.VERSION],

@@ -141,7 +141,7 @@ def fed(engine: Engine, batches: Sequence[Sequence[bytes]]) -> tuple[bytes, byte
     scores, alerts, number = [], [], 1
     for batch in batches:
         done = engine.score(engine.decode(batch, range(number, number + len(batch))))
-        scores.append(encode_lines(done.lines()))
+        scores.append(done.lines())
         alerts.append(encode_lines(done.alerts))
         number += len(batch)
     return b"".join(scores), b"".join(alerts)
@@ -430,7 +430,7 @@ def test_garbage_in_any_field_stops_nothing(made):
     assert len(done.events) + len(done.rejects) == len(made) + 1
     assert done.events[-1].event_id == "e1"
     assert {r.reason for r in done.rejects} <= set(REASONS)
-    for line in encode_lines(done.lines()).splitlines():
+    for line in done.lines().splitlines():
         s = json.loads(line)
         assert all(math.isfinite(x) for x in (s["score"], *s["parts"].values()))
     for line in encode_lines(done.alerts).splitlines():
