@@ -84,7 +84,7 @@ class Reject(NamedTuple):
     raw: bytes
 
 
-REASONS = ("empty", "too_large", "too_deep", "not_json", "missing_field", "bad_value")
+REASONS = ("empty", "too_large", "too_deep", "not_json", "missing_field", "bad_value", "damaged")
 
 _MISSING = "Object missing required field"
 _ALLOWED = {"type": Kind, "outcome": Outcome}  # by the last name of the path

@@ -28,8 +28,9 @@ from stream import metrics
 from stream.alert import Alert
 from stream.baselines import Position, Reader, Writer
 from stream.client import arguments
-from stream.codec import Reject, encode
+from stream.codec import Events, Reject, encode
 from stream.engine import Decoded, Engine, Ran, Scored
+from stream.fetched import Damaged
 from stream.fields import meant
 from stream.others import Others
 from stream.records import Records
@@ -453,6 +454,9 @@ class Partition:
         return Taken(event, fresh, await self._run(self._threads.decode, self._decode, fresh) if fresh else None)
 
     def _decode(self, records: Records) -> Decoded:
+        if isinstance(records, Damaged):  # nobody can tell what events it had
+            unfit = Reject(records.reason, records.detail, int(records.position[-1]), records[0] or b"")
+            return Decoded(Events([], {}), [], None, [unfit])
         with metrics.STAGE.labels("decode").time():
             decoded = self.engine.decode(records, records.position)
         metrics.UNKNOWN_FIELDS.inc(decoded.unknown)

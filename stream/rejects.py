@@ -183,6 +183,8 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 def _event(rejected: Rejected, value: bytes, settings: Settings, *, is_mended: bool) -> tuple[AccessEvent | None, str]:
     if rejected.cut and not is_mended:
         return None, "cut"
+    if rejected.reason == "damaged" and not is_mended:  # a record batch, which no decoder takes for an event
+        return None, rejected.reason
     events, _, unfit = decode([value], [rejected.offset], settings.max_event_bytes)
     return (events[0], "") if events else (None, unfit[0].reason)
 

@@ -164,7 +164,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 max_records=most,
             )
         except CorruptRecordException:
-            await self.wait_empty()  # what lies before the damage is first worked on and committed
+            await (
+                self.wait_empty()
+            )  # what lies before what cannot be read nor passed over is first worked on and committed
             raise
         for tp in active_partitions or ():
             state = self._state(tp)
