@@ -17,8 +17,8 @@ from stream.lag import unheld
 from stream.log import fatal
 from stream.others import Others
 from stream.partition import Partition, Taken, threads
-from stream.settings import Settings
-from stream.topics import EVENTS, event_ends
+from stream.settings import COMMITTED, Settings
+from stream.topics import EVENTS, End, event_ends
 from stream.watchdog import Watched
 from stream.words import counted
 
@@ -59,7 +59,9 @@ class Desk:
         self.stopping = False
         self.beats = 0
         self._unanswered: float | None = None  # since when the broker has not answered
-        self._ends: list[int] = []  # of the events' partitions, as the broker told when it was last asked
+        self._ends: list[End] = []  # of the events' partitions, as the broker told when it was last asked
+        # partition → where the transaction begins that events wait for, once that was said
+        self._said_held: dict[int, int] = {}
 
     @property
     def waiting_for(self) -> str | None:
@@ -187,15 +189,31 @@ class Desk:
             if self._unanswered is not None:
                 log.info("the broker answers again", seconds=round(time.monotonic() - self._unanswered))
                 self._unanswered = None
-            shorter = [number for number, offset in scored.items() if offset > ends[number]]
+            shorter = [number for number, offset in scored.items() if offset > ends[number].offset]
             if shorter:
                 fatal(
                     f"{EVENTS} was made anew: partitions {shorter} are shorter than what was read of them. After a restart they are read "
                     "from their beginning, with the baselines as they are"
                 )
+            self._say_what_waits(ends)
             self._ends = ends
             with suppress(StraylineError):
                 await self._claim()
+
+    def _say_what_waits(self, ends: list[End]) -> None:
+        """A producer that never ends its transaction stops the partition for whoever reads committed, and nothing here would have stalled."""
+        for number, (before, now) in enumerate(zip(self._ends, ends, strict=False)):
+            if self.settings.isolation != COMMITTED or number not in self.held or now.stable == now.offset:
+                self._said_held.pop(number, None)
+            elif before.stable == now.stable < before.offset and self._said_held.get(number) != now.stable:
+                self._said_held[number] = now.stable
+                log.warning(
+                    "events wait for a transaction that a producer has not ended: they are scored when it ends, or at its transaction.timeout.ms; "
+                    "`kafka-transactions --bootstrap-server BROKER find-hanging --broker-id N` finds one that never will",
+                    partition=number,
+                    waiting=now.offset - now.stable,
+                    from_offset=now.stable,
+                )
 
     async def _claim(self) -> None:
         """A worker that has nothing asks for what is nobody's, if it was so at the last look too."""
@@ -321,14 +339,18 @@ class Desk:
         fatal(what, error)
 
     def _behind(self, partition: Partition) -> int | None:
-        told = self._ends[partition.number] if partition.number < len(self._ends) else 0
+        told = 0
+        if partition.number < len(self._ends):
+            end = self._ends[partition.number]
+            told = end.stable if self.settings.isolation == COMMITTED else end.offset
         found: int | None = self.app.consumer.behind(TP(EVENTS, partition.number), partition.next_offset, told)
         return found
 
     def _measure_lag(self, partition: Partition) -> int | None:
         behind = self._behind(partition)
         if behind is not None and partition.number in self.partitions:  # not of one that went to another meanwhile
-            metrics.LAG.labels(str(partition.number)).set(behind)
+            waiting = self.app.consumer.held_back(TP(EVENTS, partition.number))
+            metrics.LAG.labels(str(partition.number)).set(behind + waiting)
         return behind
 
 

@@ -160,7 +160,7 @@ class Partition:
             self.next_verdict = self.next_verdict if self.next_verdict <= ends[said] else 0
             last = ends[source]
             if self.next_offset > last:  # to this consumer a topic ends where a gateway's transaction is still open
-                last = (await asyncio.to_thread(event_ends, self.settings))[self.number]
+                last = (await asyncio.to_thread(event_ends, self.settings))[self.number].offset
             consumer.assign([said])
             consumer.seek(said, self.next_verdict)
             if self._spoiled:  # and what it held of cohorts can be put together anew
