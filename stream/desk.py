@@ -13,8 +13,8 @@ from faust.types import TP
 
 from stream import metrics
 from stream.errors import StraylineError, TopicsError
-from stream.lag import unheld
 from stream.log import fatal
+from stream.membership import NAMESAKE, Membership
 from stream.others import Others
 from stream.partition import Partition, Taken, threads
 from stream.settings import COMMITTED, Settings
@@ -31,7 +31,6 @@ OPENING = 4  # partitions at once: each holds what it fetched, up to 64 MiB
 PATIENCE = 5.0  # times as long as a stall: the group is for others to form, too, and one partition may wait while others catch up
 BEAT_SECONDS = 0.5
 LOOK_SECONDS = 20.0
-NAMESAKE = "see that no two workers have the same STRAYLINE_INSTANCE: they would end each other for ever"
 
 
 class Desk:
@@ -55,13 +54,14 @@ class Desk:
         self._tasks: list[asyncio.Task[None]] = []
         self._others = Others(settings, of, self._threads.score) if of > 1 else None
         self._look = asyncio.Event()  # at the topics, now
-        self._unheld: list[int] = []  # partitions that nobody has, while this worker has none
+        self._membership = Membership(settings)
         self.stopping = False
         self.beats = 0
         self._unanswered: float | None = None  # since when the broker has not answered
         self._ends: list[End] = []  # of the events' partitions, as the broker told when it was last asked
-        # partition → where the transaction begins that events wait for, once that was said
-        self._said_held: dict[int, int] = {}
+        self._said_held: dict[
+            int, int
+        ] = {}  # partition → where the transaction begins that events wait for, once that was said
 
     @property
     def waiting_for(self) -> str | None:
@@ -166,6 +166,7 @@ class Desk:
                     f"the consumer has left its group; the worker will go on where it was after a restart; if that comes again, {NAMESAKE}",
                     trouble,
                 )
+            self._membership.see(self.app.consumer.member())
             if not self.held and not self.rebalancing and not self.stopping:
                 self.app.consumer.stay()
             await asyncio.sleep(BEAT_SECONDS)
@@ -198,7 +199,7 @@ class Desk:
             self._say_what_waits(ends)
             self._ends = ends
             with suppress(StraylineError):
-                await self._claim()
+                await self._membership.claim(lambda: not self.held and not self.rebalancing, self.app.consumer.rejoin)
 
     def _say_what_waits(self, ends: list[End]) -> None:
         """A producer that never ends its transaction stops the partition for whoever reads committed, and nothing here would have stalled."""
@@ -215,18 +216,6 @@ class Desk:
                     from_offset=now.stable,
                 )
 
-    async def _claim(self) -> None:
-        """A worker that has nothing asks for what is nobody's, if it was so at the last look too."""
-        if self.held or self.rebalancing:
-            self._unheld = []
-            return
-        before, self._unheld = self._unheld, await asyncio.to_thread(unheld, self.settings)
-        if before and self._unheld and not self.rebalancing:
-            log.warning(
-                "partitions are nobody's, and this worker has none: joining the group again", partitions=self._unheld
-            )
-            self.app.consumer.rejoin()
-
     def watched(self) -> Iterator[Watched]:
         """What should move, or end the process; asked from another thread."""
         patient = self.settings.stall_seconds
@@ -235,8 +224,8 @@ class Desk:
             return
         if self.rebalancing:
             yield Watched("group", None, PATIENCE * patient, "the group has not given this worker its partitions")
-        if self._unheld:
-            idle = f"partitions {self._unheld} have been nobody's, though this worker has none,"
+        if self._membership.unheld:
+            idle = f"partitions {self._membership.unheld} have been nobody's, though this worker has none,"
             yield Watched("claim", None, PATIENCE * patient, idle)
         for number, partition in list(self._reading.items()):
             reading = f"of the baselines of partition {number} nothing more was read after {partition.read} records,"

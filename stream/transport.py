@@ -234,6 +234,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         pending: BaseException | None = getattr(coordinator, "_pending_exception", None)
         return pending
 
+    def member(self) -> str:
+        """Its id in the group; another one than before if it was thrown out meanwhile and has joined again. Empty while it has none."""
+        coordinator = getattr(getattr(self._thread, "_consumer", None), "_coordinator", None)
+        return str(getattr(coordinator, "member_id", ""))
+
     def rejoin(self) -> None:
         """Have the group share its partitions anew. Who restarts under its fixed name is given what it had, be that nothing, though there may
         be more by now: the topic was made anew."""

@@ -507,6 +507,27 @@ def test_two_workers_of_one_name_end_each_other_and_say_that_it_is_the_name(site
 
 
 @pytest.mark.kafka
+def test_two_workers_of_one_name_that_have_nothing_to_do_say_so_too(site):
+    """The broker tells neither that there is another: it only no longer knows it, and each would join again for ever."""
+    with site.worker("one") as first, site.worker("one") as second:
+        deadline = time.monotonic() + 2 * DEADLINE
+        while first.process.poll() is None and second.process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                first.process.wait(0.1)
+            assert time.monotonic() < deadline, first.said()
+    assert 1 in (first.process.poll(), second.process.poll())
+    lines = [
+        json.loads(line) for line in first.log.read_text().splitlines() if line.startswith("{")
+    ]  # both write to it
+    told = [line for line in lines if line["level"] == "error"]
+    assert (
+        "has thrown this worker out 5 times within a minute: another worker has joined under its name"
+        in told[0]["event"]
+    )
+    assert "no two workers have the same STRAYLINE_INSTANCE" in told[0]["event"]
+
+
+@pytest.mark.kafka
 def test_verdicts_are_heeded_exactly_once_whenever_it_is_killed(site, tmp_path):
     """Between two batches; and from there on alerts and baselines are those of a replay that heeds them at that time."""
     records = fleet(8)
