@@ -14,7 +14,7 @@ import zstandard
 from aiokafka import codec
 
 # Bytes of one record batch. A broker takes 1 MiB of them compressed, unless its message.max.bytes says else, and events shrink to a tenth, those of one template to a fiftieth.
-MOST_UNPACKED = 128 << 20
+MOST_UNPACKED = 256 << 20
 _PIECE = 1 << 20
 _XERIAL = b"\x82SNAPPY\x00"  # what Java's clients put before blocks of snappy
 _XERIAL_HEAD = 16

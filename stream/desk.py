@@ -59,9 +59,8 @@ class Desk:
         self.beats = 0
         self._unanswered: float | None = None  # since when the broker has not answered
         self._ends: list[End] = []  # of the events' partitions, as the broker told when it was last asked
-        self._said_held: dict[
-            int, int
-        ] = {}  # partition → where the transaction begins that events wait for, once that was said
+        # partition → where the transaction begins that events wait for, once that was said
+        self._said_held: dict[int, int] = {}
 
     @property
     def waiting_for(self) -> str | None:
