@@ -43,7 +43,6 @@ PROVED = {"faust-streaming": "0.15.3", "mode-streaming": "0.7.", "aiokafka": "0.
 
 # What is overridden, read or called here and is not Faust's public interface.
 _METHODS = {
-    "_new_consumer_thread": ["self"],
     "_getmany": ["self", "active_partitions", "timeout"],
     "_to_message": ["self", "tp", "record"],
     "_add_gap": ["self", "tp", "offset_from", "offset_to"],
@@ -52,6 +51,7 @@ _METHODS = {
     "on_buffer_full": ["self", "tp"],
     "on_partitions_revoked": ["self", "revoked"],
     "wait_empty": ["self"],
+    "_new_consumer_thread": ["self"],
 }
 _NAMES = (
     "self._acked[tp]",
