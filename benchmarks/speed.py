@@ -39,7 +39,7 @@ SETTINGS = {"STRAYLINE_DOMAINS": "acme.example"}
 RIVER = {"STRAYLINE_RIVER_DETECTOR": "HalfSpaceTrees"}
 ROUNDS, RIVER_ROUNDS, STARTS = 7, 2, 5
 PEER_EVENTS = 20_000
-GOAL = 2.0
+GOAL = 1.5
 BUSY = 0.5  # of all CPUs: above it, a second thread may not find one
 LOADS = "json.loads"
 
@@ -157,7 +157,7 @@ def _ratios(times: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
         goal = ("met" if ratio <= GOAL else "NOT MET") if name.startswith("replay") else ""
         rows.append([name, wall, middle, f"{1e6 / wall:,.0f}", f"{ratio:.2f} x", goal, cpu, f"{cpu / yard_cpu:.2f} x"])
     table(
-        f"Time per event; the goal for replay is {GOAL:.0f} x json.loads by the clock (it uses two threads)",
+        f"Time per event; the goal for replay is {GOAL} x json.loads by the clock (it uses two threads)",
         ["", "best, us", "median", "events/s", "ratio", "", "CPU, us", "ratio"],
         rows,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from models import batch as col
 from models import signals
 from models.batch import Batch
-from models.compiled import inline
+from models.compiled import inline, njit
 from models.table import Array
 
 MANY_PEOPLE, MANY_RECORDS = 20, 1000
@@ -25,7 +25,7 @@ NEW_USE = (
 TELLS = tuple(i for i, s in enumerate(signals.SIGNALS) if s.kind == "recipient" or s.name in NEW_USE)
 
 
-@inline
+@njit
 def sensitivity(rung: int, rungs: int) -> int:
     """2 where data is of the highest class of a ladder with so many, 1 of its upper half, else 0."""
     return 2 if rung == rungs - 1 else 1 if 2 * rung >= rungs else 0

@@ -180,7 +180,7 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: b
         f"{counted(len(simulation.incidents), 'incident')} planted, seed {seed}.\n",
         err=True,
     )
-    click.echo("Compiling the models if this is the first run (once, a minute or two) …", err=True)
+    click.echo("Compiling the models if this is the first run (once, about a minute) …", err=True)
     from stream.engine import warm_up  # noqa: PLC0415
 
     warm_up(settings)

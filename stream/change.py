@@ -20,7 +20,7 @@ from models.change import LIFTED
 from models.signals import INDEX, RECIPIENT, SIGNALS
 from stream.alert import Evidence
 from stream.counterfactual import pays
-from stream.kept import MOST_TEXT, Kept, detail
+from stream.kept import MOST_TEXT, Kept
 from stream.rollout import ENOUGH, STRONG, begun
 from stream.words import lasting, number, plain
 
@@ -52,9 +52,8 @@ _KINDS = {
 }
 
 
-def changes(kept: Kept) -> list[Evidence]:
-    """What an event shows of its agent's and its cohort's changes."""
-    d = detail(kept)
+def changes(kept: Kept, d: list[float]) -> list[Evidence]:
+    """What an event, scored with these numbers, shows of its agent's and its cohort's changes."""
     out = []
     age, lift, peers, most = (d[i] for i in (TYPE_AGE, LIFT, LIFT + 1, LIFT + 2))
     if 0 <= age < NEW_TYPE and kept.event.agent_type:

@@ -41,17 +41,25 @@ _RIVALS = [
     ]
     for k in range(N_SIGNALS)
 ]
+_AGAIN = [AGAIN.get(s.group) for s in SIGNALS]
 
 
 def next_bits(k: int, d: list[float]) -> dict[str, float]:
     """What the next of its group would pay, were this signal silent; and what the days before add to it (`models.scoring.add_again`)."""
-    most = max((weight * (d[at] - dead) for at, weight, dead in _RIVALS[k]), default=0.0)
-    share, dead = AGAIN.get(SIGNALS[k].group, (0.0, 0.0))
-    again = d[PAID + k] - SIGNALS[k].weight * (d[BITS + k] - SIGNALS[k].dead) if share else 0.0
-    numbers = (
-        {"next_bits": round(most + min(share * max(0.0, most - dead), max(0.0, again)), 2)} if most >= 0.005 else {}
-    )
-    return numbers | ({"again_bits": round(again, 2)} if again >= 0.005 else {})
+    most = 0.0
+    for at, weight, dead in _RIVALS[k]:
+        if d[at] > dead:
+            most = max(most, weight * (d[at] - dead))
+    numbers, again = {}, 0.0
+    if share := _AGAIN[k]:
+        paid, dead = share
+        again = d[PAID + k] - SIGNALS[k].weight * (d[BITS + k] - SIGNALS[k].dead)
+        most += min(paid * max(0.0, most - dead), max(0.0, again))
+    if most >= 0.005:
+        numbers["next_bits"] = round(most, 2)
+    if again >= 0.005:
+        numbers["again_bits"] = round(again, 2)
+    return numbers
 
 
 def _had(e: Evidence, event: Did) -> str:

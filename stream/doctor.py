@@ -109,7 +109,7 @@ def _packages() -> Iterator[Answer]:
 
 
 def _cache() -> Iterator[Answer]:
-    """Where it cannot be written, each start compiles for a minute or two."""
+    """Where it cannot be written, each start compiles for more than a minute."""
     folder = Path(config.CACHE_DIR)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def _cache() -> Iterator[Answer]:
     except OSError as error:
         mend = f"set XDG_CACHE_HOME to a folder that {os.environ.get('USER') or 'this user'} may write"
         yield Answer(
-            "warn", "models", f"compiled models cannot be kept ({error}), so each start takes a minute or two: {mend}"
+            "warn", "models", f"compiled models cannot be kept ({error}), so each start takes a minute: {mend}"
         )
     else:
         yield Answer("ok", "models", f"compiled models are kept in {folder}")

@@ -174,22 +174,24 @@ class Engine:
         scored.unknown_clearances = self._unknown_clearances(decoded.events, b)
         merged = self.episodes.merged
         said = deque(ran.said)
-        telling = np.flatnonzero((out.row >= 0) | (out.marks & NOTABLE > 0)).tolist()
+        telling = np.flatnonzero((out.row >= 0) | (out.marks & NOTABLE > 0))
         told = 0
-        for e in telling:
+        columns = (out.clock, out.threshold, out.marks, out.cohort)
+        which = zip(telling.tolist(), *(x[telling].tolist() for x in columns), strict=True)
+        kept = keep(scored.events, telling, b, out, ran.paid)
+        for (e, clock, threshold, marks, cohort), event in zip(which, kept, strict=True):
             while told < len(ran.turns) and ran.turns[told].at <= e:
                 self._shifts[ran.turns[told].entity] = ran.turns[told].clock
                 told += 1
             while said and said[0].at <= e:
                 self._settle(said.popleft(), scored)
-            clock = float(out.clock[e])
             alerts = self.episodes.add(
-                keep(scored.events[e], e, b, out, float(ran.paid[e])),
+                event,
                 clock,
-                float(out.threshold[e]),
-                notable=bool(out.marks[e] & NOTABLE),
-                warming=bool(out.marks[e] & WARMING),
-                shift=self._shift(int(out.cohort[e]), clock),
+                threshold,
+                notable=bool(marks & NOTABLE),
+                warming=bool(marks & WARMING),
+                shift=self._shift(cohort, clock),
             )
             scored.alerts += alerts
             scored.alert_positions += [scored.positions[e]] * len(alerts)

@@ -12,7 +12,7 @@ from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, b
 from stream.change import changes
 from stream.codec import Recipient
 from stream.evidence import evidence
-from stream.kept import MOST_TEXT, Kept, below, did, outside, uncleared
+from stream.kept import MOST_TEXT, Kept, below, detail, did, outside, uncleared
 from stream.reason import OF_THE_EVENT, reason
 from stream.response import next_step
 from stream.rollout import begun
@@ -82,11 +82,12 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.first_event_time = min(x.first_event_time, kept.time)
     x.last_event_time = max(x.last_event_time, kept.time)
     x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
-    found, done, event = evidence(ladder, kept), did(kept), kept.event
-    did_harm = harm(kept, found, len(ladder))
+    d, event = detail(kept), kept.event
+    found, done = evidence(ladder, kept, d), did(kept)
+    did_harm = harm(kept, d, found, len(ladder))
     x.harm = max(x.harm, did_harm)
     x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
-    x.changed |= {c.name: c for c in changes(kept)}
+    x.changed |= {c.name: c for c in changes(kept, d)}
     rank = (did_harm if did_harm >= SERIOUS else 0, kept.own)
     if rank > x.rank:
         x.rank = rank
@@ -107,7 +108,7 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
             x.bytes = (x.bytes or 0.0) + event.bytes
         x.people = max(x.people, done.people or 0, _reach(x.reached, event.recipients or ()))
         x.people_below = max(x.people_below, below(kept), _reach(x.reached_below, uncleared(kept)))
-    x.outside |= outside(kept)
+    x.outside |= outside(d)
     x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
     x.denied |= kept.denied
 

@@ -42,7 +42,7 @@ from models.signals import (
 from models.state import TEXT
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
-from stream.kept import MOST_TEXT, Kept, below, detail
+from stream.kept import MOST_TEXT, Kept, below
 from stream.measured import measured
 from stream.words import counted, expected_values, lasting, number, plain
 
@@ -53,6 +53,7 @@ _USUAL_OF = {
     CLOSENESS: RECIPIENT,
     TRANSITION: TOOL,
 }
+_TEXTS_OF = {k: i * TOP for i, k in enumerate(NAMED_FACTS.tolist())}  # where those of a fact begin
 _CLOSE = (
     "a recipient that has written to it before",
     "a recipient with whom it shares contacts",
@@ -75,9 +76,8 @@ OWNERS = (  # by the steps of `models.event.owner_of`
 )
 
 
-def evidence(ladder: tuple[str, ...], kept: Kept) -> list[Evidence]:
+def evidence(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Evidence]:
     """What was strange about an event, strongest first, then what belongs into the sentence though it is not strange."""
-    d = detail(kept)
     items = [_fact(k, kept, d) if k < N_FACTS else measured(k, kept, d) for k in range(N_SIGNALS) if d[PAID + k] > 0]
     if kept.window_bits > 0:
         sums = ", ".join(f"{number(x)} {name}" for name, x in zip(FEATURES[:5], kept.window, strict=False) if x >= 0.5)
@@ -180,8 +180,8 @@ def close(step: int) -> str:
 
 def _usual(kept: Kept, k: int) -> list[str]:
     """The agent's most used values of a fact when the event was scored, most used first."""
-    at = NAMED_FACTS.tolist().index(k) * TOP
-    return [text for i in range(TOP) if (text := _recalled(kept, at + i))]
+    at = _TEXTS_OF[k]
+    return [text for i in range(at, at + TOP) if (text := _recalled(kept, i))]
 
 
 def _recalled(kept: Kept, at: int) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import msgspec
-import numpy as np
 
-from models.batch import DETAIL, SESSION, Batch, Scores
+from models.batch import DETAIL, SESSION, Batch, Scores, Text
 from models.memory import TEXTS
+from models.table import Array
 from stream.alert import Did, rfc3339
-from stream.codec import AccessEvent, Recipient
+from stream.codec import AccessEvent, Events, Recipient
 from stream.words import MOST_PEOPLE
 
 MOST_ATTRIBUTES = 2048  # bytes, names included
@@ -64,42 +64,65 @@ def _length(attributes: dict[str, msgspec.Raw] | None) -> int:
     return sum(len(name) + len(raw) for name, raw in attributes.items()) if attributes else 0
 
 
-def keep(event: AccessEvent, e: int, b: Batch, s: Scores, window_bits: float) -> Kept:
-    """Take what is needed of event number e out of a batch."""
-    first, last = int(b.recipient_at[e]), int(b.recipient_at[e + 1])
-    row = int(s.row[e])
-    if _length(event.attributes) > MOST_ATTRIBUTES:
-        event.attributes = None
-    return Kept(
-        event,
-        float(b.time[e]),
-        float(s.score[e]),
-        float(s.own[e]) + window_bits,
-        s.parts[e].tolist(),
-        int(b.rung[e]),
-        b.clearance[first:last].tolist(),
-        [_text(b.domain, i) for i in range(first, last)],
-        _slice(b.resource, e, int(b.root_high[e])),
-        _slice(b.resource, e, int(b.branch_high[e])),
-        bool(b.denied[e]),
-        bool(s.cohort[e] != 0),
-        s.window[e].tolist() if window_bits > 0 else [],
-        window_bits,
-        s.detail[row].tobytes() if row >= 0 else bytes(4 * DETAIL),
-        s.text[row].tobytes() if row >= 0 else b"",
-        s.length[row].tobytes() if row >= 0 else bytes(TEXTS),
+def keep(events: Events, which: Array, b: Batch, s: Scores, paid: Array) -> Iterator[Kept]:
+    """Take what is needed of the events of these numbers out of a batch, column by column; `paid` is what a River detector pays for each."""
+    first, last = b.recipient_at[which].tolist(), b.recipient_at[which + 1].tolist()
+    rows = s.row[which]
+    width, length, text = 4 * DETAIL, s.length.shape[1], s.text.shape[1] * s.text.shape[2]
+    details, lengths, texts = s.detail[rows].tobytes(), s.length[rows].tobytes(), s.text[rows].tobytes()
+    columns = zip(
+        which.tolist(),
+        rows.tolist(),
+        b.time[which].tolist(),
+        s.score[which].tolist(),
+        (s.own[which] + paid[which]).tolist(),
+        s.parts[which].tolist(),
+        b.rung[which].tolist(),
+        (b.denied[which] != 0).tolist(),
+        (s.cohort[which] != 0).tolist(),
+        paid[which].tolist(),
+        b.resource.low[which].tolist(),
+        b.root_high[which].tolist(),
+        b.branch_high[which].tolist(),
+        strict=True,
     )
+    for i, (e, row, time, score, own, parts, rung, denied, peered, window_bits, low, root, branch) in enumerate(
+        columns
+    ):
+        event = events[e]
+        if _length(event.attributes) > MOST_ATTRIBUTES:
+            event.attributes = None
+        parties = range(first[i], last[i])
+        yield Kept(
+            event,
+            time,
+            score,
+            own,
+            parts,
+            rung,
+            b.clearance[first[i] : last[i]].tolist() if parties else [],
+            [_slice(b.domain, int(b.domain.low[j]), int(b.domain.high[j])) for j in parties],
+            _slice(b.resource, low, root).strip("/"),
+            _slice(b.resource, low, branch).strip("/"),
+            denied,
+            peered,
+            s.window[e].tolist() if window_bits > 0 else [],
+            window_bits,
+            details[i * width : (i + 1) * width] if row >= 0 else bytes(width),
+            texts[i * text : (i + 1) * text] if row >= 0 else b"",
+            lengths[i * length : (i + 1) * length] if row >= 0 else bytes(TEXTS),
+        )
 
 
 def detail(kept: Kept) -> list[float]:
     """The numbers that an event was scored with; none where it waits since a version that had others."""
-    found: list[float] = np.frombuffer(kept.detail, np.float32).tolist()
+    found = cast("list[float]", memoryview(kept.detail).cast("f").tolist())
     return found if len(found) == DETAIL else [0.0] * DETAIL
 
 
-def outside(kept: Kept) -> bool:
-    """Whether it went to someone outside the organisation."""
-    return detail(kept)[SESSION + 2] > 0
+def outside(d: list[float]) -> bool:
+    """Whether what was scored with these numbers went to someone outside the organisation."""
+    return d[SESSION + 2] > 0
 
 
 def did(kept: Kept) -> Did:
@@ -155,9 +178,5 @@ def uncleared(kept: Kept) -> list[Recipient]:
     return [r for r, c in zip(kept.event.recipients or (), kept.clearances, strict=True) if 0 <= c < kept.rung]
 
 
-def _text(column: Any, i: int) -> str:
-    return bytes(column.buffer[int(column.low[i]) : int(column.high[i])]).decode("utf-8", "replace")
-
-
-def _slice(column: Any, e: int, high: int) -> str:
-    return bytes(column.buffer[int(column.low[e]) : high]).decode("utf-8", "replace").strip("/")
+def _slice(column: Text, low: int, high: int) -> str:
+    return column.buffer[low:high].tobytes().decode("utf-8", "replace")

@@ -1,13 +1,14 @@
 """Events from files through the engine, with no broker: the path that the worker takes, and the tests.
 
-While a batch is told of, the next one is scored and the one after it decoded: both in compiled code, which does not hold the interpreter's lock.
+One thread decodes batches and tells what they mean, another scores: compiled code, which does not hold the interpreter's lock. Three threads
+would share two cores, and the slowest step, scoring, would get less than one.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 import structlog
 
 from stream.codec import Reject, encode_lines, reject_line
-from stream.engine import Decoded, Engine, Ran, Scored
+from stream.engine import Engine, Ran, Scored
 from stream.errors import InputError
 from stream.files import Lines, Output, readable
 from stream.heap import keep_freed
@@ -25,6 +26,7 @@ from stream.verdict import verdicts_in
 
 log = structlog.get_logger()
 MOST_REASONS = 1000  # that are told apart
+AHEAD = 3  # batches decoded before one is told of: what they mean takes unequal time, and scoring need not wait for it
 
 
 class Summary(NamedTuple):
@@ -70,25 +72,19 @@ def warn(scored: Scored) -> None:
 
 
 def scored(engine: Engine, batches: Iterable[tuple[int, Sequence[bytes | None]]]) -> Iterator[Scored]:
-    """Score batches of (number of the first record, records). While one runs, the next is decoded and the last is told of."""
-    with ThreadPoolExecutor(2, "replay") as pool:
-        decoding: Future[Decoded] | None = None
-        running: Future[Ran] | None = None
+    """Score batches of (number of the first record, records). While one runs, others are decoded, and told of."""
+    running: deque[Future[Ran]] = deque()
+    with ThreadPoolExecutor(1, "score") as pool:
         cut: InputError | None = None
-        batches = iter(batches)
-        while True:
-            try:
-                batch = next(batches, None)
-            except InputError as error:  # the file is cut short, what was read of it is not
-                batch, cut = None, error
-            ahead = pool.submit(engine.decode, batch[1], range(batch[0], batch[0] + len(batch[1]))) if batch else None
-            ran = running.result() if running else None
-            running = pool.submit(engine.run, decoding.result()) if decoding else None
-            if ran:
-                yield engine.tell(ran)
-            decoding = ahead
-            if not (decoding or running):
-                break
+        try:
+            for first, records in batches:
+                running.append(pool.submit(engine.run, engine.decode(records, range(first, first + len(records)))))
+                if len(running) > AHEAD:
+                    yield engine.tell(running.popleft().result())
+        except InputError as error:  # the file is cut short, what was read of it is not
+            cut = error
+        while running:
+            yield engine.tell(running.popleft().result())
         if cut:
             raise cut
 

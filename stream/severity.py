@@ -32,7 +32,7 @@ _LEVELS = {  # by harm and certainty: index into `stream.alert.SEVERITIES`
 }
 
 
-def harm(kept: Kept, found: Sequence[Evidence], rungs: int) -> int:
+def harm(kept: Kept, d: list[float], found: Sequence[Evidence], rungs: int) -> int:
     """What one event may mean, of a ladder with so many classes."""
     if kept.denied:
         return NONE
@@ -43,7 +43,7 @@ def harm(kept: Kept, found: Sequence[Evidence], rungs: int) -> int:
     if (
         not wrong
         and kept.rung != 0
-        and outside(kept)
+        and outside(d)
         and (new or any(e.kind == "recipient" and e.bits >= NEW for e in found))
     ):
         wrong = 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models.compiled import UNUSED
+from models.compiled import UNUSED, inline, njit
 
 ROOT = Path(__file__).parent.parent
 
@@ -62,3 +62,17 @@ def test_nothing_is_removed_beside_a_folder_that_was_given(ours):
     old = cache(ours, "compiled-0123456789abcdef", UNUSED + 60)
     start(NUMBA_CACHE_DIR=str(ours / "mine"))
     assert old.exists()
+
+
+def test_a_part_says_the_same_to_python_and_to_its_callers():
+    """Within its callers it has no machine code of its own; Python gets one."""
+
+    @inline
+    def spread(x: int, y: int) -> int:
+        return x * 31 + y
+
+    @njit
+    def whole(x: int, y: int) -> int:
+        return spread(x, y) + spread(y, x)
+
+    assert whole(2, 3) == spread(2, 3) + spread(3, 2) == 65 + 95
