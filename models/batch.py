@@ -56,6 +56,9 @@ class Batch(NamedTuple):
     recipient_at: Array
     recipient: Text
     domain: Text
+    under: (
+        Array  # the organisation's domain in which that lies, where the deployment or the principal tells; else itself
+    )
     kind: Array
     clearance: Array
     cleared_for: Array  # hash of the name of that rung

@@ -77,7 +77,7 @@ class Reject(NamedTuple):
     raw: bytes
 
 
-REASONS = ("empty", "too_large", "too_deep", "not_json", "missing_field", "bad_value")
+REASONS = ("empty", "too_large", "too_deep", "not_json", "missing_field", "bad_value", "damaged")
 
 _MISSING = "Object missing required field"
 _ALLOWED = {"type": Kind, "outcome": Outcome}  # by the last name of the path
@@ -266,8 +266,8 @@ def encode(value: Any) -> bytes:
     return _encode(value)
 
 
-def reject_line(reject: Reject, source: str, partition: int | None = None) -> bytes:
-    """A reject as one JSON object: its bytes as text where they are text, else in base64."""
+def reject_line(reject: Reject, source: str, partition: int | None = None, whole: int | None = None) -> bytes:
+    """A reject as one JSON object: its bytes as text where they are text, else in base64. `whole`: how many it had, where only the first were kept."""
     place: dict[str, Any] = {"source": source, "position": reject.position}
     if partition is not None:
         place = {"topic": source, "partition": partition, "offset": reject.position}
@@ -275,4 +275,7 @@ def reject_line(reject: Reject, source: str, partition: int | None = None) -> by
         body = {"value": reject.raw.decode()}
     except UnicodeDecodeError:
         body = {"value_base64": base64.b64encode(reject.raw).decode()}
-    return _encode({"reason": reject.reason, "detail": reject.detail} | place | body)
+    detail, cut = reject.detail, {}
+    if whole is not None:
+        detail, cut = f"{detail}; the first {len(reject.raw)} of its {whole} bytes were kept", {"cut_from_bytes": whole}
+    return _encode({"reason": reject.reason, "detail": detail} | place | cut | body)

@@ -135,7 +135,7 @@ class Engine:
 
     def decode(self, records: Sequence[bytes | None], positions: Sequence[int] | Array) -> Decoded:
         """Raw records → events and their columns; `positions` (line numbers, offsets) go into rejects."""
-        batch, events, kept, rejects = read(records, positions, self.settings.max_event_bytes, self._ladder)
+        batch, events, kept, rejects = read(records, positions, self.settings.max_event_bytes, self._ladder, self._own)
         unknown, new = self.fields.look(records, kept)
         return Decoded(events, kept, batch, rejects, unknown, new)
 
