@@ -101,7 +101,7 @@ class Scored:
 
     def lines(self) -> bytes:
         """Score lines as in the contract."""
-        return score_lines(self.batch, self.score, self.parts) if self.batch is not None else b""
+        return score_lines(self.events, self.batch, self.score, self.parts) if self.batch is not None else b""
 
 
 class Engine:

@@ -5,6 +5,7 @@ Written by compiled code out of the columns, since there is one for every event.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from models.batch import Batch, Text
 from models.compiled import inline, njit
 from models.signals import KINDS
 from models.table import Array
+from stream.codec import AccessEvent, encode_lines
 
 PLACES = 4  # decimals: a ten-thousandth of a bit
 _NUMBER = 24  # bytes that the largest score takes, and more
@@ -28,19 +30,32 @@ _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 QUOTE, BACKSLASH = 34, 92
 
 
-def score_lines(b: Batch, score: Array, parts: Array) -> bytes:
+def score_lines(events: Sequence[AccessEvent], b: Batch, score: Array, parts: Array) -> bytes:
     """A line for each event of a batch, of its score (n,) and that by kind (n, kinds), both in bits and not negative."""
     fixed = sum(map(len, (_EVENT, _AGENT, _SCORE, _PARTS, _NAMES))) + (1 + len(KINDS)) * (_NUMBER + 1) + 3
     ids = sum(int((text.high - text.low).sum()) for text in (b.event, b.agent))
     out = np.empty(len(score) * fixed + 6 * ids, np.uint8)  # a control character takes six bytes
     scale = 10.0**PLACES
-    return out[: _write(out, b.event, b.agent, np.rint(score * scale), np.rint(parts * scale))].tobytes()
+    size = _write(out, b.event, b.agent, np.rint(score * scale), np.rint(parts * scale))
+    return out[:size].tobytes() if size >= 0 else _from_events(events, score, parts)
+
+
+def _from_events(events: Sequence[AccessEvent], score: Array, parts: Array) -> bytes:
+    """The same, slowly, where columns may not have an id as it came."""
+    by_kind = (dict(zip(KINDS, bits, strict=True)) for bits in np.round(parts, PLACES).tolist())
+    said = zip(events, np.round(score, PLACES).tolist(), by_kind, strict=True)
+    return encode_lines(
+        [{"event_id": x.event_id, "agent_id": x.agent_id, "score": bits, "parts": kinds} for x, bits, kinds in said]
+    )
 
 
 @njit
 def _write(out: Array, event: Text, agent: Text, score: Array, parts: Array) -> int:
+    """How many bytes were written; -1 where an id has a U+FFFD, which in columns may stand for a NUL."""
     at = 0
     for e in range(len(score)):
+        if _replaced(event, e) or _replaced(agent, e):
+            return -1
         at = _copy(out, at, _EVENT, 0, len(_EVENT))
         at = _escaped(out, at, event.buffer, event.low[e], event.high[e])
         at = _copy(out, at, _AGENT, 0, len(_AGENT))
@@ -57,6 +72,15 @@ def _write(out: Array, event: Text, agent: Text, score: Array, parts: Array) -> 
         out[at + 1] = 10
         at += 2
     return at
+
+
+@inline
+def _replaced(text: Text, e: int) -> bool:
+    t = text.buffer
+    for i in range(text.low[e], text.high[e] - 2):  # noqa: SIM110  # numba has no any() of a generator
+        if t[i] == 0xEF and t[i + 1] == 0xBF and t[i + 2] == 0xBD:
+            return True
+    return False
 
 
 @inline

@@ -18,12 +18,13 @@ BITS = st.one_of(st.just(0.0), st.floats(0.0, 2000.0), st.integers(0, 20_000_000
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(NAMES, NAMES, st.lists(BITS, min_size=7, max_size=7)), min_size=1, max_size=5))
+@example([("a\0b", "\0", [0.0] * 7), ("\ufffd", "b", [0.0] * 7)])
 @example([('"\\\b\t\n\x0b\f\r\x1f\x7f/', "é€😀", [0.00005, 0.00015, 9.99995, 10.0, 99.9999, 1000.0, 0.1])])
 def test_a_line_is_what_an_encoder_writes(said):
     """Whatever the ids are made of, and with every number rounded to a ten-thousandth of a bit."""
     events = [AccessEvent(event_id=event, time=0.0, agent_id=agent, action="read") for event, agent, _ in said]
     numbers = np.array([bits for _, _, bits in said])
-    written = score_lines(columns(events, np.zeros(0, np.uint64)), numbers[:, 0], numbers[:, 1:])
+    written = score_lines(events, columns(events, np.zeros(0, np.uint64)), numbers[:, 0], numbers[:, 1:])
     rounded = np.round(numbers, 4).tolist()
     assert written == msgspec.json.Encoder().encode_lines(
         {"event_id": event, "agent_id": agent, "score": bits[0], "parts": dict(zip(KINDS, bits[1:], strict=True))}
