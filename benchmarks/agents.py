@@ -141,7 +141,7 @@ def _batch(b: Batch, which: Array, salt: Array, shift: Array) -> Batch:
     parties = {name: getattr(b, name)[recipients] for name in ("kind", "clearance", "cleared_for", "size")}
     return b._replace(
         time=np.round(b.time[which] + shift, 3),  # producers say milliseconds
-        event=_salted(b.event, which, salt),
+        event=_text(b.event, which, salt),
         agent=_text(b.agent, which, salt),
         principal=_text(b.principal, which, salt),
         session=_salted(b.session, which, salt),

@@ -129,7 +129,7 @@ def play(s: LabelledSet, of: int, *, exchanged: bool = True, window: float = WIN
         for engine, part in zip(engines, parts, strict=True):
             if part:
                 done = engine.score(engine.decode(part, range(len(part))))
-                scores.append(encode_lines(done.lines()))
+                scores.append(done.lines())
                 alerts.append(encode_lines(done.alerts))
         begin = time.process_time()
         given = [c.give() for c in cohorts]

@@ -68,7 +68,7 @@ def stages(settings: Settings, rounds: int, plain: Path, folder: Path) -> dict[s
                 done = engine.score(engine.decode(batch[1], range(batch[0], batch[0] + len(batch[1]))))
                 n += len(done.events)
                 with engine.stage("encode and write"):
-                    out.write(codec.encode_lines(done.lines()))
+                    out.write(done.lines())
                     out.write(codec.encode_lines(done.alerts))
         engine.seconds["all, one after the other"] = time.perf_counter() - begin
         gc.enable()

@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     amounts float64 with NaN for absent, times seconds since the epoch. `*_at[i]:*_at[i + 1]` are event i's entries."""
 
     time: Array
-    event: Array
+    event: Text
     agent: Text
     cohort: Array
     version: Array  # of the agent's code
@@ -56,6 +56,9 @@ class Batch(NamedTuple):
     recipient_at: Array
     recipient: Text
     domain: Text
+    under: (
+        Array  # the organisation's domain in which that lies, where the deployment or the principal tells; else itself
+    )
     kind: Array
     clearance: Array
     cleared_for: Array  # hash of the name of that rung

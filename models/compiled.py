@@ -36,7 +36,8 @@ _OURS = re.compile(r"compiled-[0-9a-f]{16}")
 def _cache_folder() -> str:
     here = Path(__file__).parent
     others = (
-        here.parent / "stream" / f"{name}.py" for name in ("columns", "instant", "records", "scan", "siphash", "tokens")
+        here.parent / "stream" / f"{name}.py"
+        for name in ("columns", "instant", "records", "scan", "score_lines", "siphash", "tokens")
     )
     sources = [*sorted(here.glob("*.py")), *others]
     digest = hashlib.sha256(numba.__version__.encode())

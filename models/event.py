@@ -99,7 +99,7 @@ def facts_of_recipients(
     rung = b.rung[e]
     f, detail = w.facts, w.detail
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
-        inside = 1 if parties.is_home(a.facts, own, b.domain.hash[j], b.home[e], h.fade) else 0
+        inside = 1 if parties.is_home(a.facts, own, b.under[j], b.home[e], h.fade) else 0
         q = say(f, q, signals.RECIPIENT, 0, b.recipient.hash[j], j, 0.0)
         if b.domain.hash[j] != 0:
             q = say(f, q, signals.DOMAIN, 0, b.domain.hash[j], j, 0.0)

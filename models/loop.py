@@ -268,7 +268,7 @@ def _draw(a: st.Arrays, w: Room, h: Here, s: float) -> float:
 @inline
 def _ticket(b: Batch, e: int) -> Key:
     """Number of an event by its id and content: by the id alone, an agent could hide behind one of its own."""
-    ticket = mix(mix(b.agent.hash[e], b.event[e]), mix(b.resource.hash[e], b.tool.hash[e]))
+    ticket = mix(mix(b.agent.hash[e], b.event.hash[e]), mix(b.resource.hash[e], b.tool.hash[e]))
     ticket = mix(mix(ticket, b.action[e]), mix(b.outcome[e], b.classification.hash[e]))
     ticket = mix(mix(ticket, b.principal.hash[e]), np.uint64(np.int64(b.time[e] * 1000.0)))
     for x in (b.bytes[e], b.records[e]):

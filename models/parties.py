@@ -80,7 +80,7 @@ def meet(contacts: Array, body: Array, dirty: Array, tally: Array, one: Key, oth
 
 @inline
 def is_home(facts: Array, own: Array, domain: Key, home: Key, fade: float) -> bool:
-    """Whether a domain is the organisation's: one of its own where they are given, else the principal's, else a common one
+    """Whether a domain (`Batch.under`) is the organisation's: one of its own where they are given, else the principal's, else a common one
     among principals. No domain is inside."""
     if domain == np.uint64(0):
         return True

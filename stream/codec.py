@@ -7,9 +7,9 @@ with its reason and its bytes as they came; decoding never raises and never fill
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -68,13 +68,6 @@ class AccessEvent(msgspec.Struct, gc=False):
     attributes: dict[str, msgspec.Raw] | None = None
 
 
-class Ids(msgspec.Struct, gc=False):
-    """Whose event it is, and which."""
-
-    event_id: str
-    agent_id: str
-
-
 class Reject(NamedTuple):
     """A record that was not scored: why, where it came from, and its bytes as they came."""
 
@@ -84,12 +77,11 @@ class Reject(NamedTuple):
     raw: bytes
 
 
-REASONS = ("empty", "too_large", "too_deep", "not_json", "missing_field", "bad_value")
+REASONS = ("empty", "too_large", "too_deep", "not_json", "missing_field", "bad_value", "damaged")
 
 _MISSING = "Object missing required field"
 _ALLOWED = {"type": Kind, "outcome": Outcome}  # by the last name of the path
 _decode = msgspec.json.Decoder(AccessEvent).decode
-_decode_ids = msgspec.json.Decoder(Ids).decode
 _decode_names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_recipients = msgspec.json.Decoder(tuple[dict[str, msgspec.Raw], ...] | None).decode
 _FIELDS, _RECIPIENT_FIELDS = frozenset(AccessEvent.__struct_fields__), frozenset(Recipient.__struct_fields__)
@@ -114,10 +106,6 @@ class Events(Sequence[AccessEvent]):
         if event is None:
             event = self._decoded[i] = _name_once(_decode(self._raws[i] or b""))
         return event
-
-    def ids(self) -> list[Ids]:
-        """Whose event each is, and which."""
-        return list(map(_decode_ids, cast("Iterable[bytes]", self._raws)))
 
 
 def decode(
@@ -268,26 +256,6 @@ def depth(text: Any) -> int:
     return deepest
 
 
-class Parts(msgspec.Struct, gc=False):
-    """A score by kind, in bits."""
-
-    volume: float
-    scope: float
-    recipient: float
-    sequence: float
-    policy: float
-    rate: float
-
-
-class ScoreLine(msgspec.Struct, gc=False):
-    """One line of scores, as in the contract."""
-
-    event_id: str
-    agent_id: str
-    score: float
-    parts: Parts
-
-
 def encode_lines(lines: Sequence[Any]) -> bytes:
     """JSON Lines of structs or dicts."""
     return _encoder.encode_lines(lines)
@@ -298,8 +266,8 @@ def encode(value: Any) -> bytes:
     return _encode(value)
 
 
-def reject_line(reject: Reject, source: str, partition: int | None = None) -> bytes:
-    """A reject as one JSON object: its bytes as text where they are text, else in base64."""
+def reject_line(reject: Reject, source: str, partition: int | None = None, whole: int | None = None) -> bytes:
+    """A reject as one JSON object: its bytes as text where they are text, else in base64. `whole`: how many it had, where only the first were kept."""
     place: dict[str, Any] = {"source": source, "position": reject.position}
     if partition is not None:
         place = {"topic": source, "partition": partition, "offset": reject.position}
@@ -307,4 +275,7 @@ def reject_line(reject: Reject, source: str, partition: int | None = None) -> by
         body = {"value": reject.raw.decode()}
     except UnicodeDecodeError:
         body = {"value_base64": base64.b64encode(reject.raw).decode()}
-    return _encode({"reason": reject.reason, "detail": reject.detail} | place | body)
+    detail, cut = reject.detail, {}
+    if whole is not None:
+        detail, cut = f"{detail}; the first {len(reject.raw)} of its {whole} bytes were kept", {"cut_from_bytes": whole}
+    return _encode({"reason": reject.reason, "detail": detail} | place | cut | body)

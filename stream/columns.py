@@ -21,6 +21,9 @@ from stream.records import Records
 from stream.scan import Columns
 from stream.siphash import name_hash, siphash
 
+_NONE = np.zeros(0, np.uint64)
+_LONGEST = 253  # bytes of a host's name
+
 
 class Read(NamedTuple):
     """A batch of raw records past the border."""
@@ -31,30 +34,37 @@ class Read(NamedTuple):
     rejects: list[Reject]
 
 
-def read(records: Sequence[bytes | None], positions: Sequence[int] | Array, max_bytes: int, ladder: Array) -> Read:
+def read(
+    records: Sequence[bytes | None],
+    positions: Sequence[int] | Array,
+    max_bytes: int,
+    ladder: Array,
+    own: Array = _NONE,
+) -> Read:
     """Raw records → columns of those that are events, and rejects with their `positions`. Both keep the order.
 
-    The largest record allowed is `max_bytes` long. `ladder` has the hashes of the classifications, lowest first.
+    The largest record allowed is `max_bytes` long. `ladder` has the hashes of the classifications, lowest first,
+    `own` those of the organisation's domains.
     """
     given = records if isinstance(records, Records) else Records.of(records)
     found = scan.scan(*given.text(max_bytes), np.zeros(len(given), np.bool_))
     if found.fit.all():
-        return Read(_batch(found, ladder) if len(given) else None, Events(given, {}), list(range(len(given))), [])
+        return Read(_batch(found, ladder, own) if len(given) else None, Events(given, {}), list(range(len(given))), [])
     others = {i: decode_event(given[i], int(positions[i]), max_bytes) for i in np.flatnonzero(~found.fit).tolist()}
     rejects = [event for event in others.values() if isinstance(event, Reject)]
     decoded = {i: event for i, event in others.items() if not isinstance(event, Reject)}
     kept = [i for i in range(len(given)) if i in decoded or i not in others]
     raws = [given[i] or b"" for i in kept]
-    batch = _of([decoded.get(i, raw) for i, raw in zip(kept, raws, strict=True)], ladder) if kept else None
+    batch = _of([decoded.get(i, raw) for i, raw in zip(kept, raws, strict=True)], ladder, own) if kept else None
     return Read(batch, Events(raws, {n: decoded[i] for n, i in enumerate(kept) if i in decoded}), kept, rejects)
 
 
-def columns(events: Sequence[AccessEvent], ladder: Array) -> Batch:
+def columns(events: Sequence[AccessEvent], ladder: Array, own: Array = _NONE) -> Batch:
     """Events, at least one, as columns."""
-    return _of(events, ladder)
+    return _of(events, ladder, own)
 
 
-def _of(events: Sequence[AccessEvent | bytes], ladder: Array) -> Batch:
+def _of(events: Sequence[AccessEvent | bytes], ladder: Array, own: Array) -> Batch:
     """Events, some of them as records that fit."""
     given = np.array([isinstance(event, AccessEvent) for event in events])
     raws = [plain(event) if isinstance(event, AccessEvent) else event for event in events]
@@ -71,7 +81,7 @@ def _of(events: Sequence[AccessEvent | bytes], ladder: Array) -> Batch:
         )
         for j, recipient in enumerate(event.recipients or (), found.recipient_at[i]):
             found.size[j] = recipient.size or 1
-    return _batch(found, ladder)
+    return _batch(found, ladder, own)
 
 
 def _number(amount: float | None) -> float:
@@ -79,7 +89,7 @@ def _number(amount: float | None) -> float:
 
 
 @njit
-def _batch(c: Columns, ladder: Array) -> Batch:
+def _batch(c: Columns, ladder: Array, own: Array) -> Batch:
     """What follows from what stands there."""
     parties, scopes = c.recipient_at[-1], c.scope_at[-1]
     principal = _text(c, scan.PRINCIPAL)
@@ -93,14 +103,18 @@ def _batch(c: Columns, ladder: Array) -> Batch:
     recipient = _party(c, scan.ID, parties)
     kind = c.party_hash[scan.KIND][:parties]
     cleared_for = c.party_hash[scan.CLEARANCE][:parties]
+    home = _domains(
+        principal, Text(principal.hash, principal.low, principal.low, principal.buffer), principal.hash
+    ).hash
+    domain = _domains(recipient, _party(c, scan.DOMAIN, parties), kind)
     return Batch(
         c.time,
-        c.hash[scan.EVENT],
+        _text(c, scan.EVENT),
         _text(c, scan.AGENT),
         c.hash[scan.COHORT],
         c.hash[scan.VERSION],
         principal,
-        _domains(principal, Text(principal.hash, principal.low, principal.low, principal.buffer), principal.hash).hash,
+        home,
         c.hash[scan.SESSION],
         _text(c, scan.TOOL),
         c.hash[scan.ACTION],
@@ -121,7 +135,8 @@ def _batch(c: Columns, ladder: Array) -> Batch:
         Text(c.scope_hash[:scopes], c.scope_low[:scopes], c.scope_high[:scopes], c.buffer),
         c.recipient_at,
         recipient,
-        _domains(recipient, _party(c, scan.DOMAIN, parties), kind),
+        domain,
+        _under(domain, own, home, c.recipient_at),
         kind,
         _rungs(cleared_for, ladder),
         cleared_for,
@@ -272,6 +287,48 @@ def _domains(parties: Text, given_domains: Text, kind: Array) -> Text:
         if at > begin[i]:
             out[i] = siphash(folded, begin[i], at)
     return Text(out, begin, end, folded)
+
+
+@inline
+def _is_own(domain: int, own: Array, home: int) -> bool:
+    if len(own) == 0:
+        return domain == home
+    for i in range(len(own)):  # noqa: SIM110  # numba inlines no generator
+        if own[i] == domain:
+            return True
+    return False
+
+
+@njit
+def _under(domain: Text, own: Array, home: Array, recipient_at: Array) -> Array:
+    """Of each recipient's domain the one of the organisation's in which it lies: one of its `own` or, where none are given, the principal's; else itself.
+
+    mail.corp.example lies in corp.example, notcorp.example does not; nor does what is no name of a host, such as two addresses in one.
+    """
+    out = domain.hash.copy()
+    buffer = domain.buffer
+    for e in range(len(home)):
+        for j in range(recipient_at[e], recipient_at[e + 1]):
+            low, high = domain.low[j], domain.high[j]
+            if _is_own(out[j], own, home[e]) or high - low > _LONGEST or not _is_host(buffer, low, high):
+                continue
+            for at in range(low, high - 1):
+                if buffer[at] == 46:  # .
+                    whole = siphash(buffer, at + 1, high)
+                    if _is_own(whole, own, home[e]):
+                        out[j] = whole
+                        break
+    return out
+
+
+@inline
+def _is_host(buffer: Array, low: int, high: int) -> bool:
+    """Letters, digits, hyphens, dots, and what is not ASCII."""
+    for j in range(low, high):
+        c = buffer[j]
+        if not (97 <= c <= 122 or 48 <= c <= 57 or c in (45, 46, 95) or c >= 128):
+            return False
+    return True
 
 
 _DENIED, _EMAIL, _URL = (np.uint64(name_hash(name)) for name in ("denied", "email", "url"))

@@ -13,12 +13,12 @@ from faust.types import TP
 
 from stream import metrics
 from stream.errors import StraylineError, TopicsError
-from stream.lag import unheld
 from stream.log import fatal
+from stream.membership import NAMESAKE, Membership
 from stream.others import Others
 from stream.partition import Partition, Taken, threads
-from stream.settings import Settings
-from stream.topics import EVENTS, event_ends
+from stream.settings import COMMITTED, Settings
+from stream.topics import EVENTS, End, event_ends
 from stream.watchdog import Watched
 from stream.words import counted
 
@@ -31,7 +31,6 @@ OPENING = 4  # partitions at once: each holds what it fetched, up to 64 MiB
 PATIENCE = 5.0  # times as long as a stall: the group is for others to form, too, and one partition may wait while others catch up
 BEAT_SECONDS = 0.5
 LOOK_SECONDS = 20.0
-NAMESAKE = "see that no two workers have the same STRAYLINE_INSTANCE: they would end each other for ever"
 
 
 class Desk:
@@ -55,11 +54,13 @@ class Desk:
         self._tasks: list[asyncio.Task[None]] = []
         self._others = Others(settings, of, self._threads.score) if of > 1 else None
         self._look = asyncio.Event()  # at the topics, now
-        self._unheld: list[int] = []  # partitions that nobody has, while this worker has none
+        self._membership = Membership(settings)
         self.stopping = False
         self.beats = 0
         self._unanswered: float | None = None  # since when the broker has not answered
-        self._ends: list[int] = []  # of the events' partitions, as the broker told when it was last asked
+        self._ends: list[End] = []  # of the events' partitions, as the broker told when it was last asked
+        # partition → where the transaction begins that events wait for, once that was said
+        self._said_held: dict[int, int] = {}
 
     @property
     def waiting_for(self) -> str | None:
@@ -164,6 +165,7 @@ class Desk:
                     f"the consumer has left its group; the worker will go on where it was after a restart; if that comes again, {NAMESAKE}",
                     trouble,
                 )
+            self._membership.see(self.app.consumer.member())
             if not self.held and not self.rebalancing and not self.stopping:
                 self.app.consumer.stay()
             await asyncio.sleep(BEAT_SECONDS)
@@ -187,27 +189,31 @@ class Desk:
             if self._unanswered is not None:
                 log.info("the broker answers again", seconds=round(time.monotonic() - self._unanswered))
                 self._unanswered = None
-            shorter = [number for number, offset in scored.items() if offset > ends[number]]
+            shorter = [number for number, offset in scored.items() if offset > ends[number].offset]
             if shorter:
                 fatal(
                     f"{EVENTS} was made anew: partitions {shorter} are shorter than what was read of them. After a restart they are read "
                     "from their beginning, with the baselines as they are"
                 )
+            self._say_what_waits(ends)
             self._ends = ends
             with suppress(StraylineError):
-                await self._claim()
+                await self._membership.claim(lambda: not self.held and not self.rebalancing, self.app.consumer.rejoin)
 
-    async def _claim(self) -> None:
-        """A worker that has nothing asks for what is nobody's, if it was so at the last look too."""
-        if self.held or self.rebalancing:
-            self._unheld = []
-            return
-        before, self._unheld = self._unheld, await asyncio.to_thread(unheld, self.settings)
-        if before and self._unheld and not self.rebalancing:
-            log.warning(
-                "partitions are nobody's, and this worker has none: joining the group again", partitions=self._unheld
-            )
-            self.app.consumer.rejoin()
+    def _say_what_waits(self, ends: list[End]) -> None:
+        """A producer that never ends its transaction stops the partition for whoever reads committed, and nothing here would have stalled."""
+        for number, (before, now) in enumerate(zip(self._ends, ends, strict=False)):
+            if self.settings.isolation != COMMITTED or number not in self.held or now.stable == now.offset:
+                self._said_held.pop(number, None)
+            elif before.stable == now.stable < before.offset and self._said_held.get(number) != now.stable:
+                self._said_held[number] = now.stable
+                log.warning(
+                    "events wait for a transaction that a producer has not ended: they are scored when it ends, or at its transaction.timeout.ms; "
+                    "`kafka-transactions --bootstrap-server BROKER find-hanging --broker-id N` finds one that never will",
+                    partition=number,
+                    waiting=now.offset - now.stable,
+                    from_offset=now.stable,
+                )
 
     def watched(self) -> Iterator[Watched]:
         """What should move, or end the process; asked from another thread."""
@@ -217,8 +223,8 @@ class Desk:
             return
         if self.rebalancing:
             yield Watched("group", None, PATIENCE * patient, "the group has not given this worker its partitions")
-        if self._unheld:
-            idle = f"partitions {self._unheld} have been nobody's, though this worker has none,"
+        if self._membership.unheld:
+            idle = f"partitions {self._membership.unheld} have been nobody's, though this worker has none,"
             yield Watched("claim", None, PATIENCE * patient, idle)
         for number, partition in list(self._reading.items()):
             reading = f"of the baselines of partition {number} nothing more was read after {partition.read} records,"
@@ -321,14 +327,18 @@ class Desk:
         fatal(what, error)
 
     def _behind(self, partition: Partition) -> int | None:
-        told = self._ends[partition.number] if partition.number < len(self._ends) else 0
+        told = 0
+        if partition.number < len(self._ends):
+            end = self._ends[partition.number]
+            told = end.stable if self.settings.isolation == COMMITTED else end.offset
         found: int | None = self.app.consumer.behind(TP(EVENTS, partition.number), partition.next_offset, told)
         return found
 
     def _measure_lag(self, partition: Partition) -> int | None:
         behind = self._behind(partition)
         if behind is not None and partition.number in self.partitions:  # not of one that went to another meanwhile
-            metrics.LAG.labels(str(partition.number)).set(behind)
+            waiting = self.app.consumer.held_back(TP(EVENTS, partition.number))
+            metrics.LAG.labels(str(partition.number)).set(behind + waiting)
         return behind
 
 

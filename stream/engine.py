@@ -20,13 +20,14 @@ from models.signals import KINDS
 from models.state import TABLES, State
 from models.table import Array, find
 from stream.alert import Alert, Evidence, rfc3339
-from stream.codec import Events, Parts, Reject, ScoreLine
+from stream.codec import Events, Reject
 from stream.columns import read
 from stream.episodes import Episodes
 from stream.errors import SettingsError
 from stream.fields import Fields
 from stream.kept import keep
 from stream.records import warm_up as warm_up_records
+from stream.score_lines import score_lines
 from stream.settings import Settings
 from stream.siphash import name_hash
 from stream.verdict import Reset, Verdict, judged
@@ -84,6 +85,7 @@ class Scored:
     """What the engine says of a batch."""
 
     events: Events
+    batch: Batch | None  # the same as columns, where there is one
     positions: list[int]
     score: Array  # (n,)
     parts: Array  # (n, kinds)
@@ -97,13 +99,9 @@ class Scored:
     unknown_clearances: list[str] = field(default_factory=list)  # of recipients
     shifts: dict[str, int] = field(default_factory=lambda: {"agent": 0, "cohort": 0})
 
-    def lines(self) -> list[ScoreLine]:
-        """Score lines as in the contract, rounded to a ten-thousandth of a bit."""
-        parts = map(Parts, *np.round(self.parts, 4).T.tolist())
-        scores = np.round(self.score, 4).tolist()
-        return [
-            ScoreLine(x.event_id, x.agent_id, *said) for x, *said in zip(self.events.ids(), scores, parts, strict=True)
-        ]
+    def lines(self) -> bytes:
+        """Score lines as in the contract."""
+        return score_lines(self.events, self.batch, self.score, self.parts) if self.batch is not None else b""
 
 
 class Engine:
@@ -137,7 +135,7 @@ class Engine:
 
     def decode(self, records: Sequence[bytes | None], positions: Sequence[int] | Array) -> Decoded:
         """Raw records → events and their columns; `positions` (line numbers, offsets) go into rejects."""
-        batch, events, kept, rejects = read(records, positions, self.settings.max_event_bytes, self._ladder)
+        batch, events, kept, rejects = read(records, positions, self.settings.max_event_bytes, self._ladder, self._own)
         unknown, new = self.fields.look(records, kept)
         return Decoded(events, kept, batch, rejects, unknown, new)
 
@@ -167,9 +165,9 @@ class Engine:
         decoded, b, out = ran.decoded, ran.batch, ran.out
         if b is None or out is None:
             return Scored(
-                decoded.events, [], np.zeros(0), np.zeros((0, len(KINDS))), np.zeros(0, np.uint8), decoded.rejects
+                decoded.events, None, [], np.zeros(0), np.zeros((0, len(KINDS))), np.zeros(0, np.uint8), decoded.rejects
             )
-        scored = Scored(decoded.events, decoded.positions, out.score, out.parts, out.marks, decoded.rejects)
+        scored = Scored(decoded.events, b, decoded.positions, out.score, out.parts, out.marks, decoded.rejects)
         scored.unknown = self._unknown_classifications(decoded.events, b)
         scored.unknown_clearances = self._unknown_clearances(decoded.events, b)
         merged = self.episodes.merged
@@ -323,7 +321,7 @@ def warm_up(settings: Settings) -> None:
     """Compile every path of the loop, or load it from the cache, so that the first real batch does not wait for it."""
     engine = Engine(settings)
     event = b'{"event_id":"1","time":1,"agent_id":"a","action":"send","resource":"a/b","scopes":["s"],"recipients":[{"id":"r@x.example"}]}'
-    engine.score(engine.decode([event], [0]))
+    engine.score(engine.decode([event], [0])).lines()
     engine.state.grow(0)
     put.warm_up()
     warm_up_records()

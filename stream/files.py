@@ -19,7 +19,7 @@ from stream.records import Records
 
 CHUNK = 1 << 20
 BATCH_LINES = 4096
-MOST_KEPT = 256 << 20  # of one line: a decompression bomb must not take all memory
+MOST_KEPT = 256 << 20  # of one line, which is its beginning: a decompression bomb must not take all memory
 SLICE = 1 << 10  # of compressed bytes at a time: Zstandard makes at most 32,000 times as much of them
 
 
@@ -40,6 +40,7 @@ class Lines:
             ) from None
         self.size = 0 if path == "-" else os.fstat(self._raw.fileno()).st_size
         self.consumed = 0
+        self.cut: dict[int, int] = {}  # lines of which only the beginning was kept → their bytes in all
 
     def __enter__(self) -> Self:
         return self
@@ -51,11 +52,15 @@ class Lines:
     def __iter__(self) -> Iterator[tuple[int, Records]]:
         number = 1
         rest: list[bytes] = []
-        held = 0
+        held = lost = 0
         try:
             for chunk in self._text():
                 end = chunk.rfind(b"\n") + 1
                 if end:
+                    if lost:
+                        rest_of_it = chunk.index(b"\n")
+                        self.cut[number] = held + lost + rest_of_it
+                        chunk, end, lost = chunk[rest_of_it:], end - rest_of_it, 0  # noqa: PLW2901
                     whole = Records.lines(b"".join([*rest, chunk[:end]]), number)
                     rest, held = [chunk[end:]], len(chunk) - end
                     for i in range(0, len(whole), BATCH_LINES):
@@ -64,6 +69,8 @@ class Lines:
                 elif held < MOST_KEPT:
                     rest.append(chunk)
                     held += len(chunk)
+                else:
+                    lost += len(chunk)
         except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
             raise InputError(
                 f"{self.path} is damaged or cut short after line {number - 1}: {error}; the lines before that are scored, get the file again for the rest"
@@ -71,6 +78,8 @@ class Lines:
         except OSError as error:
             raise InputError(f"cannot read {self.path} after line {number - 1}: {error.strerror or error}") from None
         tail = b"".join(rest)
+        if lost:
+            self.cut[number] = held + lost
         if tail:
             yield number, Records.lines(tail + b"\n", number)
 

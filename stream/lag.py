@@ -109,7 +109,9 @@ async def _left(settings: Settings, offsets: Mapping[TopicPartition, tuple[int, 
     few = [tp for tp, n in left.items() if 0 < n <= _FEW]
     if not few:
         return left
-    consumer = AIOKafkaConsumer(**arguments(settings), enable_auto_commit=False)  # sees what the worker will
+    consumer = AIOKafkaConsumer(  # sees what the worker will
+        **arguments(settings), enable_auto_commit=False, isolation_level=settings.isolation
+    )
     await consumer.start()
     try:
         consumer.assign(few)

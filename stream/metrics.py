@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,16 @@ from prometheus_client import (
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from models.batch import LATE as LATE_MARK
+from models.batch import REPEATED as REPEATED_MARK
+from models.batch import SKEWED as SKEWED_MARK
 from models.state import GROWING, TABLES
 from stream.alert import SEVERITIES
 from stream.codec import REASONS
 from stream.verdict import WORDS
+
+if TYPE_CHECKING:
+    from stream.engine import Engine, Scored
 
 
 class Scores(Collector):
@@ -178,3 +186,38 @@ def declare(alerts_per_day: float) -> None:
         EVICTIONS.labels(TABLES[i])
     for stage in ("decode", "score", "tell", "changes", "deliver"):
         STAGE.labels(stage)
+
+
+def observe(partition: int, engine: Engine, scored: Scored, records: int) -> None:
+    """Count what the engine says of so many records of a partition."""
+    state, number = engine.state, str(partition)
+    BATCH.observe(records)
+    EVENTS.inc(len(scored.events))
+    for reject in scored.rejects:
+        REJECTS.labels(reject.reason).inc()
+    LATE.inc(int((scored.marks & LATE_MARK > 0).sum()))
+    SKEWED.inc(int((scored.marks & SKEWED_MARK > 0).sum()))
+    REPEATED.inc(int((scored.marks & REPEATED_MARK > 0).sum()))
+    REVISIONS.inc(len(scored.alerts))
+    for alert in scored.alerts:
+        if alert.revision == 1:
+            ALERTS.labels(alert.severity).inc()
+    SCORES.observe(scored.score)
+    for level, n in scored.shifts.items():
+        DRIFTS.labels(level).inc(n)
+    MERGED.inc(scored.merged)
+    for name, gone in scored.evicted.items():
+        EVICTIONS.labels(name).inc(gone)
+    fleet = state.fleet
+    THRESHOLD.labels(number).set(engine.threshold)
+    AGENTS.labels(number).set(int(state["agents"].tally[0]))
+    WARMING.labels(number).set(max(0, int(fleet["warming"])))
+    STATE.labels(number).set(state.nbytes)
+    EVENT_TIME.labels(number).set(float(fleet["clock"]))
+
+
+def forget(partition: int) -> None:
+    """It is another worker's now, which shows what there is to be shown of it."""
+    for gauge in (THRESHOLD, AGENTS, WARMING, STATE, EVENT_TIME, PROCESSED, LAG):
+        with suppress(KeyError):  # never set
+            gauge.remove(str(partition))

@@ -12,50 +12,36 @@ from __future__ import annotations
 
 import asyncio
 import time
-import zlib
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from models.batch import LATE, REPEATED, SKEWED
 from stream import metrics
 from stream.alert import Alert
 from stream.baselines import Position, Reader, Writer
 from stream.client import arguments
-from stream.codec import Reject, encode
-from stream.engine import Decoded, Engine, Ran, Scored
+from stream.codec import Events, Reject
+from stream.delivery import Refused, deliver, sender
+from stream.engine import Decoded, Engine, Ran
+from stream.fetched import Damaged
 from stream.fields import meant
 from stream.others import Others
 from stream.records import Records
+from stream.recovery import Recovery
 from stream.replay import warn
-from stream.sealed import Corrupt
 from stream.settings import Settings
 from stream.sharing import Sharing
-from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, VERDICTS, event_ends
+from stream.topics import BASELINES, EVENTS, VERDICTS, event_ends
 from stream.verdict import Reset, decode_verdict
 
 log = structlog.get_logger()
 MOST_WAITING = 200_000  # records scored and not yet delivered; then scoring waits for the delivery
 MOST_REFUSED = 16 << 20  # bytes of rejects not yet delivered; likewise
-MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its headers
-MOST_SAID = 10  # lines in the log about records of baselines that are corrupt for one reason
-TURN = 32  # alerts that are sent in one go
-DELIVERY_MS = 30_000
-SHORT_MS = 20
 _T = TypeVar("_T")
-
-
-class Place(NamedTuple):
-    """A record of baselines: where it lies and what it is, so that another topic of the same name is not taken for the old one."""
-
-    offset: int
-    checksum: int
 
 
 class Threads(NamedTuple):
@@ -108,14 +94,11 @@ class Partition:
         self._untold: tuple[Ran, Taken] | None = None  # the batch that was scored last
         self._acknowledge: list[Any] = []
         self._alerts: list[tuple[Alert, float]] = []  # with the arrival of the record that called for it
-        self._rejects: list[tuple[Reject, str, bytes | None]] = []  # with the topic and the key of the record
+        self._rejects: list[Refused] = []
         self._refused = 0  # bytes of those
         self._consumer: AIOKafkaConsumer | None = None  # of verdicts
         self._producer: AIOKafkaProducer | None = None
-        self._last: Place | None = None  # the record of baselines up to which the engine is what the topic says
-        self._read = 0  # records of baselines, since it was last opened
-        self._spoiled = False  # one of them was corrupt
-        self._corrupt: Counter[str] = Counter()  # of these, by reason
+        self._recovery = Recovery(number)
         self.flushed_at = time.monotonic()
 
     @property
@@ -126,13 +109,13 @@ class Partition:
     @property
     def read(self) -> int:
         """Records read since it was last opened: of baselines, and of what partitions have given of cohorts."""
-        return self._read + (self._sharing.read if self._sharing is not None else 0)
+        return self._recovery.read + (self._sharing.read if self._sharing is not None else 0)
 
     async def open(self) -> None:
         """Fence off whoever had the partition before, then restore its baselines, or what of them is new."""
         begin = time.perf_counter()
-        self._read, self._spoiled, before = 0, False, self._last
-        producer = self._sender()
+        self._recovery.begin()
+        producer = sender(self.settings, self.number)
         await producer.start()
         async with producer.transaction():
             pass  # the first transaction takes the transactional id over and ends what the last owner left open
@@ -151,7 +134,7 @@ class Partition:
             consumer.pause(stored, source, said)
             ends = await consumer.end_offsets([stored, source, said])
             consumer.assign([stored])
-            positions = await self._go_on(consumer, before, ends[stored]) if before is not None else None
+            positions = await self._go_on(consumer, ends[stored])
             went_on = positions is not None
             if positions is None:
                 positions = await self._begin(consumer, ends[stored])
@@ -159,13 +142,13 @@ class Partition:
             self.next_verdict = self.next_verdict if self.next_verdict <= ends[said] else 0
             last = ends[source]
             if self.next_offset > last:  # to this consumer a topic ends where a gateway's transaction is still open
-                last = (await asyncio.to_thread(event_ends, self.settings))[self.number]
+                last = (await asyncio.to_thread(event_ends, self.settings))[self.number].offset
             consumer.assign([said])
             consumer.seek(said, self.next_verdict)
-            if self._spoiled:  # and what it held of cohorts can be put together anew
+            if self._recovery.spoiled:  # and what it held of cohorts can be put together anew
                 positions.pop(self.number, None)
             if self._sharing is not None:
-                await self._sharing.open(self.engine, positions, same=went_on and not self._read)
+                await self._sharing.open(self.engine, positions, same=went_on and not self._recovery.read)
         except BaseException:
             await consumer.stop()
             await producer.stop()
@@ -188,45 +171,33 @@ class Partition:
             partition=self.number,
             next_offset=self.next_offset,
             agents=int(self.engine.state["agents"].tally[0]),
-            records=self._read,
+            records=self._recovery.read,
             went_on=went_on,
             seconds=round(seconds, 2),
         )
 
     async def _begin(self, consumer: AIOKafkaConsumer, end: int) -> dict[int, Position]:
         """Read all of the baselines into an engine that knows nothing; how far it had come with what other partitions gave."""
-        self.engine, self._last, self._read = Engine(self.settings), None, 0
+        self.engine = Engine(self.settings)
         self._alerts, self._rejects, self.waiting, self._judged, self._refused = [], [], 0, 0, 0
-        reader = Reader(self.engine)
-        async for record in self._baselines(consumer, 0, end):
-            self._restore(reader, record)
+        reader = await self._recovery.of_all(consumer, self.engine, end)
         self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
         self._writer = self._writer_of(reader)
         return reader.positions
 
-    async def _go_on(self, consumer: AIOKafkaConsumer, last: Place, end: int) -> dict[int, Position] | None:
-        """Apply what others have written after our last record, as `_begin`; None where that cannot be, for then all is to be read again.
-
-        It cannot be if that record is gone: much was written, or it is another topic. Nor if others wrote while we knew more than we had delivered, or other than we had read.
-        """
+    async def _go_on(self, consumer: AIOKafkaConsumer, end: int) -> dict[int, Position] | None:
+        """Apply what others have written since, as `_begin`; None where that cannot be, for then all is to be read again."""
         reader = Reader(self.engine, self._writer)
         reader.next_offset, reader.next_verdict = self.next_offset, self.next_verdict
         reader.positions = self._sharing.positions if self._sharing is not None else {}
-        found = False
-        async for record in self._baselines(consumer, last.offset, end):
-            if not found:
-                if _place(record) != last:
-                    return None
-                found = True
-            elif self.waiting or self._judged or self._writer.anew:
-                return None
-            else:
-                self._restore(reader, record)
-        if found and self._read:
+        knows_more = bool(self.waiting or self._judged or self._writer.anew)
+        if not await self._recovery.of_the_rest(consumer, reader, end, knows_more=knows_more):
+            return None
+        if self._recovery.read:
             self.engine.restored = False
             self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
             self._writer = self._writer_of(reader)
-        return reader.positions if found else None
+        return reader.positions
 
     def _writer_of(self, reader: Reader) -> Writer:
         """All is read: say what of it was another program's."""
@@ -238,45 +209,6 @@ class Partition:
                 left_out=reader.left_out,
             )
         return writer
-
-    async def _baselines(self, consumer: AIOKafkaConsumer, first: int, end: int) -> AsyncIterator[Any]:
-        """The records of baselines from an offset on. Nobody else can write any now."""
-        tp = TopicPartition(BASELINES, self.number)
-        consumer.seek(tp, first)  # an offset that is no longer there is read as the first that is
-        while (
-            await consumer.position(tp) < end
-        ):  # the last is the end of a transaction, and no record: nobody should wait for one
-            for record in (await consumer.getmany(tp, timeout_ms=SHORT_MS)).get(tp, ()):
-                yield record
-
-    def _restore(self, reader: Reader, record: Any) -> None:
-        self._read += 1
-        self._last = _place(record)
-        try:
-            reader.read(record.key, record.value)
-        except Corrupt as reason:
-            self._spoiled = True
-            metrics.CORRUPT.inc()
-            self._corrupt[str(reason)] += 1
-            if self._corrupt[str(reason)] <= MOST_SAID:  # of a layout that nobody knows are all
-                log.warning(
-                    "corrupt baselines record left out: what it held is learned anew",
-                    partition=self.number,
-                    offset=record.offset,
-                    reason=str(reason),
-                )
-
-    def _sender(self) -> AIOKafkaProducer:
-        return AIOKafkaProducer(
-            **arguments(self.settings),
-            transactional_id=f"{self.settings.group}-{EVENTS}-{self.number}",
-            # Not compressed: baselines are already, alerts are few, and aiokafka's lz4 does 40 MB/s.
-            linger_ms=0,  # what a flush sends it sends at once
-            max_batch_size=1 << 20,
-            max_request_size=8 << 20,
-            request_timeout_ms=DELIVERY_MS,
-            transaction_timeout_ms=60_000,
-        )
 
     @property
     def somebody_waits(self) -> bool:
@@ -325,9 +257,10 @@ class Partition:
         ]
         for reject in scored.rejects:
             key = fresh.key(int(np.searchsorted(fresh.position, reject.position)))
-            self._rejects.append((reject, EVENTS, key))
+            self._rejects.append(Refused(reject, EVENTS, key))
             self._refused += len(reject.raw)
-        self._measure(scored, len(fresh))
+        metrics.observe(self.number, self.engine, scored, len(fresh))
+        metrics.PROCESSED.labels(str(self.number)).set(self.next_offset)
         # It may wait for long to be acknowledged; its records need not stay in memory for that.
         taken.event.message.value.clear()
 
@@ -367,20 +300,9 @@ class Partition:
             metrics.STAGE.labels("changes").observe(held)
             if records:
                 with metrics.STAGE.labels("deliver").time():
-                    async with producer.transaction():
-                        sent = []
-                        for n, (a, _) in enumerate(alerts):
-                            key = a.agent_id.encode("utf-8", "surrogatepass")
-                            sent.append(await producer.send(ALERTS, encode(a), key=key))
-                            if n % TURN == TURN - 1:  # a send that need not wait lets nobody else have the loop
-                                await asyncio.sleep(0)
-                        sent += [await self._send_reject(producer, *reject) for reject in rejects]
-                        sent += [await producer.send(COHORTS, r.value, key=r.key, partition=self.number) for r in given]
-                        sent += [
-                            await producer.send(BASELINES, r.value, key=r.key, partition=self.number) for r in records
-                        ]
-                        delivered = await asyncio.gather(*sent)
-                self._last = Place(delivered[-1].offset, zlib.crc32(records[-1].value or b""))
+                    self._recovery.last = await deliver(
+                        producer, self.number, [a for a, _ in alerts], rejects, given, records
+                    )
                 now = time.time()
                 for _, arrived in alerts:
                     metrics.TO_ALERT.observe(max(0.0, now - arrived))
@@ -403,17 +325,7 @@ class Partition:
                 await self._consumer.stop()
             self._producer = self._consumer = None
             self._acknowledge = []  # they are read again, from what was committed
-        for gauge in (
-            metrics.THRESHOLD,
-            metrics.AGENTS,
-            metrics.WARMING,
-            metrics.STATE,
-            metrics.EVENT_TIME,
-            metrics.PROCESSED,
-            metrics.LAG,
-        ):
-            with suppress(KeyError):  # never set
-                gauge.remove(str(self.number))
+        metrics.forget(self.number)
 
     async def _heed(self) -> None:
         """Heed the verdicts that have come, between two batches: a person's word is not made to wait for an event of its time."""
@@ -423,7 +335,7 @@ class Partition:
         for record in (await self._consumer.getmany(tp, timeout_ms=0)).get(tp, ()):
             verdict = decode_verdict(record.value, record.offset)
             if isinstance(verdict, Reject):
-                self._rejects.append((verdict, VERDICTS, record.key))
+                self._rejects.append(Refused(verdict, VERDICTS, record.key))
                 metrics.REJECTS.labels(verdict.reason).inc()
             else:
                 self.tell()
@@ -453,6 +365,9 @@ class Partition:
         return Taken(event, fresh, await self._run(self._threads.decode, self._decode, fresh) if fresh else None)
 
     def _decode(self, records: Records) -> Decoded:
+        if isinstance(records, Damaged):  # nobody can tell what events it had
+            unfit = Reject(records.reason, records.detail, int(records.position[-1]), records[0] or b"")
+            return Decoded(Events([], {}), [], None, [unfit])
         with metrics.STAGE.labels("decode").time():
             decoded = self.engine.decode(records, records.position)
         metrics.UNKNOWN_FIELDS.inc(decoded.unknown)
@@ -463,52 +378,3 @@ class Partition:
     def _learn(self, decoded: Decoded) -> Ran:
         with metrics.STAGE.labels("score").time():
             return self.engine.run(decoded)
-
-    async def _send_reject(self, producer: AIOKafkaProducer, reject: Reject, topic: str, key: bytes | None) -> Any:
-        value = reject.raw[:MOST_REJECT]
-        headers = {
-            "reason": reject.reason,
-            "detail": reject.detail,
-            "topic": topic,
-            "partition": str(self.number),
-            "offset": str(reject.position),
-        }
-        if len(value) < len(reject.raw):
-            headers["cut_from_bytes"] = str(len(reject.raw))
-        return await producer.send(
-            REJECTED,
-            value,
-            key=key,
-            headers=[(k, v.encode("utf-8", "surrogatepass")) for k, v in headers.items()],
-        )
-
-    def _measure(self, scored: Scored, records: int) -> None:
-        state, number = self.engine.state, str(self.number)
-        metrics.BATCH.observe(records)
-        metrics.EVENTS.inc(len(scored.events))
-        for reject in scored.rejects:
-            metrics.REJECTS.labels(reject.reason).inc()
-        metrics.LATE.inc(int((scored.marks & LATE > 0).sum()))
-        metrics.SKEWED.inc(int((scored.marks & SKEWED > 0).sum()))
-        metrics.REPEATED.inc(int((scored.marks & REPEATED > 0).sum()))
-        metrics.REVISIONS.inc(len(scored.alerts))
-        for alert in scored.alerts:
-            if alert.revision == 1:
-                metrics.ALERTS.labels(alert.severity).inc()
-        metrics.SCORES.observe(scored.score)
-        for level, n in scored.shifts.items():
-            metrics.DRIFTS.labels(level).inc(n)
-        metrics.MERGED.inc(scored.merged)
-        for name, gone in scored.evicted.items():
-            metrics.EVICTIONS.labels(name).inc(gone)
-        fleet = state.fleet
-        metrics.THRESHOLD.labels(number).set(self.engine.threshold)
-        metrics.AGENTS.labels(number).set(int(state["agents"].tally[0]))
-        metrics.WARMING.labels(number).set(max(0, int(fleet["warming"])))
-        metrics.STATE.labels(number).set(state.nbytes)
-        metrics.EVENT_TIME.labels(number).set(float(fleet["clock"]))
-        metrics.PROCESSED.labels(number).set(self.next_offset)
-
-
-def _place(record: Any) -> Place:
-    return Place(record.offset, zlib.crc32(record.value or b""))

@@ -2,9 +2,9 @@
 
 A record is sent again in a transaction with a mark of its own on the rejected topic (no value; headers `resubmitted`, the event id,
 and `of`, which record). So there is never one without the other, and what has a mark, or an event id that has one, is not sent
-again, however often and from wherever the command is run: one transactional id fences whoever else runs it. A worker reads what
-is not committed yet, so of a run that was killed it may have scored what the next run sends: the id is a repeated one then, and
-nothing is learned twice.
+again, however often and from wherever the command is run: one transactional id fences whoever else runs it. A worker that reads
+what is not committed (`STRAYLINE_ISOLATION`) may have scored, of a run that was killed, what the next run sends: the id is a
+repeated one then, and nothing is learned twice.
 """
 
 from __future__ import annotations
@@ -183,6 +183,8 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 def _event(rejected: Rejected, value: bytes, settings: Settings, *, is_mended: bool) -> tuple[AccessEvent | None, str]:
     if rejected.cut and not is_mended:
         return None, "cut"
+    if rejected.reason == "damaged" and not is_mended:  # a record batch, which no decoder takes for an event
+        return None, rejected.reason
     events, _, unfit = decode([value], [rejected.offset], settings.max_event_bytes)
     return (events[0], "") if events else (None, unfit[0].reason)
 

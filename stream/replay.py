@@ -130,10 +130,14 @@ def replay(
                     for done in scored(engine, _ticking(lines, tick)):
                         warn(done)
                         if scores:
-                            outputs[0].write(encode_lines(done.lines()))
+                            outputs[0].write(done.lines())
                         outputs[1].write(encode_lines(done.alerts))
                         if rejects:
-                            outputs[2].write(b"".join(reject_line(r, path) + b"\n" for r in done.rejects))
+                            outputs[2].write(
+                                b"".join(
+                                    reject_line(r, path, whole=lines.cut.get(r.position)) + b"\n" for r in done.rejects
+                                )
+                            )
                         events += len(done.events)
                         refused += len(done.rejects)
                         reasons.update(r.detail for r in done.rejects[: max(0, MOST_REASONS - len(reasons))])

@@ -12,6 +12,7 @@ from stream.errors import SettingsError
 
 PREFIX = "STRAYLINE_"
 MOST = 1_000_000.0  # alerts a day, seconds
+COMMITTED, UNCOMMITTED = "read_committed", "read_uncommitted"
 _N = TypeVar("_N", int, float)
 
 
@@ -120,6 +121,12 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
+def _isolation(text: str) -> str:
+    if text.strip().lower() not in {COMMITTED, UNCOMMITTED}:
+        raise ValueError(f"needs one of {COMMITTED}, {UNCOMMITTED}")
+    return text.strip().lower()
+
+
 SETTINGS = (
     Setting("STRAYLINE_BROKER", _servers, "localhost:9092", "Kafka bootstrap servers, HOST:PORT separated by commas"),
     Setting("STRAYLINE_SECURITY_PROTOCOL", _one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"), "PLAINTEXT", "how every client speaks to the broker: SSL encrypts, SASL adds a user and a password"),
@@ -133,10 +140,11 @@ SETTINGS = (
     Setting("STRAYLINE_GROUP", _name, "strayline", "consumer group of the workers; also names their stored baselines"),
     Setting("STRAYLINE_INSTANCE", str, "", "this worker's fixed name in the group (static membership: a restart within STRAYLINE_SESSION_SECONDS moves no partition); default: host name and HTTP port"),
     Setting("STRAYLINE_SESSION_SECONDS", _whole(6, 300), "10", "a worker that nothing is heard of for so long loses its partitions to the others (s); longer than a restart takes, or every restart moves them twice"),
+    Setting("STRAYLINE_ISOLATION", _isolation, COMMITTED, "which events are scored: read_committed waits for the end of a producer's transaction and leaves out what it aborted; read_uncommitted scores them at once, aborted or not"),
     Setting("STRAYLINE_HTTP_HOST", _host, "127.0.0.1", "address on which the worker serves /metrics, /healthz and /readyz"),
     Setting("STRAYLINE_HTTP_PORT", _whole(1, 65535), "9464", "port of the same"),
     Setting("STRAYLINE_CLASSIFICATIONS", _ladder, "public,internal,confidential,restricted", "the deployment's classification ladder, lowest first; other values are kept and treated as unknown"),
-    Setting("STRAYLINE_DOMAINS", _domains, "", "the organisation's own domains, comma-separated; anything else is outside; without it the home domain is learned from the principals"),
+    Setting("STRAYLINE_DOMAINS", _domains, "", "the organisation's own domains, comma-separated, with their subdomains; anything else is outside; without it the home domain is learned from the principals"),
     Setting("STRAYLINE_ALERTS_PER_DAY", _above_zero, "5", "alerts a day over the whole fleet that the analysts can read; it sets the threshold"),
     Setting("STRAYLINE_MAX_EVENT_BYTES", _whole(1024, 1 << 30), "1048576", "a longer record is rejected unread (bytes)"),
     Setting("STRAYLINE_STATE_MIB", _whole(16, 1 << 20), "512", "memory that the baselines of one partition (or one replay) may take (MiB); beyond it the least used give way"),
@@ -162,6 +170,7 @@ class Settings:
     group: str
     instance: str
     session_seconds: int
+    isolation: str
     http_host: str
     http_port: int
     classifications: tuple[str, ...]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from kafka import TopicPartition
+from kafka import IsolationLevel, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
 
 from stream.client import admin, tool, user
@@ -173,12 +174,23 @@ def check_topics(settings: Settings) -> int:
         return _checked(client, settings)
 
 
-def event_ends(settings: Settings) -> list[int]:
-    """The next offset of each partition of the events, open transactions included, once the topics are checked. Raises as `check_topics` does."""
+class End(NamedTuple):
+    """The next offset of a partition, and the first that belongs to a transaction which is still open: so far can be read who reads committed."""
+
+    offset: int
+    stable: int
+
+
+def event_ends(settings: Settings) -> list[End]:
+    """Of each partition of the events, once the topics are checked. Raises as `check_topics` does."""
     with admin(settings) as client:
         partitions = [TopicPartition(EVENTS, number) for number in range(_checked(client, settings))]
-        told = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
-        return [int(told[tp].offset) for tp in partitions]
+        asked = dict.fromkeys(partitions, OffsetSpec.LATEST)
+        stable = client.list_partition_offsets(
+            asked, IsolationLevel.READ_COMMITTED
+        )  # first, so that it is not beyond the other
+        told = client.list_partition_offsets(asked)
+        return [End(int(told[tp].offset), int(stable[tp].offset)) for tp in partitions]
 
 
 def _checked(client: KafkaAdminClient, settings: Settings) -> int:

@@ -36,7 +36,7 @@ from stream import fetched
 from stream.client import arguments
 from stream.errors import StraylineError
 from stream.records import Records
-from stream.settings import Settings
+from stream.settings import COMMITTED, Settings
 
 # What was proved by tests/test_transport.py, as the beginning of each version.
 PROVED = {"faust-streaming": "0.15.3", "mode-streaming": "0.7.", "aiokafka": "0.14."}
@@ -51,6 +51,7 @@ _METHODS = {
     "on_buffer_full": ["self", "tp"],
     "on_partitions_revoked": ["self", "revoked"],
     "wait_empty": ["self"],
+    "_new_consumer_thread": ["self"],
 }
 _NAMES = (
     "self._acked[tp]",
@@ -58,7 +59,10 @@ _NAMES = (
     "self._read_offset.__getitem__",
     "self._unacked_messages.discard(message)",
 )
-_FETCH = ["self", "consumer", "active_partitions", "timeout", "max_records"]
+_THREAD_METHODS = {
+    "_fetch_records": ["self", "consumer", "active_partitions", "timeout", "max_records"],
+    "_create_worker_consumer": ["self", "transport"],
+}
 _FIELDS = [
     "topic", "partition", "offset", "timestamp", "timestamp_type", "headers", "key", "value", "checksum",
     "tp", "generation_id",
@@ -75,11 +79,10 @@ def check_faust(consumer: type = driver.Consumer, versions: Mapping[str, str] | 
     gone = [name for name in _NAMES if name not in source]
     if gone:
         raise _unproved(f"Faust's Consumer no longer keeps {' and '.join(gone)}")
-    method = getattr(driver.AIOKafkaConsumerThread, "_fetch_records", None)
-    if method is None or list(inspect.signature(method).parameters) != _FETCH:
-        raise _unproved(
-            f"Faust's AIOKafkaConsumerThread._fetch_records is no longer _fetch_records({', '.join(_FETCH)})"
-        )
+    for name, expected in _THREAD_METHODS.items():
+        method = getattr(driver.AIOKafkaConsumerThread, name, None)
+        if method is None or list(inspect.signature(method).parameters) != expected:
+            raise _unproved(f"Faust's AIOKafkaConsumerThread.{name} is no longer {name}({', '.join(expected)})")
     other = fetched.changed()
     if other is not None:
         raise _unproved(other)
@@ -130,6 +133,20 @@ def batched(app: Any, name: str) -> Any:
     return app.topic(name, key_serializer="raw", value_serializer="raw")
 
 
+class Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's, whose consumer leaves out what was aborted, unless `app.isolation` says otherwise: Faust's own does so only where Faust commits in transactions."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = isolation_of(self.app)  # noqa: SLF001
+        return consumer
+
+
+def isolation_of(app: Any) -> str:
+    """How an app's consumer reads what transactions wrote."""
+    return str(getattr(app, "isolation", COMMITTED))
+
+
 class Consumer(driver.Consumer):  # type: ignore[misc]
     """Faust's consumer, in batches for the topics that were declared so."""
 
@@ -146,6 +163,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         for name in getattr(self.app, "batched_topics", ()):
             fetched.MOST[name] = int(self.app.conf.broker_max_poll_records)
+
+    def _new_consumer_thread(self) -> Thread:
+        return Thread(self, loop=self.loop, beacon=self.beacon)
 
     def _is_batched(self, topic: str) -> bool:
         return topic in getattr(self.app, "batched_topics", ())
@@ -164,7 +184,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 max_records=most,
             )
         except CorruptRecordException:
-            await self.wait_empty()  # what lies before the damage is first worked on and committed
+            await (
+                self.wait_empty()
+            )  # what lies before what cannot be read nor passed over is first worked on and committed
             raise
         for tp in active_partitions or ():
             state = self._state(tp)
@@ -180,15 +202,23 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         somebody else says that the partition ends: a consumer that fetches nothing does not know that there is anything.
 
         The end of a transaction takes an offset and is no record: where all that was polled is done, what lies before the
-        position was none.
+        position was none. What lies behind the begin of one that is open cannot be worked on (`held_back`).
         """
         state = self._state(tp)
-        end = max(told, (None if state is None else state.highwater) or 0)
-        if not told and (state is None or state.highwater is None or tp not in self._position):
+        known = None if state is None else state.lso if isolation_of(self.app) == COMMITTED else state.highwater
+        end = max(told, known or 0)
+        if not told and (known is None or tp not in self._position):
             return None
         if self._polled.get(tp, -1) < done:
             done = max(done, self._position.get(tp, 0))
         return max(0, end - done)
+
+    def held_back(self, tp: TP) -> int:
+        """How many offsets of a partition wait for the end of somebody's transaction."""
+        state = self._state(tp)
+        if state is None or state.highwater is None or state.lso is None or isolation_of(self.app) != COMMITTED:
+            return 0
+        return max(0, int(state.highwater - state.lso))
 
     def trouble(self) -> BaseException | None:
         """Why the consumer no longer takes part in its group; None while it does. aiokafka raises it at its own `getmany`, which Faust
@@ -203,6 +233,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             return ended and (ended.__cause__ or ended)
         pending: BaseException | None = getattr(coordinator, "_pending_exception", None)
         return pending
+
+    def member(self) -> str:
+        """Its id in the group; another one than before if it was thrown out meanwhile and has joined again. Empty while it has none."""
+        coordinator = getattr(getattr(self._thread, "_consumer", None), "_coordinator", None)
+        return str(getattr(coordinator, "member_id", ""))
 
     def rejoin(self) -> None:
         """Have the group share its partitions anew. Who restarts under its fixed name is given what it had, be that nothing, though there may

@@ -148,6 +148,7 @@ def make_app(settings: Settings, listening: socket.socket, partitions: int) -> t
         if not app.should_stop:
             fatal("the stream of events ended by itself; restart the worker")
 
+    app.isolation = settings.isolation
     app.hurry = desk.hurry
     app.on_partitions_revoked.connect(desk.revoked)
     app.on_partitions_assigned.connect(desk.assigned)

@@ -59,7 +59,7 @@ class Topic:
 def feed(engine: Engine, values: list[bytes]) -> bytes:
     """Score, and give what was said, as replay writes it."""
     scored = engine.score(engine.decode(values, range(len(values))))
-    return encode_lines(scored.lines()) + encode_lines(scored.alerts)
+    return scored.lines() + encode_lines(scored.alerts)
 
 
 def differing(a: Engine, b: Engine) -> list[str]:

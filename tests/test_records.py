@@ -11,12 +11,13 @@ from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import calc_crc32c as crc32c
 from aiokafka.structs import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from stream import fetched
-from stream.fetched import MOST, STOCK, Fetched, PartitionRecords
+from stream import compression, fetched
+from stream.fetched import MOST, STOCK, Damaged, Fetched, PartitionRecords
 from stream.records import Packed, Records, unpack
 
 TP = TopicPartition("test.records", 3)
@@ -129,33 +130,122 @@ def test_a_poll_is_of_so_many_bytes_too_however_large_a_batch_is(monkeypatch, co
     assert [len(rows) for rows in found] == [3, 3, 3, 1, 3, 3, 3, 1, 3, 3, 3, 1, 1]
 
 
+def fetch(data: bytes, start: int = 0, *, crcs: bool = True, topic: str = TP.topic) -> list[Any]:
+    """What one answer of the broker gives, and last the position."""
+    tp = TopicPartition(topic, TP.partition)
+    taken = PartitionRecords(tp, Fetched(data), (), start, None, None, crcs, fetcher.READ_COMMITTED)
+    return [*taken, taken.next_fetch_offset]
+
+
+def again(data: bytes, start: int = 0, *, topic: str = TP.topic) -> list[Any]:
+    """The same where the answer is the same the second time."""
+    return fetch(data, fetch(data, start, topic=topic)[-1], topic=topic)
+
+
+@pytest.fixture(autouse=True)
+def _in_polls():
+    MOST[TP.topic] = 100
+    fetched._suspect.clear()
+
+
 @slow
 @given(some.data())
 def test_damage_is_said_or_harmless(data):
-    """Where no checksum is looked at: never more than an error."""
+    """Where no checksum is looked at: never more than a batch that is kept as it is. With one it is always that."""
     sound = batch(0, [(b"key", b"value" * 5, 1000 + n, [("h", b"x")]) for n in range(5)])
-    at = data.draw(some.integers(57, len(sound) - 1))
+    at = data.draw(some.integers(61, len(sound) - 1))
     damaged = sound[:at] + bytes([data.draw(some.integers(0, 255))]) + sound[at + 1 :]
-    try:
-        ours(damaged, 0, 100)
-    except CorruptRecordException:
-        assert damaged != sound
-    with pytest.raises(CorruptRecordException):
-        ours(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :], 0, 100, crcs=True)
+    *found, after = fetch(damaged, crcs=False)
+    assert after == 5
+    assert damaged != sound or [records.position.tolist() for records in found] == [list(range(5))]
+    damaged = sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :]
+    fetched._suspect.clear()
+    assert fetch(damaged) == [0]
+    kept, after = fetch(damaged)
+    assert isinstance(kept, Damaged)
+    assert (kept[0], kept.position.tolist(), kept.key(0), kept.reason, after) == (damaged, [4], None, "damaged", 5)
+    assert kept.detail == "a record batch, offsets 0 to 4: its checksum is wrong"
+    assert not kept.since(5)
 
 
-def test_what_lies_before_a_damaged_batch_is_read_and_the_damage_has_its_place():
-    """Or a worker that starts again and again would never come as far."""
+def test_what_lies_before_a_damaged_batch_is_read_then_it_is_fetched_once_more_and_passed_over():
+    """The damage may be the network's. What lies behind it is fetched anew."""
     plain = [(b"k", b"v", 0, [])] * 3
     damaged = bytearray(batch(6, plain))
     damaged[-3] ^= 1
-    MOST[TP.topic] = 100
     data = batch(0, plain) + batch(3, plain) + bytes(damaged) + batch(9, plain)
-    taken = PartitionRecords(TP, Fetched(data), (), 0, None, None, True, fetcher.READ_COMMITTED)
-    assert next(taken).position.tolist() == list(range(6))
-    assert taken.next_fetch_offset == 6
-    with pytest.raises(CorruptRecordException, match="offset 6"):
-        next(taken)
+    before, after = fetch(data)
+    assert (before.position.tolist(), after) == (list(range(6)), 6)
+    kept, after = fetch(data[data.index(damaged) :], 6)
+    assert (kept[0], kept.position.tolist(), after) == (bytes(damaged), [8], 9)
+    behind, after = fetch(batch(9, plain), 9)
+    assert (behind.position.tolist(), after) == ([9, 10, 11], 12)
+    fetch(data, 6)
+    sound, after = fetch(batch(6, plain), 6)  # it was the network's
+    assert (sound.position.tolist(), after) == ([6, 7, 8], 9)
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3, 4])
+def test_what_cannot_be_unpacked_is_kept_too(codec):
+    """Its checksum is right, so it was written so. One of several in a poll, and those before it are read."""
+    plain = [(b"k", b"v" * 100, 0, [])] * 3
+    sound = batch(3, plain, codec)
+    cut = bytearray(sound[:-9])
+    cut[8:12] = (len(cut) - 12).to_bytes(4, "big")
+    cut[17:21] = crc32c(bytes(cut[21:])).to_bytes(4, "big")
+    before, kept, after = fetch(batch(0, plain) + bytes(cut) + batch(6, plain))
+    assert before.position.tolist() == [0, 1, 2]
+    assert (kept[0], kept.position.tolist(), kept.reason, after) == (bytes(cut), [5], "damaged", 6)
+
+
+@pytest.mark.parametrize("codec", [1, 2, 3, 4])
+def test_what_unpacks_to_more_than_memory_should_hold_is_kept_as_it_is(monkeypatch, codec):
+    """A kilobyte may be a gigabyte."""
+    large = batch(0, [(None, bytes(300_000), 0, [])] * 10, codec)
+    assert len(large) < 300_000
+    (records, after) = fetch(large)
+    assert (len(records), after) == (10, 10)
+    monkeypatch.setattr(compression, "MOST_UNPACKED", 2 << 20)
+    kept, after = fetch(large)
+    assert (kept[0], kept.reason, after) == (large, "too_large", 10)
+    assert "it unpacks to more than 2 MiB" in kept.detail
+
+
+def test_so_many_records_of_nothing_that_their_places_take_more_memory_than_they_are_kept_as_they_are(monkeypatch):
+    monkeypatch.setattr(fetched, "MOST_RECORDS", 9)
+    kept, after = fetch(batch(0, [(None, None, 0, [])] * 10, 1))
+    assert (kept.reason, after) == ("too_large", 10)
+
+
+@pytest.mark.parametrize("field", ["length", "last offset", "count"])
+def test_where_a_damaged_batch_ends_is_what_two_of_its_numbers_or_the_next_batch_say(field):
+    """Else the worker ends with the command that passes over it: to guess would leave events out in silence."""
+    plain = [(b"k", b"v", 0, [])] * 3
+    damaged = bytearray(batch(0, plain))
+    low, number = {"length": (8, 20), "last offset": (23, 9), "count": (57, 1)}[field]
+    damaged[low : low + 4] = number.to_bytes(4, "big")
+    if field == "length":  # the others agree; what follows cannot be found
+        kept, after = again(bytes(damaged))
+        assert (kept.reason, after) == ("damaged", 3)
+        return
+    kept, after = again(bytes(damaged) + batch(7, plain))
+    assert (kept.reason, kept.position.tolist(), after) == ("damaged", [6], 7)
+    command = r"offset 0 is damaged .* `kafka-consumer-groups .*--topic test.records:3 --reset-offsets --to-offset N --execute`"
+    with pytest.raises(CorruptRecordException, match=command):
+        again(bytes(damaged))
+
+
+def test_of_a_topic_that_is_not_batched_a_damaged_batch_is_one_record():
+    """Whoever reads it finds it corrupt, and knows what to do about that. Where a topic is compacted fewer records are left than there are offsets."""
+    other = "test.others"
+    plain = [(b"k", b"v", 0, [])] * 3
+    damaged = bytearray(batch(3, plain))
+    damaged[23:27] = (5).to_bytes(4, "big")
+    data = batch(0, plain) + bytes(damaged)
+    *before, after = fetch(data, topic=other)
+    assert ([r.offset for r in before], after) == ([0, 1, 2], 3)
+    record, after = fetch(bytes(damaged), 3, topic=other)
+    assert (record.offset, record.key, record.value, after) == (8, None, bytes(damaged), 9)
 
 
 @pytest.mark.parametrize("where", range(5))

@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.signals import KINDS
+from stream import files
 from stream.__main__ import main
 from stream.codec import REASONS, encode_lines
 from stream.engine import Engine
@@ -141,7 +142,7 @@ def fed(engine: Engine, batches: Sequence[Sequence[bytes]]) -> tuple[bytes, byte
     scores, alerts, number = [], [], 1
     for batch in batches:
         done = engine.score(engine.decode(batch, range(number, number + len(batch))))
-        scores.append(encode_lines(done.lines()))
+        scores.append(done.lines())
         alerts.append(encode_lines(done.alerts))
         number += len(batch)
     return b"".join(scores), b"".join(alerts)
@@ -369,6 +370,23 @@ def test_a_line_that_is_far_too_long_is_rejected_and_the_rest_is_scored(replayed
     assert reject["value"].encode() == long
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_of_a_line_that_memory_does_not_hold_the_beginning_is_kept_and_its_size_is_told(
+    replayed, tmp_path, monkeypatch, last
+):
+    """In one piece, so that nobody takes it for the line; and the lines behind it are themselves."""
+    monkeypatch.setattr(files, "MOST_KEPT", 2 * CHUNK)
+    long = event(2, attributes={"x": "".join(map(str, range(1 << 20)))})
+    out = replayed(written(tmp_path / "in", [event(1), long, *([] if last else [event(3), event(4)])]))
+    assert [json.loads(line)["event_id"] for line in out.scores.splitlines()] == ["e1", *([] if last else ["e3", "e4"])]
+    (reject,) = [json.loads(line) for line in out.rejects.splitlines()]
+    kept = reject["value"].encode()
+    assert (reject["position"], reject["cut_from_bytes"]) == (2, len(long))
+    assert 2 * CHUNK <= len(kept) < 4 * CHUNK
+    assert long.startswith(kept)
+    assert f"the first {len(kept)} of its {len(long)} bytes were kept" in reject["detail"]
+
+
 @pytest.mark.parametrize("how", ["gz", "zst"])
 def test_a_decompression_bomb_comes_in_small_pieces(how, tmp_path):
     """Half a gigabyte in a few kilobytes: a chunk is never much larger than was asked for."""
@@ -430,7 +448,7 @@ def test_garbage_in_any_field_stops_nothing(made):
     assert len(done.events) + len(done.rejects) == len(made) + 1
     assert done.events[-1].event_id == "e1"
     assert {r.reason for r in done.rejects} <= set(REASONS)
-    for line in encode_lines(done.lines()).splitlines():
+    for line in done.lines().splitlines():
         s = json.loads(line)
         assert all(math.isfinite(x) for x in (s["score"], *s["parts"].values()))
     for line in encode_lines(done.alerts).splitlines():

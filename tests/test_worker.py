@@ -8,14 +8,16 @@ import random
 import re
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from types import SimpleNamespace
 
 import aiokafka
 import pytest
 
-from benchmarks.kafka import Broker
+from benchmarks.kafka import Broker, jars
 from stream.codec import REASONS, encode
 from stream.engine import Engine
 from stream.errors import BrokerError, InputError
@@ -75,7 +77,7 @@ class TestOneWorker:
         expected = Engine(fed.settings).decode([r.value for r in records], [r.offset for r in records]).rejects
         told = [(dict(r.headers), r.key, r.value) for r in fed.read(REJECTED)]
         assert len(expected) > 50
-        assert {reject.reason for reject in expected} == set(REASONS) - {"too_large"}
+        assert {reject.reason for reject in expected} == set(REASONS) - {"too_large", "damaged"}
         assert [headers["reason"].decode() for headers, _, _ in told] == [reject.reason for reject in expected]
         assert [int(headers["offset"]) for headers, _, _ in told] == [reject.position for reject in expected]
         assert all(h["topic"].decode() == EVENTS and h["partition"] == b"0" and h["detail"] for h, _, _ in told)
@@ -393,21 +395,98 @@ def test_a_worker_that_was_paused_and_replaced_does_no_harm(site, heir):
     site.same_as_replay()
 
 
-@pytest.mark.kafka
-def test_what_lies_before_a_damaged_batch_is_committed_and_the_worker_ends_with_the_offset(broker, site):
+def overwrite(broker: Broker, topic: str, found: bytes, instead: bytes) -> None:
     """On the broker's disk, where nobody looks at checksums before it is read."""
-    records = fleet(7, garbage=0.0)[:300]
-    for at in (0, 100, 200):
-        site.produce([(b"k", value) for _, value in records[at : at + 100]])
-    (log,) = (broker.data / "logs" / f"{EVENTS}-0").glob("*.log")
+    (log,) = (broker.data / "logs" / f"{topic}-0").glob("*.log")
     with log.open("r+b") as segment:
-        segment.seek(log.read_bytes().index(records[250][1]) + 3)
-        segment.write(b"!")
+        segment.seek(log.read_bytes().index(found))
+        segment.write(instead)
+
+
+@pytest.mark.kafka
+def test_a_damaged_record_batch_is_kept_with_its_reason_and_the_worker_goes_on_behind_it(broker, site):
+    """And a worker that is killed says nothing of it twice."""
+    records = fleet(7, garbage=0.0)[:600]
+    for at in range(0, 600, 100):
+        site.produce([(b"k", value) for _, value in records[at : at + 100]])
+    spoiled = records[250][1]
+    overwrite(broker, EVENTS, spoiled, b"!" + spoiled[1:])
     with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: 600})
+        (kept,) = site.read(REJECTED)
+        headers = {name: told.decode() for name, told in kept.headers}
+        first, last = map(int, re.search(r"offsets (\d+) to (\d+): its checksum is wrong", headers["detail"]).groups())
+        assert (headers["reason"], headers["topic"], int(headers["offset"])) == ("damaged", EVENTS, last)
+        assert first <= 250 <= last
+        assert b"!" + spoiled[1:] in kept.value
+        assert worker.metric("strayline_events_total") == 600 - (last + 1 - first)
+        assert worker.metric("strayline_rejects_total", reason="damaged") == 1
+        assert "reading goes on behind it; look at the disk of the broker" in worker.said()
+        worker.kill()
+    site.produce(fleet(8, garbage=0.0)[:100])
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: 700})
+        assert worker.stop() == 0
+    assert len(site.read(REJECTED)) == 1
+    engine = site.baselines()
+    assert float(engine.state.fleet["events"]) == 700 - (last + 1 - first)
+    told = strayline("rejects", "--resubmit", STRAYLINE_BROKER=site.bootstrap)
+    assert "damaged" in told.stdout + told.stderr
+
+
+@pytest.mark.kafka
+def test_damage_that_has_no_end_ends_the_worker_with_what_is_before_it_committed_and_the_command_that_passes_over_it(
+    broker, site
+):
+    """The number of records and the last offset are under the checksum too: where they do not agree and nothing follows, nobody can tell."""
+    records = fleet(7, garbage=0.0)[:300]
+    site.produce([(b"k", value) for _, value in records[:200]])
+    site.produce([(b"k", records[200][1])])
+    (log,) = (broker.data / "logs" / f"{EVENTS}-0").glob("*.log")
+    raw = log.read_bytes()
+    at = low = 0
+    while at < len(raw):
+        low, at = at, at + 12 + int.from_bytes(raw[at + 8 : at + 12], "big")
+    with log.open("r+b") as segment:
+        segment.seek(low + 23)  # its last offset
+        segment.write((5).to_bytes(4, "big"))
+    with site.worker(STRAYLINE_SESSION_SECONDS="6") as worker:
         assert worker.process.wait(DEADLINE) == 1
-    (offset,) = set(re.findall(r"the batch at offset (\d+): its checksum is wrong", worker.log.read_text()))
-    assert site.committed() == {0: int(offset)}
-    assert int(offset) > 0
+        said = worker.said()
+    assert "the batch at offset 200 is damaged (its checksum is wrong), and so is what says where it ends" in said
+    assert site.committed() == {0: 200}
+    (command,) = set(re.findall(r"`kafka-consumer-groups (.*?)`", said))
+    for word, told in (("BROKER", site.bootstrap), ("GROUP", site.group), ("--to-offset N", "--to-offset 201")):
+        assert word in command
+        command = command.replace(word, told)
+    tool = ["java", "-cp", f"{jars()}/*", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"]
+    deadline = time.monotonic() + DEADLINE
+    while site.committed() != {0: 201}:  # once the broker takes the worker for gone
+        subprocess.run([*tool, *command.split()], capture_output=True, check=False)
+        assert time.monotonic() < deadline
+    site.produce([(b"k", value) for _, value in records[201:]])
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: 300})
+        assert worker.stop() == 0
+    assert float(site.baselines().state.fleet["events"]) == 299
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("topic", [VERDICTS, BASELINES])
+def test_a_damaged_batch_of_verdicts_or_baselines_is_told_of_and_does_not_keep_the_worker_from_its_work(
+    broker, site, topic
+):
+    """A verdict is kept on the rejected topic; what a record of baselines held is learned anew."""
+    site.produce([(b"stranger/before", b"sound, as bytes go"), (b"stranger/damaged", b"what will be damaged")], topic)
+    overwrite(broker, topic, b"what will be damaged", b"what has been damaged"[:20])
+    site.produce(fleet(7, garbage=0.0)[:300])
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: 300})
+        worker.until(lambda: topic == BASELINES or len(site.read(REJECTED)) > 0)
+        assert "a record batch cannot be read" in worker.log.read_text()
+        assert worker.metric("strayline_corrupt_baselines_total") == (topic == BASELINES)
+        assert worker.stop() == 0
+    assert (len(site.read(REJECTED)) > 0) == (topic == VERDICTS)
 
 
 @pytest.mark.kafka
@@ -425,6 +504,27 @@ def test_two_workers_of_one_name_end_each_other_and_say_that_it_is_the_name(site
     with site.worker("two") as heir:
         heir.until(lambda: site.committed() == {0: len(records)})
     site.same_as_replay()
+
+
+@pytest.mark.kafka
+def test_two_workers_of_one_name_that_have_nothing_to_do_say_so_too(site):
+    """The broker tells neither that there is another: it only no longer knows it, and each would join again for ever."""
+    with site.worker("one") as first, site.worker("one") as second:
+        deadline = time.monotonic() + 2 * DEADLINE
+        while first.process.poll() is None and second.process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                first.process.wait(0.1)
+            assert time.monotonic() < deadline, first.said()
+    assert 1 in (first.process.poll(), second.process.poll())
+    lines = [
+        json.loads(line) for line in first.log.read_text().splitlines() if line.startswith("{")
+    ]  # both write to it
+    told = [line for line in lines if line["level"] == "error"]
+    assert (
+        "has thrown this worker out 5 times within a minute: another worker has joined under its name"
+        in told[0]["event"]
+    )
+    assert "no two workers have the same STRAYLINE_INSTANCE" in told[0]["event"]
 
 
 @pytest.mark.kafka

@@ -1,0 +1,86 @@
+"""What a partition says and has learned, delivered: alerts, rejects, what it gives to the others and its changed baselines, in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from aiokafka import AIOKafkaProducer
+
+from stream.alert import Alert
+from stream.baselines import Record
+from stream.client import arguments
+from stream.codec import Reject, encode
+from stream.recovery import Place, place
+from stream.settings import Settings
+from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED
+
+MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its headers
+TURN = 32  # alerts that are sent in one go
+DELIVERY_MS = 30_000
+
+
+class Refused(NamedTuple):
+    """A reject, and of which topic and with which key the record was."""
+
+    reject: Reject
+    topic: str
+    key: bytes | None
+
+
+def sender(settings: Settings, number: int) -> AIOKafkaProducer:
+    """The producer of a partition. Its first transaction takes the partition's transactional id over, and ends what the last owner left open."""
+    return AIOKafkaProducer(
+        **arguments(settings),
+        transactional_id=f"{settings.group}-{EVENTS}-{number}",
+        # Not compressed: baselines are already, alerts are few, and aiokafka's lz4 does 40 MB/s.
+        linger_ms=0,  # what a flush sends it sends at once
+        max_batch_size=1 << 20,
+        max_request_size=8 << 20,
+        request_timeout_ms=DELIVERY_MS,
+        transaction_timeout_ms=60_000,
+    )
+
+
+async def deliver(
+    producer: AIOKafkaProducer,
+    number: int,
+    alerts: Sequence[Alert],
+    rejects: Sequence[Refused],
+    given: Sequence[Record],
+    records: Sequence[Record],
+) -> Place:
+    """All of it or nothing, with at least one of the `records` of baselines; where the last of them lies. Raises what aiokafka raises."""
+    async with producer.transaction():
+        sent = []
+        for n, alert in enumerate(alerts):
+            key = alert.agent_id.encode("utf-8", "surrogatepass")
+            sent.append(await producer.send(ALERTS, encode(alert), key=key))
+            if n % TURN == TURN - 1:  # a send that need not wait lets nobody else have the loop
+                await asyncio.sleep(0)
+        sent += [await _send_reject(producer, number, refused) for refused in rejects]
+        sent += [await producer.send(COHORTS, r.value, key=r.key, partition=number) for r in given]
+        sent += [await producer.send(BASELINES, r.value, key=r.key, partition=number) for r in records]
+        delivered = await asyncio.gather(*sent)
+    return place(delivered[-1].offset, records[-1].value)
+
+
+async def _send_reject(producer: AIOKafkaProducer, number: int, refused: Refused) -> Any:
+    reject = refused.reject
+    value = reject.raw[:MOST_REJECT]
+    headers = {
+        "reason": reject.reason,
+        "detail": reject.detail,
+        "topic": refused.topic,
+        "partition": str(number),
+        "offset": str(reject.position),
+    }
+    if len(value) < len(reject.raw):
+        headers["cut_from_bytes"] = str(len(reject.raw))
+    return await producer.send(
+        REJECTED,
+        value,
+        key=refused.key,
+        headers=[(k, v.encode("utf-8", "surrogatepass")) for k, v in headers.items()],
+    )
