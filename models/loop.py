@@ -69,9 +69,9 @@ ROOM_COHORT = np.array([cohort.ROOM.get(st.TABLES[i], 0) for i in st.GROWING])  
 
 @njit
 def run(
-    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, due: float
+    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, pays: Array, due: float
 ) -> tuple[int, int]:
-    """Score and learn events from `start` on; `own` holds the hashes of the organisation's own domains.
+    """Score and learn events from `start` on; `own` holds the hashes of the organisation's own domains, `pays` is like `signals.PAYS`.
 
     Returns the next event and FINISHED, or the event before which the table of that number must grow, or RESCALE, or DUE before
     the first event whose clock has reached `due`.
@@ -90,6 +90,7 @@ def run(
             np.zeros((most, facts.LEVELS, 2), np.int64),
             np.zeros((most, facts.LEVELS, 4)),
         ),
+        pays,
         np.zeros(facts.LEVELS, np.uint64),
         np.array([1 | st.SHARED, 1 | st.SHARED, 1], np.uint8),
         np.zeros(signals.N_STEPS, np.int64),

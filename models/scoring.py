@@ -96,7 +96,7 @@ def score_steps(a: st.Arrays, w: Room, h: Here) -> None:
 @inline
 def _pay(w: Room, k: int, bits: float) -> None:
     w.detail[col.BITS + k] = bits
-    pays = signals.WEIGHT_OF[k] * (bits - signals.DEAD_OF[k])
+    pays = w.pays[k, 0] * (bits - w.pays[k, 1])
     if pays > w.group[signals.GROUP_OF[k]]:
         w.group[signals.GROUP_OF[k]] = pays
         w.winner[signals.GROUP_OF[k]] = k

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from models.batch import BITS, PAID
 from models.budget import LONE
 from models.loop import POOL_ANY, POOL_SAME
-from models.signals import ACTION, AGAIN, DEAD_OF, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION, WEIGHT_OF
+from models.signals import ACTION, AGAIN, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION
 from stream.alert import Did, Evidence
 from stream.clauses import in_unit
 from stream.severity import ENOUGH
@@ -35,7 +35,7 @@ def _condition(k: int) -> str:
 # Of each signal, the others of its group that another condition stands for: place of their bits, weight, dead zone.
 _RIVALS = [
     [
-        (BITS + j, float(WEIGHT_OF[j]), float(DEAD_OF[j]))
+        (BITS + j, SIGNALS[j].weight, SIGNALS[j].dead)
         for j in range(N_SIGNALS)
         if GROUP_OF[j] == GROUP_OF[k] and _condition(j) != _condition(k) and j not in _IMPLIES.get(k, ())
     ]
