@@ -71,6 +71,7 @@ class Here(NamedTuple):
     now: float  # the present weight of one event
     fade: float  # its inverse
     gap: float  # seconds since the agent's last event
+    newcomer: bool  # in its first days in a fleet that ran already
     age: int  # power of two of the events that it has seen
     begins: bool  # a session
     learned: bool  # a repeated event is not

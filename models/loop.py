@@ -136,7 +136,7 @@ def _events(
     w.entity[0] = parties.fleet_entity()
     for e in range(start, n):
         met = find(a.agents, b.agent.hash[e])
-        seeks = b.cohort[e] == 0 and met >= 0 and cohort.due(a.agents[met].seen + 1)
+        seeks = b.cohort[e] == 0 and met >= 0 and cohort.due(b, e, a.agents[met].seen + 1)
         full = _full(a.tally, a.limits, event.most(b, e), seeks)
         if full >= 0:
             return e, full
@@ -321,11 +321,12 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
         a.sessions[se].records = 0
     a.sessions[se].w = clock_s
     begins = begins and learned and clock_s - a.agents[ag].night_at >= hours.APART
+    new = newcomer.is_one(a.agents, ag, a.fleet, clock_s)
     age = min(st.POWERS - 1, int(math.log2(seen)))
     if newcomer.is_late(a.agents, ag, a.fleet):
         age += st.POWERS
     return Here(
-        agent, cohort_key, peered, session, ag, co, se, clock_s, now, 1.0 / now, gap, age, begins, learned
+        agent, cohort_key, peered, session, ag, co, se, clock_s, now, 1.0 / now, gap, new, age, begins, learned
     ), warming
 
 

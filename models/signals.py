@@ -39,7 +39,6 @@ FACTS = (
     Signal("classification", "scope", "scope", 1.0),
     Signal("transition", "sequence", "scope", 1.0),
     Signal("outcome", "scope", "outcome", 0.4),
-    Signal("action", "scope", "scope", 1.0),
     Signal("recipient", "recipient", "party", 1.0),
     Signal("domain", "recipient", "party", 1.0),
     Signal("flow", "recipient", "flow", 1.0),
@@ -76,7 +75,7 @@ AGAIN = {"flow": (1.0, 2.0), "scope": (1.0, 6.0), "drift": (0.5, 4.0)}
 N_FACTS, N_TAILS, N_SIGNALS, N_GROUPS = len(FACTS), len(TAILS), len(SIGNALS), len(GROUPS)
 INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 (
-    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, UNAPPROVED, CLOSENESS, OWNER,
+    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, RECIPIENT, DOMAIN, FLOW, UNAPPROVED, CLOSENESS, OWNER,
 ) = range(N_FACTS)  # fmt: skip
 (
     CLEARANCE,
@@ -93,7 +92,10 @@ INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 ) = range(N_TAILS)
 RHYTHM = N_FACTS + N_TAILS
 N_NAMED = CLOSENESS  # facts that are names
-KEPT_NEW = (CLASSIFICATION, RECIPIENT, DOMAIN, FLOW)  # see `models.sitting`
+# What is kept new (`models.sitting`), and of that what is so for newcomers alone.
+KEPT_NEW = (TOOL, PERMISSION, ROOT, BRANCH, CLASSIFICATION, TRANSITION, RECIPIENT, DOMAIN, FLOW)
+KEPT_NEW_AT_FIRST = (TOOL, PERMISSION, ROOT, BRANCH, TRANSITION)
+OWN_AFFAIR = (RESOURCE, RECIPIENT, DOMAIN)  # peers have others, so their usual surprise is no measure of an agent's
 N_STEPS = N_FACTS - N_NAMED
 N_AMOUNTS = 4  # bytes, records, session_calls, call_rate: tails 1 to 4; what of them adds up: tails 5 to 7
 
