@@ -16,7 +16,6 @@ import heapq
 
 import msgspec
 
-from models.batch import DETAIL
 from models.learning import EPISODE_GAP, EPISODE_LONGEST, LOUD_GAP
 from stream.alert import Alert, Evidence, alert_id
 from stream.change import NEW_WORK, explained, left, told_of
@@ -197,8 +196,6 @@ class Episodes:
     def restore(self, agent_id: str, episode: Episode | None) -> None:
         """Put back what a host stored."""
         before = self.open.get(agent_id)
-        if episode is not None:  # of another version the columns are others, and what waited is no evidence
-            episode.waiting = [kept for kept in episode.waiting if len(kept.detail) == 4 * DETAIL]
         self.waiting += (len(episode.waiting) if episode else 0) - (len(before.waiting) if before else 0)
         if episode is None:
             self.open.pop(agent_id, None)

@@ -176,20 +176,6 @@ def test_events_that_wait_are_counted_again_where_a_host_puts_them_back(fleet):
     assert other.episodes.waiting == 0
 
 
-def test_events_that_wait_since_another_version_are_no_evidence(fleet):
-    """Their numbers stand in other columns; the episode goes on."""
-    engine, other = Engine(load(HOME)), Engine(load(HOME))
-    rest = iter(lines(fleet))
-    while not engine.episodes.waiting:
-        engine.score(engine.decode([next(rest).rstrip(b"\n")], [0]))
-    for agent_id, x in engine.episodes.open.items():
-        for kept in x.waiting:
-            kept.detail += bytes(4)
-        other.episodes.restore(agent_id, x)
-    assert other.episodes.waiting == 0
-    assert set(other.episodes.open) == set(engine.episodes.open)
-
-
 @pytest.mark.parametrize(
     "given",
     [

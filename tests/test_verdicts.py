@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import facts, parties
+from models.signals import RECIPIENT
 from models.table import find, mix
 from models.verdict import SURE
 from stream.alert import Alert
@@ -145,7 +146,6 @@ def cohort() -> Any:
 
 
 STRANGER = "drop@stranger.example"
-RECIPIENT = 9
 
 
 def test_what_was_judged_benign_is_ordinary_when_it_comes_again():
