@@ -95,7 +95,7 @@ N_NAMED = CLOSENESS  # facts that are names
 # What is kept new (`models.sitting`), and of that what is so for newcomers alone.
 KEPT_NEW = (TOOL, PERMISSION, ROOT, BRANCH, CLASSIFICATION, TRANSITION, RECIPIENT, DOMAIN, FLOW)
 KEPT_NEW_AT_FIRST = (TOOL, PERMISSION, ROOT, BRANCH, TRANSITION)
-OWN_AFFAIR = (RESOURCE, RECIPIENT, DOMAIN)  # peers have others, so their usual surprise is no measure of an agent's
+OWN_AFFAIR = (RECIPIENT, DOMAIN)  # peers have others, so their usual surprise is no measure of an agent's
 N_STEPS = N_FACTS - N_NAMED
 N_AMOUNTS = 4  # bytes, records, session_calls, call_rate: tails 1 to 4; what of them adds up: tails 5 to 7
 

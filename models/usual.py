@@ -4,7 +4,7 @@ The fleet's mean surprise of a fact at an age (power of two of the events an age
 the cohort's weight 5 on the fleet's; the agent's own weight 10 on the cohort's. The age is what lets a newcomer be
 judged by newcomers: everything is new to it, as it was to them. Those who were there when the fleet began met a fleet to which everything was new as well, which excuses more:
 who came later, or was reset, is compared with its like, and for its first five days with them alone:
-who strays from the first hour would else be used to it by the evening. Its recipients and resources are its own affair. No division by a deviation: both were tried, both were worse.
+who strays from the first hour would else be used to it by the evening. Its recipients are its own affair. No division by a deviation: both were tried, both were worse.
 
 Of where a tool lands, from which it comes and who outside receives (branch, transition, domain, flow), the agent's mean in turn backs that of the tool, with weight 10: a
 search lands on a new place each time and may follow on anything, a deletion does not. Over the last 200 uses, the means stand in the table of facts, as weight and sum. The same of recipients
