@@ -22,7 +22,8 @@ from benchmarks.sets import BATCH, FLEETS, LabelledSet, absent, demo_set, judge,
 from benchmarks.stages import state_bytes
 from models.signals import GROUPS, INDEX, PAYS, SIGNALS
 from models.table import Array
-from stream.engine import Decoded, Engine
+from stream.engine import Decoded, Engine, Ran
+from stream.score_lines import score_lines
 from stream.settings import load
 
 ALL = "everything on"
@@ -53,10 +54,9 @@ def ablation(names: Sequence[str] = ()) -> Results | None:
         folder = Path(name)
         for s in [*labelled_sets(names), *([] if names else (demo_set(seed, folder) for seed in DEMOS))]:
             records = decoded(lines(s.events), s.settings)
-            ids = [x.event_id for d in records for x in d.events.ids()]
             for variant, off in VARIANTS.items():
-                engine, score = scored(records, s.settings, without(off))
-                results[variant][s.name] = judged(s, ids, score, folder / "scores.jsonl")
+                engine, runs = scored(records, s.settings, without(off))
+                results[variant][s.name] = judged(s, runs, folder / "scores.jsonl")
                 if variant == ALL:
                     state[s.name] = _state(engine)
             say(f"ablation: {s.name} done")
@@ -64,7 +64,7 @@ def ablation(names: Sequence[str] = ()) -> Results | None:
         stream = make()
         records = decoded([json.dumps(event).encode() for event in stream.events], {})
         for variant, off in VARIANTS.items():
-            _, score = scored(records, {}, without(off))
+            score = scores(scored(records, {}, without(off))[1])
             results[variant][name] = {"auc": floods.judged(stream, score)["all"]["auc"] or 0.0}
         say(f"ablation: {name} done")
     _show(results)
@@ -86,16 +86,23 @@ def decoded(records: Sequence[bytes], settings: Mapping[str, str]) -> list[Decod
     return [engine.decode(records[i : i + BATCH], range(i, i + BATCH)) for i in range(0, len(records), BATCH)]
 
 
-def scored(records: Iterable[Decoded], settings: Mapping[str, str], pays: Array) -> tuple[Engine, Array]:
-    """The scores of an engine in which signals pay this, and the engine. Nothing is told: alerts do not change scores."""
+def scored(records: Iterable[Decoded], settings: Mapping[str, str], pays: Array) -> tuple[Engine, list[Ran]]:
+    """What an engine says in which signals pay this, and the engine. Nothing is told: alerts do not change scores."""
     engine = Engine(load(settings), pays)
-    runs = (engine.run(d).out for d in records)
-    return engine, np.round(np.concatenate([out.score for out in runs if out is not None]), 4)
+    return engine, [engine.run(d) for d in records]
 
 
-def judged(s: LabelledSet, ids: Iterable[str], score: Array, path: Path) -> dict[str, float]:
-    """What the evaluator says of scores; of series what NAB's own rules do."""
-    path.write_text("".join(f'{{"event_id":{json.dumps(i)},"score":{x}}}\n' for i, x in zip(ids, score, strict=True)))
+def scores(runs: Iterable[Ran]) -> Array:
+    """The scores of batches that were run."""
+    return np.concatenate([ran.out.score for ran in runs if ran.out is not None])
+
+
+def judged(s: LabelledSet, runs: Iterable[Ran], path: Path) -> dict[str, float]:
+    """What the evaluator says of scores, written to `path` as replay does; of series what NAB's own rules say."""
+    with path.open("wb") as file:
+        for ran in runs:
+            if ran.batch is not None and ran.out is not None:
+                file.write(score_lines(ran.batch, ran.out.score, ran.out.parts))
     profiles = nab(s, path)
     return {"nab": profiles["nab"]["standard"]} if profiles else ranking(judge(s, path))
 
