@@ -129,13 +129,21 @@ def changes(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[st
 def _show(results: Results) -> None:
     on = {name: _told(numbers) for name, numbers in _families(results[ALL]).items()}
     by_variant = changes(results)
-    rows = [[ALL, *("/".join(f"{x:.3f}".lstrip("0") for x in numbers.values()) for numbers in on.values())]]
+    rows = [
+        [
+            ALL,
+            *(
+                "/".join(f"{1000 * x:.1f}" if n == "nab" else f"{x:.3f}".lstrip("0") for n, x in numbers.items())
+                for numbers in on.values()
+            ),
+        ]
+    ]
     rows += [
         [variant, *("/".join(_change(x) for x in _told(by_variant[variant][name]).values()) for name in on)]
         for variant in OFF
     ]
     table(
-        "Each signal off, and each group: change of recall at 1 and 5 false alerts a day, of AP and of mean AP over kinds, in thousandths (NAB in points, floods' AUC)",
+        "Each signal off, and each group: change of recall at 1 and 5 false alerts a day, of AP and of mean AP over kinds, in thousandths (of NAB in points, of floods of AUC)",
         ["off", *on],
         rows,
     )
