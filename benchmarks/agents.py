@@ -27,6 +27,7 @@ from benchmarks.report import save, say, table
 from models import loop
 from models.batch import Batch, Text, blank
 from models.compiled import njit
+from models.signals import PAYS
 from models.table import Array, mix
 from stream.baselines import Reader, Record, Writer
 from stream.engine import Engine, warm_up
@@ -173,7 +174,7 @@ def _learn(engine: Engine, b: Batch) -> None:
     """Score and learn a batch, as the engine's own step does."""
     out, at, why = blank(len(b.time), window=False), 0, 0
     while why != loop.FINISHED:
-        at, why = loop.run(engine.state.arrays(), b, out, at, engine.settings.alerts_per_day, NOBODY, np.inf)
+        at, why = loop.run(engine.state.arrays(), b, out, at, engine.settings.alerts_per_day, NOBODY, PAYS, np.inf)
         if why == loop.RESCALE:
             engine.state.rescale()
         elif why >= 0:

@@ -74,7 +74,7 @@ def ours(s: LabelledSet, folder: Path, **settings: str) -> dict[str, Any]:
     judged = judge(s, scores, alerts)
     told = [decode_alert(line) for line in lines(alerts)]
     out = ranking(judged) | {"alerts": alerting(judged), "changes": changes(s, told)}
-    return out | _nab(s, scores)
+    return out | nab(s, scores)
 
 
 def alerts_per_day(s: LabelledSet, folder: Path, budget: float) -> float:
@@ -130,11 +130,11 @@ def _one_set(s: LabelledSet, folder: Path, *, peers: bool) -> dict[str, Any]:
             seconds = time.perf_counter() - begin
             scores = folder / "peer.jsonl"
             scores.write_text("".join(json.dumps({"event_id": i, "score": x}) + "\n" for i, x in told))
-            result[name] = ranking(judge(s, scores)) | {RATE: len(events) / seconds} | _nab(s, scores)
+            result[name] = ranking(judge(s, scores)) | {RATE: len(events) / seconds} | nab(s, scores)
     return result
 
 
-def _nab(s: LabelledSet, scores: Path) -> dict[str, dict[str, float]]:
+def nab(s: LabelledSet, scores: Path) -> dict[str, dict[str, float]]:
     """By the rules of the Numenta Anomaly Benchmark, where a set comes from it; each profile with its own best threshold."""
     windows = s.events.with_name(f"{s.name}.windows.json")
     if not windows.exists():

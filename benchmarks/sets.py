@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stream.alert import Alert
+from stream.demo import HOME
 from stream.engine import Engine, warm_up
 from stream.settings import PREFIX, load
+from stream.simulate import lines as simulated_lines
+from stream.simulate import simulate
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SHARED") or ROOT.parent / "shared")
@@ -81,6 +84,21 @@ def _labelled_set(folder: Path, name: str) -> LabelledSet:
     times = [seconds(event["time"]) for event in read(events)]
     warm_up = WARM_UP_DAYS if max(times) - min(times) > SHORT_DAYS * 86400 else 0.0
     return LabelledSet(name, events, folder / f"{name}.labels.jsonl.gz", settings, warm_up)
+
+
+def demo_set(seed: int, folder: Path) -> LabelledSet:
+    """The fleet of `strayline demo` under a seed, written under `folder`: incidents are labelled, their harmless changes are not."""
+    simulation = simulate(seed)
+    events, labels = folder / f"demo-{seed}.events.jsonl", folder / f"demo-{seed}.labels.jsonl"
+    events.write_bytes(b"".join(simulated_lines(simulation)))
+    labels.write_text(
+        "".join(
+            json.dumps({"event_id": i, "incident_id": planted.incident_id, "kind": planted.kind}) + "\n"
+            for planted in simulation.incidents
+            for i in planted.event_ids
+        )
+    )
+    return LabelledSet(f"demo-{seed}", events, labels, {"STRAYLINE_DOMAINS": HOME}, WARM_UP_DAYS)
 
 
 def lines(path: Path) -> list[bytes]:

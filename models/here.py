@@ -34,6 +34,7 @@ class Room(NamedTuple):
     """Room to work in, of one call."""
 
     facts: Facts
+    pays: Array  # weight and dead zone of each signal
     entity: Array  # keys of fleet, cohort, agent
     mark: Array  # of a changed row of each of them: whether other partitions are to know (`models.state.SHARED`)
     step: Array  # on each scale (closeness, owner), -1 where the event says nothing of the kind
@@ -70,6 +71,7 @@ class Here(NamedTuple):
     now: float  # the present weight of one event
     fade: float  # its inverse
     gap: float  # seconds since the agent's last event
+    newcomer: bool  # in its first days in a fleet that ran already
     age: int  # power of two of the events that it has seen
     begins: bool  # a session
     learned: bool  # a repeated event is not

@@ -69,9 +69,9 @@ ROOM_COHORT = np.array([cohort.ROOM.get(st.TABLES[i], 0) for i in st.GROWING])  
 
 @njit
 def run(
-    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, due: float
+    a: st.Arrays, b: Batch, out: Scores, start: int, alerts_per_day: float, own: Array, pays: Array, due: float
 ) -> tuple[int, int]:
-    """Score and learn events from `start` on; `own` holds the hashes of the organisation's own domains.
+    """Score and learn events from `start` on; `own` holds the hashes of the organisation's own domains, `pays` is like `signals.PAYS`.
 
     Returns the next event and FINISHED, or the event before which the table of that number must grow, or RESCALE, or DUE before
     the first event whose clock has reached `due`.
@@ -90,6 +90,7 @@ def run(
             np.zeros((most, facts.LEVELS, 2), np.int64),
             np.zeros((most, facts.LEVELS, 4)),
         ),
+        pays,
         np.zeros(facts.LEVELS, np.uint64),
         np.array([1 | st.SHARED, 1 | st.SHARED, 1], np.uint8),
         np.zeros(signals.N_STEPS, np.int64),
@@ -135,7 +136,7 @@ def _events(
     w.entity[0] = parties.fleet_entity()
     for e in range(start, n):
         met = find(a.agents, b.agent.hash[e])
-        seeks = b.cohort[e] == 0 and met >= 0 and cohort.due(a.agents[met].seen + 1)
+        seeks = b.cohort[e] == 0 and met >= 0 and cohort.due(b, e, a.agents[met].seen + 1)
         full = _full(a.tally, a.limits, event.most(b, e), seeks)
         if full >= 0:
             return e, full
@@ -320,11 +321,12 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
         a.sessions[se].records = 0
     a.sessions[se].w = clock_s
     begins = begins and learned and clock_s - a.agents[ag].night_at >= hours.APART
+    new = newcomer.is_one(a.agents, ag, a.fleet, clock_s)
     age = min(st.POWERS - 1, int(math.log2(seen)))
     if newcomer.is_late(a.agents, ag, a.fleet):
         age += st.POWERS
     return Here(
-        agent, cohort_key, peered, session, ag, co, se, clock_s, now, 1.0 / now, gap, age, begins, learned
+        agent, cohort_key, peered, session, ag, co, se, clock_s, now, 1.0 / now, gap, new, age, begins, learned
     ), warming
 
 

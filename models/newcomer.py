@@ -18,7 +18,9 @@ from models.table import Array, Key, claim, find
 YOUNG_EVENTS = 50  # an agent with fewer is warming
 LEFT = 64.0  # events that the row of a key that was left is worth
 NEVER = -1e18
-SETTLED = 5 * 86400.0  # seconds: who is met for the first time before is not new to all, and an agent no newcomer
+SETTLED = (
+    5 * 86400.0
+)  # seconds: who is met for the first time before is not new to all, and an agent no newcomer; nor is one after so long
 FACTS = st.TABLES.index("facts")
 
 
@@ -42,6 +44,12 @@ def begin(agents: Array, body: Array, ag: int, clock: float) -> None:
 def is_late(agents: Array, ag: int, fleet: Array) -> bool:
     """Whether an agent came to a fleet that ran already (`since` is no landmark and never moves): everything is new to it, and nothing to its peers."""
     return bool(agents[ag].first - fleet[0].since >= SETTLED)
+
+
+@inline
+def is_one(agents: Array, ag: int, fleet: Array, clock: float) -> bool:
+    """Whether an agent that came late is in its first five days: what it did yesterday is no measure of it, what its peers do is."""
+    return is_late(agents, ag, fleet) and clock - agents[ag].first < SETTLED
 
 
 @njit

@@ -49,7 +49,7 @@ def score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> Non
         if verdict.marked(a.facts, f.slots[q, 2, 1]):
             w.judged[0] = True
         own, begun = f.counts[q, 2, 0], 0.0
-        if sitting.STAYS[k] and own > 0 and (not sitting.LEAVES[k] or w.detail[col.SESSION + 2] > 0):
+        if sitting.stays(k, h) and own > 0 and (not sitting.LEAVES[k] or w.detail[col.SESSION + 2] > 0):
             first = sitting.first_bits(a, h, f.keys[q, 2, 1], f.slots[q, 2, 1])
             if first > s:
                 s, own, begun = first, min(own, sitting.NEARLY), sitting.since(a, h, f.keys[q, 2, 1])
@@ -67,7 +67,7 @@ def score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> Non
                 w.detail[col.BEGUN + sitting.COLUMN[k]] = begun
     for k in range(signals.N_NAMED):
         if w.surprise[k] >= 0:
-            w.mean[k] = usual.usual(a.fleet_body[0], a.cohorts_body[h.co], a.agents_body[h.ag], k, h.age)
+            w.mean[k] = usual.usual(a.fleet_body[0], a.cohorts_body[h.co], a.agents_body[h.ag], k, h.age, h.newcomer)
             if usual.BY_TOOL[k]:
                 w.mean[k] = usual.with_tool(a.facts, k, b.tool.hash[e], w.entity[2], w.mean[k], h.now)
             if k != signals.UNAPPROVED or b.approved[e] != event.APPROVED:  # an approval is no offence, however rare
@@ -96,7 +96,7 @@ def score_steps(a: st.Arrays, w: Room, h: Here) -> None:
 @inline
 def _pay(w: Room, k: int, bits: float) -> None:
     w.detail[col.BITS + k] = bits
-    pays = signals.WEIGHT_OF[k] * (bits - signals.DEAD_OF[k])
+    pays = w.pays[k, 0] * (bits - w.pays[k, 1])
     if pays > w.group[signals.GROUP_OF[k]]:
         w.group[signals.GROUP_OF[k]] = pays
         w.winner[signals.GROUP_OF[k]] = k

@@ -39,7 +39,6 @@ FACTS = (
     Signal("classification", "scope", "scope", 1.0),
     Signal("transition", "sequence", "scope", 1.0),
     Signal("outcome", "scope", "outcome", 0.4),
-    Signal("action", "scope", "scope", 1.0),
     Signal("recipient", "recipient", "party", 1.0),
     Signal("domain", "recipient", "party", 1.0),
     Signal("flow", "recipient", "flow", 1.0),
@@ -76,7 +75,7 @@ AGAIN = {"flow": (1.0, 2.0), "scope": (1.0, 6.0), "drift": (0.5, 4.0)}
 N_FACTS, N_TAILS, N_SIGNALS, N_GROUPS = len(FACTS), len(TAILS), len(SIGNALS), len(GROUPS)
 INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 (
-    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, UNAPPROVED, CLOSENESS, OWNER,
+    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, RECIPIENT, DOMAIN, FLOW, UNAPPROVED, CLOSENESS, OWNER,
 ) = range(N_FACTS)  # fmt: skip
 (
     CLEARANCE,
@@ -93,7 +92,10 @@ INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 ) = range(N_TAILS)
 RHYTHM = N_FACTS + N_TAILS
 N_NAMED = CLOSENESS  # facts that are names
-KEPT_NEW = (CLASSIFICATION, RECIPIENT, DOMAIN, FLOW)  # see `models.sitting`
+# What is kept new (`models.sitting`), and of that what is so for newcomers alone.
+KEPT_NEW = (TOOL, PERMISSION, ROOT, BRANCH, CLASSIFICATION, TRANSITION, RECIPIENT, DOMAIN, FLOW)
+KEPT_NEW_AT_FIRST = (TOOL, PERMISSION, ROOT, BRANCH, TRANSITION)
+OWN_AFFAIR = (RECIPIENT, DOMAIN)  # peers have others, so their usual surprise is no measure of an agent's
 N_STEPS = N_FACTS - N_NAMED
 N_AMOUNTS = 4  # bytes, records, session_calls, call_rate: tails 1 to 4; what of them adds up: tails 5 to 7
 
@@ -101,8 +103,8 @@ GROUP_OF = np.array([GROUPS.index(s.group) for s in SIGNALS])
 KIND_OF = np.array([KINDS.index(s.kind) for s in SIGNALS])
 N_POOLS = len(POOLS)
 POOL_OF = np.array([next(i for i, of in enumerate(POOLS.values()) if group in of) for group in GROUPS])
-WEIGHT_OF = np.array([s.weight for s in SIGNALS])
-DEAD_OF = np.array([s.dead for s in SIGNALS])
+# Weight and dead zone of each signal. The loop is given them, and does not hold them for constants: an ablation needs nothing compiled.
+PAYS = np.array([(s.weight, s.dead) for s in SIGNALS])
 N_AGAIN = len(AGAIN)
 AGAIN_GROUP = np.array([GROUPS.index(group) for group in AGAIN])
 AGAIN_SHARE = np.array([share for share, _ in AGAIN.values()])

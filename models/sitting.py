@@ -3,10 +3,11 @@
 Learning would excuse at once what comes in one go: the second file for a stranger goes to somebody whom the agent has just met. A person asks
 what is new since the morning. So where data leaves (a recipient outside, its domain, which data flow there), and for the class of the data, a value that
 the agent had never shown, and that was strange, costs for the rest of the sitting what it did at first. Ordinary oddities are
-done once; who strays goes on. What a person has called benign is known at once.
+done once; who strays goes on. Of a newcomer (`models.newcomer`) so do tools, permissions, roots, branches and steps:
+its work is what its peers do, and what is strange among them is no more usual for being done again. What a person has called benign is known at once.
 
-What it misses: who comes back the next day is known by then, but for what adds up over days (`models.scoring`). Names inside, tools and
-resources are not kept new: work that is new is done again and again.
+What it misses: who comes back the next day is known by then, but for what adds up over days (`models.scoring`). Names inside and
+resources are not kept new, nor are the tools of who is no newcomer: work that is new is done again and again.
 """
 
 from __future__ import annotations
@@ -24,8 +25,17 @@ LEAST = 6.0  # bits beyond the usual that make a value strange
 KEPT_NEW = signals.KEPT_NEW
 STAYS = np.isin(np.arange(signals.N_FACTS), KEPT_NEW)
 COLUMN = np.searchsorted(KEPT_NEW, np.arange(signals.N_FACTS))  # of those that stay, in a row of detail
-LEAVES = STAYS & (np.arange(signals.N_FACTS) != signals.CLASSIFICATION)  # counts only where somebody outside receives
+LEAVES = np.isin(
+    np.arange(signals.N_FACTS), (signals.RECIPIENT, signals.DOMAIN, signals.FLOW)
+)  # counts only where somebody outside receives
+AT_FIRST = np.isin(np.arange(signals.N_FACTS), signals.KEPT_NEW_AT_FIRST)
 NEARLY = 0.49  # uses of what is kept new: less than one, and not none
+
+
+@inline
+def stays(k: int, h: Here) -> bool:
+    """Whether a fact of this agent is kept new."""
+    return bool(STAYS[k] and (h.newcomer or not AT_FIRST[k]))
 
 
 @inline
@@ -59,7 +69,7 @@ def first_bits(a: st.Arrays, h: Here, row: Key, slot: int) -> float:
 def remember(a: st.Arrays, w: Room, h: Here, q: int, before: float) -> None:
     """Put down that fact q is new to the agent, or that the sitting in which it was goes on; `before` is the agent's count."""
     k = w.facts.attribute[q]
-    if not STAYS[k] or w.surprise[k] - w.mean[k] <= LEAST:
+    if not stays(k, h) or w.surprise[k] - w.mean[k] <= LEAST:
         return
     place = _place(w.facts.keys[q, 2, 1])
     if before > 0:

@@ -3,13 +3,14 @@
 The fleet's mean surprise of a fact at an age (power of two of the events an agent has seen) has weight 5 on a prior of 2 bits;
 the cohort's weight 5 on the fleet's; the agent's own weight 10 on the cohort's. The age is what lets a newcomer be
 judged by newcomers: everything is new to it, as it was to them. Those who were there when the fleet began met a fleet to which everything was new as well, which excuses more:
-who came later, or was reset, is compared with its like. No division by a deviation: both were tried, both were worse.
+who came later, or was reset, is compared with its like, and for its first five days with them alone:
+who strays from the first hour would else be used to it by the evening. Its recipients are its own affair. No division by a deviation: both were tried, both were worse.
 
 Of where a tool lands, from which it comes and who outside receives (branch, transition, domain, flow), the agent's mean in turn backs that of the tool, with weight 10: a
 search lands on a new place each time and may follow on anything, a deletion does not. Over the last 200 uses, the means stand in the table of facts, as weight and sum. The same of recipients
 and of whole resources loses more than it wins.
 
-What it misses: an agent that has been strange from its first day on.
+What it misses: an agent that has been strange from its first day on, after its first five days or where its fleet began with it.
 """
 
 from __future__ import annotations
@@ -27,16 +28,19 @@ MEMORY_FLEET, MEMORY_COHORT, MEMORY_OWN = 2000.0, 1000.0, 500.0
 CLIP = 8.0
 BY_TOOL = np.isin(np.arange(signals.N_FACTS), (signals.BRANCH, signals.TRANSITION, signals.DOMAIN, signals.FLOW))
 MEMORY_TOOL = 200.0
+OWN_AFFAIR = np.isin(np.arange(signals.N_FACTS), signals.OWN_AFFAIR)
 
 
 @inline
-def usual(fleet: Array, cohort: Array, own: Array, fact: int, age: int) -> float:
-    """Bits that this fact usually costs this agent. Rows hold (mean, weight) pairs: own by fact, the others by fact and age."""
+def usual(fleet: Array, cohort: Array, own: Array, fact: int, age: int, newcomer: bool) -> float:
+    """Bits that this fact usually costs this agent; a newcomer what it costs others of its age, but for its own affairs. Rows hold (mean, weight) pairs: own by fact, the others by fact and age."""
     at = 2 * (fact * AGES + age)
     n = min(fleet[at + 1], MEMORY_FLEET)
     mean = (fleet[at] * n + PRIOR_BITS * 5.0) / (n + 5.0)
     n = np.float32(min(cohort[at + 1], MEMORY_COHORT))  # as these rows are
     mean = (cohort[at] * n + mean * YOUNG) / (n + YOUNG)
+    if newcomer and not OWN_AFFAIR[fact]:
+        return float(mean)
     n = np.float32(min(own[2 * fact + 1], MEMORY_OWN))
     return float((own[2 * fact] * n + mean * OWN) / (n + OWN))
 

@@ -36,7 +36,6 @@ _SCOPE = {
     "resource",
     "classification",
     "transition",
-    "action",
     "outcome",
     "owner",
 }

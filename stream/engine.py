@@ -16,7 +16,7 @@ import numpy as np
 from models import drift, loop, newcomer, parties, put, verdict
 from models.batch import NOTABLE, WARMING, Batch, Scores, blank
 from models.budget import STEP
-from models.signals import KINDS
+from models.signals import KINDS, PAYS
 from models.state import TABLES, State
 from models.table import Array, find
 from stream.alert import Alert, Evidence, rfc3339
@@ -105,13 +105,14 @@ class Scored:
 
 
 class Engine:
-    """Baselines and open episodes of one partition, or of one replay.
+    """Baselines and open episodes of one partition, or of one replay. `pays` is what signals pay, where it is not as usual (`benchmarks.ablation`).
 
     Raises `SettingsError` if the River detector asked for does not exist.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, pays: Array = PAYS) -> None:
         self.settings = settings
+        self._pays = pays
         self.forget()
         self._ladder = np.array([name_hash(rung.lower()) for rung in settings.classifications], np.uint64)
         self._own = np.array([name_hash(domain) for domain in settings.domains], np.uint64)
@@ -265,7 +266,9 @@ class Engine:
         at, why = 0, 0
         while why != loop.FINISHED:
             due = self.verdicts[0].seconds if self.verdicts else np.inf
-            at, why = loop.run(self.state.arrays(), b, out, at, self.settings.alerts_per_day, self._own, due)
+            at, why = loop.run(
+                self.state.arrays(), b, out, at, self.settings.alerts_per_day, self._own, self._pays, due
+            )
             if why == loop.RESCALE:
                 self.state.rescale()
             elif why == loop.DUE:

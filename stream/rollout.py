@@ -28,7 +28,6 @@ _BEGAN = {
     "root": "touch {}",
     "branch": "touch {}",
     "domain": "send to {}",
-    "action": "do “{}”",
 }
 _MORE = {"bytes_sum", "records_sum"}
 

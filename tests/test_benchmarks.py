@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import ablation, detection, floods, midas, peers, report, robustness, sets
-from models.signals import SIGNALS
+from models.signals import PAYS, SIGNALS
+from models.table import Array
 from stream.settings import PREFIX
+from stream.simulate import KINDS
 
 judged_here = pytest.mark.skipif(
     not (sets.SHARED / "tools" / "evaluate.py").exists(),
@@ -156,11 +157,32 @@ def test_a_missing_folder_is_said_and_nothing_fails(monkeypatch, capsys, tmp_pat
 
 
 @pytest.mark.parametrize("off", ["tool", "all of drift"])
-def test_an_ablated_copy_pays_nothing_for_what_is_off_and_the_same_for_the_others(off, tmp_path):
-    """The checkout itself keeps its weights."""
-    copy = runpy.run_path(str(ablation.without(ablation.OFF[off], tmp_path) / "models" / "signals.py"))
-    for signal, weight in zip(copy["SIGNALS"], copy["WEIGHT_OF"], strict=True):
-        assert weight == (0.0 if signal.name in ablation.OFF[off] else signal.weight)
+def test_what_is_off_pays_nothing_and_the_others_the_same(off):
+    """The table that everything else reads keeps its weights."""
+    for signal, pays, usual in zip(SIGNALS, ablation.without(ablation.OFF[off]), PAYS, strict=True):
+        assert tuple(pays) == (0.0 if signal.name in ablation.OFF[off] else signal.weight, signal.dead)
+        assert tuple(usual) == (signal.weight, signal.dead)
+
+
+def test_a_score_is_made_of_what_the_signals_pay_that_are_on():
+    """The loop takes what it is given: of events that are strange in several ways only the kind that still pays is left."""
+    records = ablation.decoded([json.dumps(event).encode() for event in events()], {})
+
+    def of(*off: str) -> Array:
+        return ablation.scores(ablation.scored(records, {}, ablation.without(off))[1])
+
+    usual, nothing = of(), of(*(s.name for s in SIGNALS))
+    scopes = of(*(s.name for s in SIGNALS if s.name != "permission"))
+    assert not nothing.any()
+    assert 0 < scopes.max() < usual.max()
+
+
+def test_the_fleets_of_the_demo_are_labelled_by_what_was_planted(tmp_path):
+    """As a set like the others, each incident with all of its events and its kind."""
+    s = sets.demo_set(7, tmp_path)
+    rows, ids = sets.read(s.labels), {event["event_id"] for event in sets.read(s.events)}
+    assert {row["event_id"] for row in rows} <= ids
+    assert {row["kind"] for row in rows} == set(KINDS)
 
 
 def test_every_signal_is_switched_off_once_alone_and_once_with_its_group_where_it_has_one():
@@ -171,13 +193,13 @@ def test_every_signal_is_switched_off_once_alone_and_once_with_its_group_where_i
     assert all(len(group) == 1 for group in groups)
 
 
-def test_the_fleets_count_by_their_mean_in_the_worth_of_a_signal():
-    """And by themselves where not all of them were judged."""
-    on = {name: dict.fromkeys(detection.NUMBERS, 0.5) for name in sets.ORDER}
-    off = {name: dict.fromkeys(detection.NUMBERS, 0.5 - 0.1 * (name in sets.FLEETS)) for name in sets.ORDER}
+def test_a_family_counts_by_its_mean_in_the_worth_of_a_signal():
+    """And its sets by themselves where not all of them were judged."""
+    on = {name: dict.fromkeys(ablation.NUMBERS, 0.5) for name in sets.ORDER}
+    off = {name: dict.fromkeys(ablation.NUMBERS, 0.5 - 0.1 * (name in sets.FLEETS)) for name in sets.ORDER}
     worth = ablation.changes({ablation.ALL: on, "tool": off})["tool"]
-    assert worth[sets.FLEETS_MEAN]["recall_1"] == pytest.approx(-0.1)
-    assert worth["fleet-dev"]["recall_1"] == 0.0
+    assert worth["fleets"]["recall_1"] == pytest.approx(-0.08)
+    assert worth["taubench-retail"]["recall_1"] == 0.0
     assert not set(sets.FLEETS) & set(worth)
     del on["fleet-102"], off["fleet-102"]
     assert "fleet-101" in ablation.changes({ablation.ALL: on, "tool": off})["tool"]

@@ -14,6 +14,7 @@ import pytest
 
 from models import loop
 from models.batch import blank
+from models.signals import PAYS
 from models.state import State
 from stream.codec import decode
 from stream.columns import columns
@@ -49,7 +50,7 @@ def ours() -> dict[str, float]:
     state, batch, out = State(64), columns(events, ladder), blank(len(events), window=False)
     at, why = 0, 0
     while why != loop.FINISHED:
-        at, why = loop.run(state.arrays(), batch, out, at, 5.0, np.zeros(0, np.uint64), np.inf)
+        at, why = loop.run(state.arrays(), batch, out, at, 5.0, np.zeros(0, np.uint64), PAYS, np.inf)
         assert why in (loop.FINISHED, *range(len(state.tables)))
         if why != loop.FINISHED:
             state.grow(why)

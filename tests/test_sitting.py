@@ -180,3 +180,23 @@ def test_what_newcomers_are_used_to_excuses_the_next():
 def test_who_was_reset_is_compared_with_newcomers():
     """It is one: what it did before is nobody's."""
     assert ages([*weeks(), sent(AT, "bo@corp.example")], reset="bot-0") - ages(weeks()) == {st.POWERS}
+
+
+def odd(agent: int, after: float) -> tuple[float, float]:
+    """Scores of the first and the fourth use within a quarter of an hour of a tool that nobody has, `after` so many seconds of ordinary work."""
+    begin = AT if agent else AT - after  # bot-0 was there before
+    ordinary = [sent(begin + after * n / 40, "bo@corp.example", agent) for n in range(40)]
+    uses = [sent(begin + after + 300 * n, "bo@corp.example", agent, tool="lake.dump") for n in range(4)]
+    first, *_, last = scores([*ordinary, *uses], 4)
+    return first, last
+
+
+def test_what_a_newcomer_does_that_none_of_its_peers_does_stays_strange():
+    """Its work is theirs: that it did so a minute ago is no excuse. Who has been there for long may have new work, and so may who has settled."""
+    first, last = odd(9, 4 * 3600.0)
+    assert first > 6
+    assert last >= first
+    for agent, after in ((0, 4 * 3600.0), (9, newcomer.SETTLED + DAY)):
+        first, last = odd(agent, after)
+        assert first > 6
+        assert last < 0.75 * first

@@ -18,6 +18,7 @@ from models import loop
 from models.batch import LATE, REPEATED, SKEWED, blank
 from models.clock import CONFIRM, SETTLE, TOLERANCE
 from models.piece import COUNTED, HEADER, PART, SAME, unpack
+from models.signals import PAYS
 from models.state import FEW, LAYOUTS, TABLES, State
 from models.table import Array, find
 from stream.codec import AccessEvent, Recipient, decode
@@ -58,7 +59,7 @@ class Run:
             return self
         batch, out, at, asked = columns(events, LADDER), blank(len(events), window=False), 0, (-1, 0)
         while True:
-            at, why = loop.run(self.state.arrays(), batch, out, at, ALERTS_PER_DAY, OWN, np.inf)
+            at, why = loop.run(self.state.arrays(), batch, out, at, ALERTS_PER_DAY, OWN, PAYS, np.inf)
             if why == loop.FINISHED:
                 break
             asked = (at, asked[1] + 1 if at == asked[0] else 1)

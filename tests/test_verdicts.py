@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import facts, parties
+from models.signals import RECIPIENT
 from models.table import find, mix
 from models.verdict import SURE
 from stream.alert import Alert
@@ -145,7 +146,6 @@ def cohort() -> Any:
 
 
 STRANGER = "drop@stranger.example"
-RECIPIENT = 9
 
 
 def test_what_was_judged_benign_is_ordinary_when_it_comes_again():
@@ -325,7 +325,7 @@ def test_every_fact_that_an_alert_names_is_found_again():
     assert named > 100
 
 
-_JUDGED = {n: n for n in ("tool", "permission", "root", "branch", "resource", "classification", "transition", "action", "recipient", "domain", "flow")}  # fmt: skip
+_JUDGED = {n: n for n in ("tool", "permission", "root", "branch", "resource", "classification", "transition", "recipient", "domain", "flow")}  # fmt: skip
 
 
 def _slot(engine: Engine, found: Any, n: int, entity: Any) -> int:
