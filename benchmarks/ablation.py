@@ -102,7 +102,7 @@ def judged(s: LabelledSet, runs: Iterable[Ran], path: Path) -> dict[str, float]:
     with path.open("wb") as file:
         for ran in runs:
             if ran.batch is not None and ran.out is not None:
-                file.write(score_lines(ran.batch, ran.out.score, ran.out.parts))
+                file.write(score_lines(ran.decoded.events, ran.batch, ran.out.score, ran.out.parts))
     profiles = nab(s, path)
     return {"nab": profiles["nab"]["standard"]} if profiles else ranking(judge(s, path))
 
