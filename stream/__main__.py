@@ -108,7 +108,11 @@ def replay(
             for n, what in ((summary.late, "late"), (summary.skewed, "skewed"), (summary.repeated, "repeated"))
             if n
         )
-        + ("" if rejects or not summary.rejects else f"; see why with --rejects PATH, most often: {summary.commonest}"),
+        + (
+            f"; {'' if rejects else 'see why with --rejects PATH, '}most often: {summary.commonest}"
+            if summary.rejects
+            else ""
+        ),
         err=True,
     )
     if summary.events:
@@ -129,6 +133,13 @@ def replay(
             err=True,
         )
     for path, jq in summary.folded:
+        if not jq:
+            click.echo(
+                f"{'standard input' if path == '-' else path} has no event and does not begin as JSON: what is read is one event a line, each a JSON "
+                'object such as {"event_id": "e1", "time": "2026-03-12T08:44:01Z", "agent_id": "a", "action": "read"}',
+                err=True,
+            )
+            continue
         what = "a JSON array" if jq == ".[]" else "JSON folded over several lines"
         click.echo(
             f"{'standard input' if path == '-' else path} looks like {what}, but one event per line is read: "

@@ -52,7 +52,7 @@ class Summary(NamedTuple):
     ]  # names that the contract does not have, with how many of those events have each
     folded: tuple[
         tuple[str, str], ...
-    ]  # files that are JSON, but not one event a line, each with the jq filter that mends it
+    ]  # files of which no line is an event: JSON over several lines with the jq filter that mends it, else with ""
 
 
 def warn(scored: Scored) -> None:
@@ -124,7 +124,7 @@ def replay(
     try:
         outputs[2].write(b"".join(reject_line(r, verdicts or "") + b"\n" for r in unfit))
         for path in paths:
-            before, first = refused - events, b""
+            before, had, first = refused - events, events, b""
             try:
                 with Lines(path) as lines:
                     for done in scored(engine, _ticking(lines, tick)):
@@ -151,6 +151,8 @@ def replay(
             # Whole files only, and no count of any one reason: most lines of a folded event are valid JSON, but no event.
             if refused - events > before and (first == b"{" or first.startswith(b"[")):
                 folded.append((path, ".[]" if first.startswith(b"[") else "."))
+            elif first and events == had and not first.startswith(b"{"):
+                folded.append((path, ""))
         for output in outputs:
             output.flush()
         for output in outputs:
