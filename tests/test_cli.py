@@ -153,6 +153,19 @@ def test_a_file_that_is_no_json_at_all_is_told_of_with_what_is_read_instead(tmp_
     assert ("see why with --rejects" in told.stderr) is not kept
 
 
+def test_a_file_whose_required_fields_are_misspelled_is_told_which(tmp_path):
+    """No event is among them, so the sample of the events' fields does not see it; a line beside events is only a reject."""
+    wrong = EVENT.replace("event_id", "eventId")
+    (path := tmp_path / "events.jsonl").write_text(wrong * 3)
+    told = strayline("replay", str(path)).stderr
+    assert (
+        f"{path} has no event; its first record has a field `eventId` that is not read: did you mean `event_id`?"
+        in told
+    )
+    assert told.count("eventId") == 1
+    assert "eventId" not in strayline("replay", "-", stdin=wrong + EVENT).stderr
+
+
 def test_rejects_among_events_are_no_reason_to_doubt_the_file():
     """Not even such as look like the beginning of folded JSON."""
     told = strayline("replay", "-", stdin="{\n[\n" + EVENT * 3)
