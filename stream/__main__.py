@@ -18,7 +18,7 @@ from stream import analyst, operations
 from stream.errors import SettingsError, StraylineError
 from stream.log import Log, let_go
 from stream.settings import SETTINGS, host_port, load
-from stream.words import counted
+from stream.words import counted, plain
 
 if TYPE_CHECKING:
     from stream.files import Lines
@@ -108,7 +108,11 @@ def replay(
             for n, what in ((summary.late, "late"), (summary.skewed, "skewed"), (summary.repeated, "repeated"))
             if n
         )
-        + ("" if rejects or not summary.rejects else f"; see why with --rejects PATH, most often: {summary.commonest}"),
+        + (
+            f"; {'' if rejects else 'see why with --rejects PATH, '}most often: {summary.commonest}"
+            if summary.rejects
+            else ""
+        ),
         err=True,
     )
     if summary.events:
@@ -128,7 +132,20 @@ def replay(
             f"unknown field `{name}` in {n:,} of {counted(summary.looked, 'event')} looked at; {meant(name)}",
             err=True,
         )
+    for path, names in summary.misnamed:
+        for name in names[:8]:
+            click.echo(
+                f"{'standard input' if path == '-' else path} has no event; its first record has a field `{plain(name, 80)}` that is not read: {meant(name)}",
+                err=True,
+            )
     for path, jq in summary.folded:
+        if not jq:
+            click.echo(
+                f"{'standard input' if path == '-' else path} has no event and does not begin as JSON: what is read is one event a line, each a JSON "
+                'object such as {"event_id": "e1", "time": "2026-03-12T08:44:01Z", "agent_id": "a", "action": "read"}',
+                err=True,
+            )
+            continue
         what = "a JSON array" if jq == ".[]" else "JSON folded over several lines"
         click.echo(
             f"{'standard input' if path == '-' else path} looks like {what}, but one event per line is read: "

@@ -49,6 +49,13 @@ _KINDS = {
     "policy": "that recipients lack the clearance",
     "rate": "how often or when it works",
 }
+_PARTLY = {  # where they explain some of it
+    "volume": "all that it moves",
+    "scope": "all that it uses and touches",
+    "recipient": "all who receive it",
+    "sequence": "all of the order of its steps",
+    "rate": "all of how often or when it works",
+}
 
 
 def changes(kept: Kept, d: list[float]) -> list[Evidence]:
@@ -127,7 +134,8 @@ def against(items: Sequence[Evidence], changed: Sequence[Evidence]) -> str:
         for e in items
         if e.name in INDEX and e.name not in _MINOR and e.bits >= STRONG and explained(e, changed) is None
     }
-    return " or ".join(_KINDS[k] for k in list(kinds)[:2])
+    some = {e.kind for e in items if e.name in INDEX and e.bits >= STRONG and explained(e, changed) is not None}
+    return ", or ".join((_PARTLY if k in some else _KINDS).get(k, _KINDS[k]) for k in list(kinds)[:2])
 
 
 def told_of(c: Evidence, agent_type: str | None, agent_id: str) -> tuple[str, str]:

@@ -69,7 +69,7 @@ def _had(e: Evidence, event: Did) -> str:
     if of == "parties":
         if many:
             return "had it usually sent to all its recipients"
-        return f"had {plain(event.recipients[0], 48) if event.recipients else 'its recipient'} been a usual recipient of its"
+        return f"had {plain(event.recipients[0], 48) if event.recipients else 'its recipient'} been one of its usual recipients"
     if of == "resource":
         return f"had {plain(event.resource or 'the resource')} been usual for it"
     if of in {"bytes", "records"}:
@@ -90,8 +90,8 @@ def _had(e: Evidence, event: Did) -> str:
         "flow": "had it usually sent such data to such recipients"
         if many
         else f"had it usually sent {plain(observed)}",
-        "owner": "had the resource been one of the person it acts for"
-        if "another person" in observed
+        "owner": "had the resource been used for the person it acts for before"
+        if "others than" in observed or "another person" in observed  # as alerts of 0.1.0 have it
         else f"had it usually touched a resource that {observed}",
         "unapproved": "had a person approved it",
         "clearance": "had everyone who received it been cleared for it",

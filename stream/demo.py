@@ -96,7 +96,16 @@ def alert_text(alert: Alert) -> str:
     head = f"{alert.time[:16].replace('T', ' ')}  {severity}  {click.style(alert.title, bold=True)}{worse}"
     sure = f"Impact {alert.impact}, confidence {alert.confidence}. Next: {alert.next_step}"
     body = [
-        textwrap.fill(text, 110, initial_indent=" " * 4, subsequent_indent=" " * 4) for text in (alert.reason, sure)
+        # An address or an agent's name is copied from here, so it stays whole.
+        textwrap.fill(
+            text,
+            110,
+            initial_indent=" " * 4,
+            subsequent_indent=" " * 4,
+            break_on_hyphens=False,
+            break_long_words=False,
+        )
+        for text in (alert.reason, sure)
     ]
     return "\n".join([head, *body, f"    Alert {alert.alert_id}"])
 

@@ -70,8 +70,11 @@ OWNERS = (  # by the steps of `models.event.owner_of`
     "is the usual one for the person it acts for",
     "is shared between several people",
     "was never seen before",
-    "belongs to another person than the one it acts for",
+    "had only been used for others than the person it acts for",
 )
+FORMER_OWNERS = {
+    "belongs to another person than the one it acts for": OWNERS[4]
+}  # in alerts of before, and their verdicts
 
 
 def evidence(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Evidence]:

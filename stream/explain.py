@@ -69,14 +69,23 @@ def from_worker(address: str, agent_id: str) -> dict[str, Any]:
         ) from None
 
 
+def _different(n: float) -> str:
+    """How many values, as a whole number: it is counted from what fades, and nobody has seven tenths of a tool.
+
+    >>> _different(7.7), _different(2.0)
+    ('about 8 different', '2 different')
+    """
+    return f"{'' if n == round(n) else 'about '}{round(n):,} different"
+
+
 def baseline_text(b: dict[str, Any]) -> str:
     """A baseline for reading, and last the key to its numbers."""
-    begin = "since its baseline was begun anew by" if b["begun_anew"] else "from"
+    begin = "since its baseline was begun anew at" if b["begun_anew"] else "from"
     end = f" to {rfc3339(b['last_event_time'])}" if b["events"] else ""
     rows = [f"{plain(b['agent_id'])}: {counted(b['events'], 'event')} {begin} {rfc3339(b['first_event_time'])}{end}"]
     for fact, values in b["usual"].items():
         known = ", ".join(f"{plain(v['value'], 60)} ({number(v['count'])})" for v in values)
-        rows.append(f"  {fact:15} {known}; {number(b['distinct'][fact])} different in all")
+        rows.append(f"  {fact:15} {known}; {_different(b['distinct'][fact])} in all")
     for tool, amounts in b["amounts"].items():
         said = ", ".join(
             f"{size(v['typical'])} (rarely above {size(v['high'])})"

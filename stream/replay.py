@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import structlog
 
-from stream.codec import Reject, encode_lines, reject_line
+from stream.codec import Reject, encode_lines, reject_line, unknown_fields
 from stream.engine import Engine, Ran, Scored
 from stream.errors import InputError
 from stream.files import Lines, Output, readable
@@ -52,7 +52,10 @@ class Summary(NamedTuple):
     ]  # names that the contract does not have, with how many of those events have each
     folded: tuple[
         tuple[str, str], ...
-    ]  # files that are JSON, but not one event a line, each with the jq filter that mends it
+    ]  # files of which no line is an event: JSON over several lines with the jq filter that mends it, else with ""
+    misnamed: tuple[
+        tuple[str, tuple[str, ...]], ...
+    ]  # files of JSON in which no line is an event, with the names of the first that the contract does not have
 
 
 def warn(scored: Scored) -> None:
@@ -115,6 +118,7 @@ def replay(
     reasons = Counter(r.detail for r in unfit)
     highest = 0.0
     folded: list[tuple[str, str]] = []
+    misnamed: list[tuple[str, tuple[str, ...]]] = []
     failed: InputError | None = None
     keep_freed()
     gc.freeze()  # decoding makes millions of small objects and no cycles
@@ -124,7 +128,7 @@ def replay(
     try:
         outputs[2].write(b"".join(reject_line(r, verdicts or "") + b"\n" for r in unfit))
         for path in paths:
-            before, first = refused - events, b""
+            before, had, first = refused - events, events, b""
             try:
                 with Lines(path) as lines:
                     for done in scored(engine, _ticking(lines, tick)):
@@ -151,6 +155,10 @@ def replay(
             # Whole files only, and no count of any one reason: most lines of a folded event are valid JSON, but no event.
             if refused - events > before and (first == b"{" or first.startswith(b"[")):
                 folded.append((path, ".[]" if first.startswith(b"[") else "."))
+            elif first and events == had and not first.startswith(b"{"):
+                folded.append((path, ""))
+            elif events == had and (names := unknown_fields(first)):
+                misnamed.append((path, tuple(sorted(names))))
         for output in outputs:
             output.flush()
         for output in outputs:
@@ -182,6 +190,7 @@ def replay(
         looked=engine.fields.looked,
         unknown=tuple(engine.fields.unknown.most_common()),
         folded=tuple(folded),
+        misnamed=tuple(misnamed),
     )
 
 

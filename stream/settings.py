@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from stream.errors import SettingsError
@@ -192,8 +193,10 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     known = {s.name for s in SETTINGS}
     unknown = sorted(name for name in env if name.startswith(PREFIX) and name not in known)
     if unknown:
+        close = get_close_matches(unknown[0], sorted(known), 1, 0.8)
+        meant = f"did you mean {close[0]}? The" if close else "the"
         raise SettingsError(
-            f"unknown setting {', '.join(unknown)}; the settings are {', '.join(s.name for s in SETTINGS)}"
+            f"unknown setting {', '.join(unknown)}; {meant} settings are {', '.join(s.name for s in SETTINGS)}"
         )
     values = {}
     for s in SETTINGS:

@@ -40,7 +40,7 @@ from models.verdict import ANY, RARE, SURE, Judged
 from stream.alert import Did
 from stream.codec import AccessEvent, Amount, Id, Label, Recipient, Reject, Text, When, decode_one, seconds
 from stream.columns import columns
-from stream.evidence import OWNERS
+from stream.evidence import FORMER_OWNERS, OWNERS
 from stream.files import Lines
 from stream.kept import MOST_TEXT
 from stream.measured import AMOUNTS
@@ -199,8 +199,10 @@ def _named(item: Named, v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
     elif item.name == "unapproved":
         b = _columns(v, ladder)
         yield _Fact(UNAPPROVED, int(b.tool.hash[0]), int(b.approved[0]), own)
-    elif item.name == "owner" and v.verdict == "benign" and v.event.resource and said in OWNERS[1:]:
-        yield _Fact(OWNER, int(_columns(v, ladder).root[0]), OWNERS.index(said), own)
+    elif item.name == "owner" and v.verdict == "benign" and v.event.resource:
+        whose = FORMER_OWNERS.get(said, said)
+        if whose in OWNERS[1:]:
+            yield _Fact(OWNER, int(_columns(v, ladder).root[0]), OWNERS.index(whose), own)
 
 
 def _of_event(v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:

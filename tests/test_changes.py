@@ -12,7 +12,7 @@ from models import budget
 from models.state import ALL_BURST, SCORE_BINS, State
 from stream import episodes
 from stream.alert import Alert, Evidence
-from stream.change import explained
+from stream.change import against, explained
 from stream.codec import decode, encode
 from stream.engine import Engine
 from stream.settings import load
@@ -98,6 +98,18 @@ def test_far_more_than_its_peers_is_not_explained_by_them():
     assert explained(little, [risen]) is risen
     assert explained(much, [risen]) is None
     assert explained(Evidence("clearance", "policy", "x", "-", 20.0, ["e"], 1, {}), [risen]) is None
+
+
+def test_what_a_change_explains_in_part_is_not_said_to_be_unexplained():
+    """Else the title says "as its peers do", and the sentence that it is not what they do."""
+    peers = Evidence("rollout", "scope", "x", "-", 0.0, [], 1, {"peers": 2, "began": ["use b at other steps"]})
+    same, other = (
+        Evidence("transition", "sequence", f"from a to {tool}", "-", 20.0, ["e"], 1, {"own": 0.0}) for tool in "bc"
+    )
+    sent = Evidence("recipient", "recipient", "eve@drop.example", "-", 20.0, ["e"], 1, {"own": 0.0})
+    assert against([same], [peers]) == ""
+    assert against([other], [peers]) == "the order of its steps"
+    assert against([same, other, sent], [peers]) == "all of the order of its steps, or who receives it"
 
 
 @pytest.mark.parametrize("explains", [True, False])

@@ -137,6 +137,35 @@ def test_json_that_is_not_one_event_a_line_is_recognised_and_kept_all_the_same(t
     assert len(rejects.read_text().splitlines()) >= len(text.splitlines()) - 1
 
 
+@pytest.mark.parametrize(
+    ("text", "told_of"),
+    [("event_id,time,agent_id,action\ne1,2026-03-12T08:44:01Z,a,read\n", True), ("\n" + EVENT + "# end\n", False), ("{}\n", False)],
+    ids=["CSV", "an event among other lines", "JSON without its fields"],
+)  # fmt: skip
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_file_that_is_no_json_at_all_is_told_of_with_what_is_read_instead(tmp_path, text, told_of, kept):
+    """Once, whether or not the rejects are kept; and the commonest reason is said in either case."""
+    path = tmp_path / "events.csv"
+    path.write_text(text)
+    told = strayline("replay", str(path), *(["--rejects", str(tmp_path / "rejects")] if kept else []))
+    assert told.stderr.count(f"{path} has no event and does not begin as JSON") == told_of
+    assert "most often: " in told.stderr
+    assert ("see why with --rejects" in told.stderr) is not kept
+
+
+def test_a_file_whose_required_fields_are_misspelled_is_told_which(tmp_path):
+    """No event is among them, so the sample of the events' fields does not see it; a line beside events is only a reject."""
+    wrong = EVENT.replace("event_id", "eventId")
+    (path := tmp_path / "events.jsonl").write_text(wrong * 3)
+    told = strayline("replay", str(path)).stderr
+    assert (
+        f"{path} has no event; its first record has a field `eventId` that is not read: did you mean `event_id`?"
+        in told
+    )
+    assert told.count("eventId") == 1
+    assert "eventId" not in strayline("replay", "-", stdin=wrong + EVENT).stderr
+
+
 def test_rejects_among_events_are_no_reason_to_doubt_the_file():
     """Not even such as look like the beginning of folded JSON."""
     told = strayline("replay", "-", stdin="{\n[\n" + EVENT * 3)

@@ -63,7 +63,7 @@ def test_what_would_not_have_been_raised_is_not_raised():
         for e in (event, twin)
     )
     assert raised[0].reason.endswith(
-        "It would not have been raised had eve@drop.example been a usual recipient of its."
+        "It would not have been raised had eve@drop.example been one of its usual recipients."
     )
     assert not not_raised
 

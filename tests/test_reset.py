@@ -86,12 +86,12 @@ def test_what_is_known_of_it_is_said_to_have_begun_anew():
     told = baseline(engine, AGENT)
     assert told is not None
     assert (told["events"], told["usual"], told["amounts"], told["daily_amounts"]) == (0, {}, {}, [])
-    assert "0 events since its baseline was begun anew by 2026-" in baseline_text(told)
+    assert "0 events since its baseline was begun anew at 2026-" in baseline_text(told)
     run(engine, day(22))
     told = baseline(engine, AGENT)
     assert told is not None
     assert {u["value"] for u in told["usual"]["tool"]} == {"crm.read", "mail.send"}
-    assert "40 events since its baseline was begun anew by 2026-03-22" in baseline_text(told)
+    assert "40 events since its baseline was begun anew at 2026-03-22" in baseline_text(told)
 
 
 def test_an_agent_whose_row_gave_way_does_not_find_what_it_was():
@@ -176,7 +176,7 @@ def test_a_worker_heeds_it_exactly_once_and_its_alerts_are_those_of_replay(broke
     with site.worker() as worker:
         worker.until(lambda: site.committed() == {0: len(records)})
         explained = strayline("explain", agent_id, "--worker", worker.address)
-        assert "since its baseline was begun anew by" in explained.stdout
+        assert "since its baseline was begun anew at" in explained.stdout
         assert worker.stop() == 0
     (word,) = site.read(VERDICTS)
     engine = Engine(site.settings)

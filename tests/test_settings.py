@@ -35,6 +35,14 @@ def test_every_setting_is_in_the_readme_with_its_meaning(setting):
     assert setting.help in (ROOT / "README.md").read_text()
 
 
+def test_a_misspelled_name_is_told_which_it_may_be():
+    """A list of two dozen is no answer."""
+    with pytest.raises(
+        SettingsError, match=r"CLASIFICATIONS; did you mean STRAYLINE_CLASSIFICATIONS\? The settings are"
+    ):
+        load({"STRAYLINE_CLASIFICATIONS": "a,b"})
+
+
 def test_an_unknown_name_is_refused_with_the_list():
     with pytest.raises(SettingsError, match=r"STRAYLINE_ALERT_PER_DAY.*STRAYLINE_ALERTS_PER_DAY"):
         load({"STRAYLINE_ALERT_PER_DAY": "5"})

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from stream.__main__ import main
+from stream.demo import alert_text
 from stream.settings import PREFIX
 from stream.simulate import lines, simulate
 
@@ -94,6 +95,20 @@ def test_what_the_demo_writes_replays_to_the_same_alerts(strayline, tmp_path, mo
     status, _, err = strayline("replay", events, "--alerts", alerts)
     assert status == 0
     assert err.startswith(f"{count:,} events, 0 rejects, {total[1]} (")
+
+
+def test_addresses_and_names_stand_whole_in_an_alert_on_a_terminal(alerts):
+    """Who copies one to search for it gets all of it."""
+    for alert in alerts:
+        text = alert_text(alert)
+        for name in (
+            alert.agent_id,
+            *alert.event.recipients[:2],
+            *([alert.event.principal] if alert.event.principal else []),
+        ):
+            assert name in text
+    assert any("-" in name for alert in alerts for name in alert.event.recipients)
+    assert all(len(line) <= 110 for alert in alerts for line in alert_text(alert).splitlines()[1:])
 
 
 def test_the_demo_accounts_for_everything_that_was_planted(strayline):

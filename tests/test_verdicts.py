@@ -20,6 +20,7 @@ from models import facts, parties
 from models.signals import RECIPIENT
 from models.table import find, mix
 from models.verdict import SURE
+from stream import evidence
 from stream.alert import Alert
 from stream.baselines import Reader, Writer
 from stream.codec import Reject, encode, encode_lines
@@ -578,6 +579,19 @@ def test_bytes_that_are_no_json_are_set_aside_too(tmp_path):
     found, rejects = verdicts_in(str(path))
     assert [v.by for v in found] == ["ana", "late"]
     assert [r.position for r in rejects] == [2]
+
+
+def test_a_verdict_on_an_alert_of_before_holds_though_its_words_have_changed():
+    """Verdicts stay for 400 days, and alerts of an older release are still judged: of whom a resource is was said in other words."""
+    found = []
+    for observed in (evidence.OWNERS[4], *evidence.FORMER_OWNERS, "is nobody's"):
+        said = {"name": "owner", "observed": observed, "baseline": {"own": 0.0}}
+        event = {"event_id": "e", "action": "read", "resource": "crm/notes/7"}
+        verdict = decode_verdict(encode(GOOD | {"evidence": [said], "event": event}), 1)
+        assert isinstance(verdict, Verdict)
+        one = judged(verdict, LADDER)
+        found.append(list(zip(one.attribute, one.value, strict=True)))
+    assert found[0] == found[1] != found[2]
 
 
 names = st.sampled_from([*_JUDGED, "owner", "clearance", "off_hours", "bytes", "records_sum", "session_calls", "call_rate", "rhythm", "windows", "?"])  # fmt: skip
