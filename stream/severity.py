@@ -49,11 +49,17 @@ def harm(kept: Kept, d: list[float], found: Sequence[Evidence], rungs: int) -> i
         wrong = 1
     if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things
         grave = sensitive == 2 or kept.event.action in {"delete", "grant"}
-        return LIMITED if grave and new else NONE
+        hoard = sensitive > 0 and (kept.event.records or 0.0) >= MANY_RECORDS and _far_more(found)
+        return LIMITED if (grave and new) or hoard else NONE
     if kept.event.approved is True and not uncleared:  # a person answers for it
         return LIMITED
     much = sensitive > 0 and (kept.event.records or 0.0) >= MANY_RECORDS
     return max(LIMITED, min(SEVERE, wrong + sensitive + much - (kept.event.approved is True)))
+
+
+def _far_more(found: Sequence[Evidence]) -> bool:
+    """Whether it moved far more than its agent does."""
+    return any(e.kind == "volume" and e.bits >= NEW for e in found)
 
 
 def certainty(over: float, *, excused: bool) -> int:

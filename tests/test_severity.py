@@ -121,6 +121,22 @@ def test_approval_and_denial_lessen_harm_and_amounts_add_to_it(given, impact):
     assert sent("confidential", domain="drop.example", given=given).impact == impact
 
 
+@pytest.mark.parametrize(
+    ("classification", "records", "impact"),
+    [("confidential", 80_000, "limited"), ("confidential", 900, "none"), ("public", 80_000, "none")],
+)
+def test_a_hoard_of_what_is_sensitive_may_harm_though_nothing_left(classification, records, impact):
+    """Far more than the agent usually moves, of the upper half of the ladder."""
+    read = {
+        "agent_id": "bot-1", "agent_type": "copilot", "action": "read", "tool": "crm.read", "resource": "crm/customers/1", "session_id": "much",
+        "classification": classification, "scopes": ["crm:read"], "records": records, "principal": "ada@corp.example",
+    }  # fmt: skip
+    events = [encode(read | {"event_id": f"much-{i}", "time": BASE + 50 * 1800 + 60 * i}) for i in range(6)]
+    last = scored([*HISTORY, *events], **OFTEN).alerts[-1]
+    assert last.event.event_id.startswith("much-")
+    assert last.impact == impact
+
+
 def test_what_is_for_everybody_harms_nobody_outside():
     assert sent("public", domain="drop.example").impact == "none"
     assert sent("internal", domain="drop.example").impact == "limited"
