@@ -17,6 +17,12 @@ FIRST = 200
 EVERY = 1000
 _MOST_NAMES = 100  # to tell of; whoever makes names up must not fill the memory
 _MOST_TEXT = 80
+# What others call it, where that is not spelled alike: OCSF, ECS, CloudTrail, OpenTelemetry and everyday words.
+_ELSEWHERE = {
+    "timestamp": "time", "@timestamp": "time", "ts": "time", "eventtime": "time", "id": "event_id", "uid": "event_id", "agent": "agent_id", "actor": "agent_id",
+    "user": "principal", "on_behalf_of": "principal", "session": "session_id", "permissions": "scopes", "to": "recipients", "size": "bytes", "rows": "records",
+    "label": "classification", "sensitivity": "classification", "status": "outcome", "result": "outcome", "verb": "action",
+}  # fmt: skip
 
 
 class Fields:
@@ -55,6 +61,9 @@ def meant(name: str) -> str:
 
     >>> meant("recipient")
     'did you mean `recipients`? Unknown fields belong in `attributes`.'
+    >>> meant("timestamp")
+    'did you mean `time`? Unknown fields belong in `attributes`.'
     """
-    close = get_close_matches(name.lower(), FIELDS, 1, 0.8)
+    elsewhere = _ELSEWHERE.get(name.lower())
+    close = [elsewhere] if elsewhere else get_close_matches(name.lower(), FIELDS, 1, 0.8)
     return f"{f'did you mean `{close[0]}`? ' if close else ''}Unknown fields belong in `attributes`."

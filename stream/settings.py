@@ -145,7 +145,7 @@ SETTINGS = (
     Setting("STRAYLINE_HTTP_HOST", _host, "127.0.0.1", "address on which the worker serves /metrics, /healthz and /readyz"),
     Setting("STRAYLINE_HTTP_PORT", _whole(1, 65535), "9464", "port of the same"),
     Setting("STRAYLINE_CLASSIFICATIONS", _ladder, "public,internal,confidential,restricted", "the deployment's classification ladder, lowest first; other values are kept and treated as unknown"),
-    Setting("STRAYLINE_DOMAINS", _domains, "", "the organisation's own domains, comma-separated, with their subdomains; anything else is outside; without it the home domain is learned from the principals"),
+    Setting("STRAYLINE_DOMAINS", _domains, "", "the organisation's own domains, comma-separated, with their subdomains; anything else is outside; without it the home domain is learned from the principals, and where their addresses are of several, one is outside to another"),
     Setting("STRAYLINE_ALERTS_PER_DAY", _above_zero, "5", "alerts a day over the whole fleet that the analysts can read; it sets the threshold"),
     Setting("STRAYLINE_MAX_EVENT_BYTES", _whole(1024, 1 << 30), "1048576", "a longer record is rejected unread (bytes)"),
     Setting("STRAYLINE_STATE_MIB", _whole(16, 1 << 20), "512", "memory that the baselines of one partition (or one replay) may take (MiB); beyond it the least used give way"),
