@@ -83,6 +83,7 @@ def _put_down(b: Batch, e: int, p: Asked) -> None:
     for j in range(b.scope_at[e], min(b.scope_at[e] + 3, b.scope_at[e + 1])):
         _say(p, t, USES, _fact(p, t, signals.PERMISSION, none, b.scope.hash[j], me))
     values = (
+        (signals.ACTION, tool, b.action[e]),
         (signals.ROOT, none, b.root[e]),
         (signals.BRANCH, none, b.branch[e]),
         (signals.RESOURCE, none, resource if b.root[e] != 0 else none),

@@ -23,10 +23,9 @@ import numpy as np
 
 from models import amounts, facts, parties, tails
 from models import state as st
-from models.batch import Batch
 from models.compiled import inline, njit
 from models.memory import NAMED_FACTS, profile_of
-from models.signals import N_AMOUNTS, N_TAILS, ROOT, TOOL, TRANSITION
+from models.signals import ACTION, N_AMOUNTS, N_TAILS, ROOT, TOOL, TRANSITION
 from models.table import Key, claim, find, mix
 
 FIRST = 20  # events of an agent before its cohort is sought
@@ -42,10 +41,8 @@ ROOM = {
 
 
 @inline
-def due(b: Batch, e: int, seen: float) -> bool:
-    """Whether an agent's cohort is sought at this event of it: one that says what it does, since where no tool is named the action stands for it."""
-    if b.action[e] == 0 and b.root[e] == 0:
-        return False
+def due(seen: float) -> bool:
+    """Whether an agent's cohort is sought at this event of it."""
     times = int(seen) // FIRST
     return int(seen) % FIRST == 0 and times > 0 and (times & (times - 1)) == 0
 
@@ -55,6 +52,8 @@ def seek(a: st.Arrays, agent: Key, clock: float, fade: float) -> None:
     """Put an agent beside those that do the same, or make it a leader."""
     ag = find(a.agents, agent)
     me = parties.entity_of(a, agent)
+    if not _says_what_it_does(a, me):
+        return
     own = -1  # its own place among the leaders
     for i in range(len(a.leaders)):
         if a.leaders[i].key == agent and _leads(a, i):
@@ -108,6 +107,15 @@ def _overlap(a: st.Arrays, fact: int, one: Key, other: Key) -> float:
         if x >= 0 and y >= 0:
             out += min(facts.count(a.facts, x) / a.facts[i].w, facts.count(a.facts, y) / a.facts[j].w)
     return float(min(1.0, out))
+
+
+@njit
+def _says_what_it_does(a: st.Arrays, me: Key) -> bool:
+    """Whether its events name tools or resources; where they name no tool, the action stands for it."""
+    if find(a.facts, mix(facts.place(ROOT, 0), me)) >= 0:
+        return True
+    p = find(a.profiles, profile_of(me, TOOL))
+    return p >= 0 and find(a.facts, mix(facts.place(ACTION, a.profiles_body[p, 0]), me)) >= 0
 
 
 @njit

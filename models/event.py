@@ -25,8 +25,8 @@ APPROVED, REFUSED, UNTOLD = 1, 2, 3  # of an approval
 
 @inline
 def most(b: Batch, e: int) -> int:
-    """How many facts event e can have: three for each recipient, one for each permission, and eleven others."""
-    return int(11 + b.scope_at[e + 1] - b.scope_at[e] + 3 * (b.recipient_at[e + 1] - b.recipient_at[e]))
+    """How many facts event e can have: three for each recipient, one for each permission, and twelve others."""
+    return int(12 + b.scope_at[e + 1] - b.scope_at[e] + 3 * (b.recipient_at[e + 1] - b.recipient_at[e]))
 
 
 @inline
@@ -40,6 +40,8 @@ def say(f: Facts, q: int, attribute: int, context: Key, value: Key, entry: int, 
 def facts_of(b: Batch, e: int, f: Facts, tool_before: Key) -> int:
     """Put down what event e says by itself; the number of facts."""
     q = say(f, 0, signals.TOOL, 0, b.tool.hash[e], e, 0.0)
+    if b.action[e] != 0:
+        q = say(f, q, signals.ACTION, b.tool.hash[e], b.action[e], e, 0.0)
     for j in range(b.scope_at[e], b.scope_at[e + 1]):
         q = say(f, q, signals.PERMISSION, 0, b.scope.hash[j], j, 0.0)
     if b.root[e] != 0:

@@ -20,6 +20,7 @@ NEW_USE = (
     "root",
     "branch",
     "classification",
+    "action",
 )  # whose a resource is says nothing of who got it
 TELLS = tuple(i for i, s in enumerate(signals.SIGNALS) if s.kind == "recipient" or s.name in NEW_USE)
 

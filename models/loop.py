@@ -136,7 +136,7 @@ def _events(
     w.entity[0] = parties.fleet_entity()
     for e in range(start, n):
         met = find(a.agents, b.agent.hash[e])
-        seeks = b.cohort[e] == 0 and met >= 0 and cohort.due(b, e, a.agents[met].seen + 1)
+        seeks = b.cohort[e] == 0 and met >= 0 and cohort.due(a.agents[met].seen + 1)
         full = _full(a.tally, a.limits, event.most(b, e), seeks)
         if full >= 0:
             return e, full

@@ -39,6 +39,7 @@ FACTS = (
     Signal("classification", "scope", "scope", 1.0),
     Signal("transition", "sequence", "scope", 1.0),
     Signal("outcome", "scope", "outcome", 0.4),
+    Signal("action", "scope", "scope", 1.0),
     Signal("recipient", "recipient", "party", 1.0),
     Signal("domain", "recipient", "party", 1.0),
     Signal("flow", "recipient", "flow", 1.0),
@@ -75,7 +76,7 @@ AGAIN = {"flow": (1.0, 2.0), "scope": (1.0, 6.0), "drift": (0.5, 4.0)}
 N_FACTS, N_TAILS, N_SIGNALS, N_GROUPS = len(FACTS), len(TAILS), len(SIGNALS), len(GROUPS)
 INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 (
-    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, RECIPIENT, DOMAIN, FLOW, UNAPPROVED, CLOSENESS, OWNER,
+    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, UNAPPROVED, CLOSENESS, OWNER,
 ) = range(N_FACTS)  # fmt: skip
 (
     CLEARANCE,

@@ -36,6 +36,7 @@ _SCOPE = {
     "resource",
     "classification",
     "transition",
+    "action",
     "outcome",
     "owner",
 }

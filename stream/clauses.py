@@ -165,6 +165,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "classification": _fact("handled", "handles", "accesses", "{} data"),
     "transition": _step,
     "outcome": _fact("had a call end", "has a call end", "calls", "“{}”"),
+    "action": _fact("done", "does", "calls of that tool", "“{}”"),
     "recipient": _SENT, "domain": _SENT,
     "closeness": _SENT,
     "flow": _fact("sent", "sends", "deliveries"),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from models.batch import BITS, PAID
 from models.budget import LONE
 from models.loop import POOL_ANY, POOL_SAME
-from models.signals import AGAIN, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION
+from models.signals import ACTION, AGAIN, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION
 from stream.alert import Did, Evidence
 from stream.clauses import in_unit
 from stream.severity import ENOUGH
@@ -25,7 +25,7 @@ CONDITION = {
     "bytes": "bytes", "bytes_sum": "bytes", "records": "records", "records_sum": "records", "session_calls": "calls", "session_calls_sum": "calls",
 }  # fmt: skip
 # Where one is usual, so is the other.
-_IMPLIES = {TRANSITION: (TOOL,)}
+_IMPLIES = {TRANSITION: (TOOL,), ACTION: (TOOL,)}
 
 
 def _condition(k: int) -> str:
@@ -85,6 +85,7 @@ def _had(e: Evidence, event: Did) -> str:
         "classification": f"had {plain(observed)} data been what it usually handles",
         "transition": f"had it usually gone {observed}",
         "outcome": f"had the call not ended “{observed}”",
+        "action": f"had it usually done “{plain(observed)}”",
         "off_hours": "had its sessions begun when it usually works",
         "rhythm": f"had it been near the {in_unit(e)(e.baseline.get('typical', 0.0))} that its beat foretold",
         "flow": "had it usually sent such data to such recipients"

@@ -18,6 +18,7 @@ from models.levels import FEATURES
 from models.memory import NAMED_FACTS, TEXTS, TOP
 from models.parties import FAR
 from models.signals import (
+    ACTION,
     BRANCH,
     CLASSIFICATION,
     CLEARANCE,
@@ -61,6 +62,7 @@ _CLOSE = (
 )
 _ACTIVE = ("", "", " and of whom nothing was heard for two weeks")
 _EXPECTED = {
+    ACTION: "another action with this tool",
     OUTCOME: "success",
     UNAPPROVED: "approved by a person",
     OWNER: "the usual one for the person it acts for",
@@ -121,6 +123,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         )
     elif k == OUTCOME:
         observed = event.outcome or "success"
+    elif k == ACTION:
+        observed = f"{event.action} with {event.tool}"
     elif k in {RECIPIENT, CLOSENESS, DOMAIN, FLOW}:
         observed = _party(k, kept, at, row[6])
     elif k == OWNER:

@@ -63,6 +63,7 @@ def next_step(
     return {
         "tool": f"Ask {owner} whether it was meant to have this tool; if not, take it away.",
         "permission": f"Ask {owner} whether it was meant to have this permission; if not, revoke it.",
+        "action": f"Ask {owner} whether it was meant to do this; if not, revoke the permission for it.",
         "outcome": "Look at the error, and at what the agent tried next.",
         "transition": f"Ask {who} whether they asked for this step{within}; if not, look at what the agent had read before: an instruction in it may have led it there.",
         "owner": f"Ask {who} why the agent worked on {what}; if it was not for them, end the session.",

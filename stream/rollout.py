@@ -28,6 +28,7 @@ _BEGAN = {
     "root": "touch {}",
     "branch": "touch {}",
     "domain": "send to {}",
+    "action": "do “{}”",
 }
 _MORE = {"bytes_sum", "records_sum"}
 

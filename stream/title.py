@@ -62,6 +62,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "classification": lambda e: f"handles {_name(e)} data, {_how_new(e)}",
     "transition": lambda e: f"goes {plain(str(e.observed), 2 * MOST)}, an order {_how_new(e)}",
     "outcome": lambda e: f"has a call end “{_name(e)}”, {_how_new(e)}",
+    "action": lambda e: f"does “{_name(e)}”, {_how_new(e)}",
     "recipient": lambda e: f"sends to {_name(e)}, {_how_new(e)}",
     "domain": lambda e: f"sends to someone at {_name(e)}, {_how_new(e)}",
     "closeness": lambda e: f"sends to {_name(e)}",

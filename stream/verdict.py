@@ -20,6 +20,7 @@ from models.batch import Batch
 from models.event import REFUSED, flow
 from models.scoring import RATE_OFFSET
 from models.signals import (
+    ACTION,
     BRANCH,
     CLASSIFICATION,
     DOMAIN,
@@ -193,6 +194,9 @@ def _named(item: Named, v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
             yield _Fact(TRANSITION, 0, name_hash(tool), own, SURE)
         for before, tool in _splits(said.removeprefix("from "), " to "):
             yield _Fact(TRANSITION, name_hash(before), name_hash(tool), own)
+    elif item.name == "action":
+        for action, tool in _splits(said, " with "):
+            yield _Fact(ACTION, name_hash(tool), name_hash(action), own)
     elif item.name == "flow" and (found := _FLOW.fullmatch(said)):
         kind = found[3] if found[3] != "recipient" else ""
         yield _Fact(FLOW, 0, _flow(ladder, found[1], None if found[3] is None else kind), own, SURE)
@@ -208,6 +212,8 @@ def _named(item: Named, v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
 def _of_event(v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
     b = _columns(v, ladder)
     yield _Fact(TOOL, 0, int(b.tool.hash[0]))
+    if b.action[0]:
+        yield _Fact(ACTION, int(b.tool.hash[0]), int(b.action[0]))
     for attribute, value in ((ROOT, b.root[0]), (BRANCH, b.branch[0]), (RESOURCE, b.resource.hash[0]), (CLASSIFICATION, b.classification.hash[0])):  # fmt: skip
         if value:
             yield _Fact(attribute, 0, int(value))

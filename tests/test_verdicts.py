@@ -326,7 +326,7 @@ def test_every_fact_that_an_alert_names_is_found_again():
     assert named > 100
 
 
-_JUDGED = {n: n for n in ("tool", "permission", "root", "branch", "resource", "classification", "transition", "recipient", "domain", "flow")}  # fmt: skip
+_JUDGED = {n: n for n in ("tool", "permission", "root", "branch", "resource", "classification", "transition", "action", "recipient", "domain", "flow")}  # fmt: skip
 
 
 def _slot(engine: Engine, found: Any, n: int, entity: Any) -> int:
