@@ -520,11 +520,8 @@ def test_two_workers_of_one_name_that_have_nothing_to_do_say_so_too(site):
         json.loads(line) for line in first.log.read_text().splitlines() if line.startswith("{")
     ]  # both write to it
     told = [line for line in lines if line["level"] == "error"]
-    assert (
-        "has thrown this worker out 5 times within a minute: another worker has joined under its name"
-        in told[0]["event"]
-    )
-    assert "no two workers have the same STRAYLINE_INSTANCE" in told[0]["event"]
+    # By the fifth time it was thrown out, or because the group would no longer have it: whichever comes first, the name is to be looked at.
+    assert "see that no two workers have the same STRAYLINE_INSTANCE" in told[0]["event"]
 
 
 @pytest.mark.kafka
