@@ -28,6 +28,7 @@ from stream.desk import POLL, Desk, look_seconds
 from stream.engine import warm_up
 from stream.heap import keep_freed
 from stream.log import fatal
+from stream.membership import NAMESAKE
 from stream.settings import Settings
 from stream.topics import EVENTS, check_topics
 from stream.transport import batched, check_faust, credentials, urls
@@ -93,7 +94,10 @@ async def _serve(app: Any, desk: Desk) -> int:
     crashed = loop.create_task(app.wait_until_stopped())
     await asyncio.wait({stopping, crashed}, return_when=asyncio.FIRST_COMPLETED)
     if app.crash_reason is not None:
-        fatal("Faust gave up; the worker will go on where it was after a restart", app.crash_reason)
+        fatal(
+            f"Faust gave up, see the error; the worker will go on where it was after a restart; if that comes again, {NAMESAKE}",
+            app.crash_reason,
+        )
     desk.stopping = True
     log.info("stopping: delivering what was scored, then committing")
     try:
