@@ -24,10 +24,9 @@ from river.base import AnomalyDetector
 
 from models.compiled import inline
 from models.signals import N_FACTS, NUMBER_OF_FACT
-from models.table import PART, Array, Key, claim, detached, find, fnv, mix, rows_of
+from models.table import Array, Key, change_count, claim, detached, find, fnv, mix, rows_of
 
 THETA, DELTA, BEYOND = 1.0, 0.5, 10.0
-COUNTED = 1 << PART  # mark of a row of which only the count has changed
 LEVELS = 3  # fleet, cohort, agent
 _ROW = np.dtype([("key", "u8"), ("w", "f4"), ("d", "f4")])
 
@@ -124,7 +123,7 @@ def learn(
                 facts[i].w = 0.0
                 facts[i].d = 0.0
         facts[i].w += weight * now
-        dirty[i] |= np.int64(mark[level]) & ~1 | COUNTED
+        change_count(dirty, i, mark[level])
         j = slots[q, level, 0]
         if j < 0 or facts[j].key != keys[q, level, 0]:
             j, first = claim(facts, dirty, tally, keys[q, level, 0])
@@ -132,7 +131,7 @@ def learn(
                 facts[j].w = 0.0
                 facts[j].d = 0.0
         facts[j].w += weight * now
-        dirty[j] |= np.int64(mark[level]) & ~1 | COUNTED
+        change_count(dirty, j, mark[level])
         if fresh:
             facts[j].d += min(1.0, weight) * now
             dirty[j] |= 1

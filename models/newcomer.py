@@ -18,9 +18,8 @@ from models.table import Array, Key, claim, find
 YOUNG_EVENTS = 50  # an agent with fewer is warming
 LEFT = 64.0  # events that the row of a key that was left is worth
 NEVER = -1e18
-SETTLED = (
-    5 * 86400.0
-)  # seconds: who is met for the first time before is not new to all, and an agent no newcomer; nor is one after so long
+# Seconds: who is met for the first time before is not new to all, and an agent no newcomer; nor is one after so long.
+SETTLED = 5 * 86400.0
 FACTS = st.TABLES.index("facts")
 
 

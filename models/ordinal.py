@@ -20,8 +20,8 @@ import numpy as np
 
 from models import tails
 from models.compiled import inline
-from models.facts import COUNTED, LEVELS, count, of_value
-from models.table import Array, Key, claim_part, find, mix
+from models.facts import LEVELS, count, of_value
+from models.table import Array, Key, change_count, claim_part, find, mix
 
 LEAST, DOUBT = 0.05, 0.7  # the least that a step teaches, and how fast that falls
 FREE = 2.0  # bits that are no doubt
@@ -64,4 +64,4 @@ def learn(
             if fresh:
                 head[i].w = head[i].d = 0.0
             head[i].w += weight
-            dirty[i] |= np.int64(mark[level]) & ~1 | COUNTED
+            change_count(dirty, i, mark[level])

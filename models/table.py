@@ -252,6 +252,12 @@ def claim_part(head: Array, dirty: Array, tally: Array, key: Key) -> tuple[int, 
 
 
 @inline
+def change_count(dirty: Array, i: int, mark: int) -> None:
+    """Of a row the count alone changes; `mark` says for whom, and its bit of the whole row is left out."""
+    dirty[i] |= np.int64(mark) & ~1 | 1 << PART
+
+
+@inline
 def change_first(dirty: Array, i: int, n: int) -> None:
     """The first n numbers of a row's body change."""
     mark = np.int64(dirty[i])

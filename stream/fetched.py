@@ -29,9 +29,8 @@ from stream.records import Packed, Records, unpack
 
 log = structlog.get_logger()
 MOST: dict[str, int] = {}  # records of one poll, of each topic that is batched in this process
-MOST_BYTES = (
-    16 << 20
-)  # of them together, where that is less: polls wait in a queue, and a batch of 1 MB may unpack to hundreds
+# Bytes of them together, where that is less: polls wait in a queue, and a batch of 1 MB may unpack to hundreds.
+MOST_BYTES = 16 << 20
 MOST_RECORDS = 1 << 20  # of one batch: where each stands takes more memory than the least of them
 _METHODS = {
     "__init__": ["self", "tp", "records", "aborted_transactions", "fetch_offset", "key_deserializer", "value_deserializer", "check_crcs", "isolation_level"],
@@ -139,9 +138,8 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
                 for batch in batches:  # one of them it is
                     yield from self._taken([batch], most, batch[1].after)
                 return
-            held = sum(
-                len(packed.records) for packed, _ in batches
-            )  # which one batch too can be more than a poll should be
+            # One batch too can be more than a poll should be.
+            held = sum(len(packed.records) for packed, _ in batches)
             step = _even(len(records), max(1, min(most, len(records) * MOST_BYTES // max(1, held))))
             for low in range(0, len(records), step):
                 some = records[low : low + step]

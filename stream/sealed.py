@@ -10,9 +10,7 @@ import zstandard
 
 _CHECKSUM = struct.Struct("<I")
 _compressor = zstandard.ZstdCompressor(level=1)  # of one thread at a time, the one that scores
-_BLOCK = (
-    4096  # bytes that have codes of their own: what is alike lies side by side, and is soon followed by what is not
-)
+_BLOCK = 4096  # bytes that have codes of their own: of what is alike side by side, soon followed by what is not
 MOST = 1 << 28  # bytes of a payload
 
 

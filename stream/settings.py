@@ -114,18 +114,14 @@ def _host(text: str) -> str:
 
 
 def _one_of(*choices: str) -> Callable[[str], str]:
+    by_name = {choice.lower(): choice for choice in choices}
+
     def read(text: str) -> str:
-        if text.strip().upper() not in choices:
+        if text.strip().lower() not in by_name:
             raise ValueError(f"needs one of {', '.join(choices)}")
-        return text.strip().upper()
+        return by_name[text.strip().lower()]
 
     return read
-
-
-def _isolation(text: str) -> str:
-    if text.strip().lower() not in {COMMITTED, UNCOMMITTED}:
-        raise ValueError(f"needs one of {COMMITTED}, {UNCOMMITTED}")
-    return text.strip().lower()
 
 
 SETTINGS = (
@@ -141,7 +137,7 @@ SETTINGS = (
     Setting("STRAYLINE_GROUP", _name, "strayline", "consumer group of the workers; also names their stored baselines"),
     Setting("STRAYLINE_INSTANCE", str, "", "this worker's fixed name in the group (static membership: a restart within STRAYLINE_SESSION_SECONDS moves no partition); default: host name and HTTP port"),
     Setting("STRAYLINE_SESSION_SECONDS", _whole(6, 300), "10", "a worker that nothing is heard of for so long loses its partitions to the others (s); longer than a restart takes, or every restart moves them twice"),
-    Setting("STRAYLINE_ISOLATION", _isolation, COMMITTED, "which events are scored: read_committed waits for the end of a producer's transaction and leaves out what it aborted; read_uncommitted scores them at once, aborted or not"),
+    Setting("STRAYLINE_ISOLATION", _one_of(COMMITTED, UNCOMMITTED), COMMITTED, "which events are scored: read_committed waits for the end of a producer's transaction and leaves out what it aborted; read_uncommitted scores them at once, aborted or not"),
     Setting("STRAYLINE_HTTP_HOST", _host, "127.0.0.1", "address on which the worker serves /metrics, /healthz and /readyz"),
     Setting("STRAYLINE_HTTP_PORT", _whole(1, 65535), "9464", "port of the same"),
     Setting("STRAYLINE_CLASSIFICATIONS", _ladder, "public,internal,confidential,restricted", "the deployment's classification ladder, lowest first; other values are kept and treated as unknown"),

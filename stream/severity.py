@@ -40,6 +40,7 @@ def harm(kept: Kept, d: list[float], found: Sequence[Evidence], rungs: int) -> i
     uncleared = below(kept)
     wrong = 2 if uncleared >= MANY_PEOPLE else 1 if uncleared else 0
     new = any(e.name in NEW_USE and e.bits >= NEW for e in found)
+    much = sensitive > 0 and (kept.event.records or 0.0) >= MANY_RECORDS
     if (
         not wrong
         and kept.rung != 0
@@ -47,13 +48,11 @@ def harm(kept: Kept, d: list[float], found: Sequence[Evidence], rungs: int) -> i
         and (new or any(e.kind == "recipient" and e.bits >= NEW for e in found))
     ):
         wrong = 1
-    if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things
+    if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things, or a hoard
         grave = sensitive == 2 or kept.event.action in {"delete", "grant"}
-        hoard = sensitive > 0 and (kept.event.records or 0.0) >= MANY_RECORDS and _far_more(found)
-        return LIMITED if (grave and new) or hoard else NONE
+        return LIMITED if (grave and new) or (much and _far_more(found)) else NONE
     if kept.event.approved is True and not uncleared:  # a person answers for it
         return LIMITED
-    much = sensitive > 0 and (kept.event.records or 0.0) >= MANY_RECORDS
     return max(LIMITED, min(SEVERE, wrong + sensitive + much - (kept.event.approved is True)))
 
 

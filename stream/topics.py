@@ -186,9 +186,8 @@ def event_ends(settings: Settings) -> list[End]:
     with admin(settings) as client:
         partitions = [TopicPartition(EVENTS, number) for number in range(_checked(client, settings))]
         asked = dict.fromkeys(partitions, OffsetSpec.LATEST)
-        stable = client.list_partition_offsets(
-            asked, IsolationLevel.READ_COMMITTED
-        )  # first, so that it is not beyond the other
+        # First, so that it is not beyond the other.
+        stable = client.list_partition_offsets(asked, IsolationLevel.READ_COMMITTED)
         told = client.list_partition_offsets(asked)
         return [End(int(told[tp].offset), int(stable[tp].offset)) for tp in partitions]
 

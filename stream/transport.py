@@ -184,9 +184,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
                 max_records=most,
             )
         except CorruptRecordException:
-            await (
-                self.wait_empty()
-            )  # what lies before what cannot be read nor passed over is first worked on and committed
+            # What lies before what cannot be read nor passed over is first worked on and committed.
+            await self.wait_empty()
             raise
         for tp in active_partitions or ():
             state = self._state(tp)
@@ -223,8 +222,7 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def trouble(self) -> BaseException | None:
         """Why the consumer no longer takes part in its group; None while it does. aiokafka raises it at its own `getmany`, which Faust
         passes by, so nothing would come any more and nobody would know."""
-        consumer = getattr(self._thread, "_consumer", None)
-        coordinator = getattr(consumer, "_coordinator", None)
+        coordinator = self._coordinator()
         task = getattr(coordinator, "_coordination_task", None)
         if task is not None and task.done():
             if task.cancelled():  # seen after a process was paused for longer than a request may take
@@ -236,8 +234,11 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     def member(self) -> str:
         """Its id in the group; another one than before if it was thrown out meanwhile and has joined again. Empty while it has none."""
-        coordinator = getattr(getattr(self._thread, "_consumer", None), "_coordinator", None)
-        return str(getattr(coordinator, "member_id", ""))
+        return str(getattr(self._coordinator(), "member_id", ""))
+
+    def _coordinator(self) -> Any:
+        """aiokafka's part in the group; None before there is one."""
+        return getattr(getattr(self._thread, "_consumer", None), "_coordinator", None)
 
     def rejoin(self) -> None:
         """Have the group share its partitions anew. Who restarts under its fixed name is given what it had, be that nothing, though there may
