@@ -21,11 +21,12 @@ from stream.words import counted
 
 _READ_SECONDS = 5.0
 _FEW = 1000  # offsets behind: so few are read, and their records counted; of more the difference is near enough
+_TAIL = 100  # offsets read for the last event: behind it are ends of transactions, which are no events
 
 
 @dataclass(frozen=True)
 class Lag:
-    """One partition. `seconds` is from the event time of the first event not committed to that of the newest one: as much time of
+    """One partition. `seconds` is from the event time of the first event not committed to that of the last one: as much time of
     the fleet's as is still to be judged. None where there is nothing behind, or it may not be read."""
 
     partition: int
@@ -46,13 +47,8 @@ def lags(settings: Settings) -> list[Lag]:
         at = {tp: max(committed.get(tp, 0), begin[tp]) for tp in partitions}
         left = asyncio.run(_left(settings, {tp: (at[tp], end[tp]) for tp in partitions}))
         behind = [tp for tp in partitions if left[tp]]
-        newest = _offsets(client, behind, OffsetSpec.MAX_TIMESTAMP)
-    first, last = asyncio.run(_ends(settings, {tp: (at[tp], max(at[tp], newest[tp])) for tp in behind}))
-    told = []
-    for tp in partitions:
-        seconds = max(0.0, last[tp] - first[tp]) if tp in first and tp in last else None
-        told.append(Lag(tp.partition, committed.get(tp), end[tp], left[tp], seconds))
-    return told
+    seconds = asyncio.run(_seconds(settings, {tp: (at[tp], end[tp]) for tp in behind}))
+    return [Lag(tp.partition, committed.get(tp), end[tp], left[tp], seconds.get(tp)) for tp in partitions]
 
 
 def unheld(settings: Settings) -> list[int]:
@@ -115,15 +111,11 @@ async def _left(settings: Settings, offsets: Mapping[TopicPartition, tuple[int, 
     await consumer.start()
     try:
         consumer.assign(few)
-        deadline = time.monotonic() + _READ_SECONDS
         for tp in few:
             at, end = offsets[tp]
-            consumer.seek(tp, at)
-            found = 0
-            while await consumer.position(tp) < end and time.monotonic() < deadline:
-                found += sum(r.offset < end for r in (await consumer.getmany(tp, timeout_ms=200)).get(tp, ()))
-            if await consumer.position(tp) >= end:
-                left[tp] = found
+            records = await _read(consumer, tp, at, end)
+            if records is not None:
+                left[tp] = len(records)
     except KafkaError:  # to look at offsets is one right, to read events another
         pass
     finally:
@@ -131,42 +123,44 @@ async def _left(settings: Settings, offsets: Mapping[TopicPartition, tuple[int, 
     return left
 
 
-async def _ends(
+async def _seconds(
     settings: Settings, offsets: Mapping[TopicPartition, tuple[int, int]]
-) -> tuple[dict[TopicPartition, float], dict[TopicPartition, float]]:
-    """The event times of the first event behind and of the newest; none if they may not be read."""
+) -> dict[TopicPartition, float]:
+    """From the event time of the first record at or after each first offset to that of the last one before its second."""
     if not offsets:
-        return {}, {}
-    try:
-        first = await _event_times(settings, {tp: low for tp, (low, _) in offsets.items()})
-        last = await _event_times(settings, {tp: high for tp, (_, high) in offsets.items()})
-        # The newest of all may be the end of a transaction: then the record before it.
-        ended = {tp: max(low, high - 1) for tp, (low, high) in offsets.items() if tp not in last}
-        return first, last | (await _event_times(settings, ended) if ended else {})
-    except KafkaError:  # to look at offsets is one right, to read events another
-        return {}, {}
-
-
-async def _event_times(settings: Settings, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, float]:
-    """The event time of the first record from each offset on; when it was produced where it is no event."""
+        return {}
     found: dict[TopicPartition, float] = {}
     consumer = AIOKafkaConsumer(**arguments(settings), enable_auto_commit=False)
     await consumer.start()
     try:
         consumer.assign(list(offsets))
-        for tp, offset in offsets.items():
-            consumer.seek(tp, offset)
-        deadline = time.monotonic() + _READ_SECONDS
-        for tp in offsets:
-            while tp not in found and time.monotonic() < deadline:
-                records = (await consumer.getmany(tp, timeout_ms=200, max_records=1)).get(tp)
-                if records:
-                    found[tp] = _event_time(records[0], settings.max_event_bytes)
-                elif await consumer.position(tp) > offsets[tp]:
-                    break  # what is there is no event
+        for tp, (at, end) in offsets.items():
+            first = await _read(consumer, tp, at, end, limit=1)
+            last = await _read(consumer, tp, max(at, end - _TAIL), end)
+            if first and last:
+                first_time, last_time = (_event_time(r, settings.max_event_bytes) for r in (first[0], last[-1]))
+                found[tp] = max(0.0, last_time - first_time)
+    except KafkaError:  # to look at offsets is one right, to read events another
+        return {}
     finally:
         await consumer.stop()
     return found
+
+
+async def _read(
+    consumer: AIOKafkaConsumer, tp: TopicPartition, at: int, end: int, limit: int | None = None
+) -> list[Any] | None:
+    """The records of these offsets, or the first `limit` of them. None where the broker does not give them in time, or cannot yet: they
+    are of a transaction that has not ended."""
+    consumer.seek(tp, at)
+    deadline = time.monotonic() + _READ_SECONDS
+    records: list[Any] = []
+    while await consumer.position(tp) < end and (limit is None or len(records) < limit):
+        if time.monotonic() > deadline:
+            return None
+        fetched = (await consumer.getmany(tp, timeout_ms=200, max_records=limit)).get(tp, ())
+        records += [r for r in fetched if r.offset < end]
+    return records
 
 
 def _event_time(record: Any, max_bytes: int) -> float:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,10 @@ def reject(settings: Settings, *found: Reject, cut: int = 0, key: bytes | None =
 
 @pytest.mark.kafka
 def test_lag_is_what_is_not_committed_and_how_much_time_that_is(settings):
-    """By the events' own time, whatever the clock says; a partition that is finished has none."""
+    """By the events' own time, though all were produced in one millisecond; a partition that is finished has none."""
     events = [GOOD | {"event_id": str(i), "time": GOOD["time"] + 60 * i} for i in range(11)]
-    send(settings, EVENTS, [{"value": encode(e), "partition": 0} for e in events])
+    produced = int(time.time() * 1000)  # to the broker the first of them is the newest
+    send(settings, EVENTS, [{"value": encode(e), "partition": 0, "timestamp_ms": produced} for e in events])
     send(settings, EVENTS, [{"value": encode(events[0]), "partition": 1}])
     status, told, _ = run(settings, "lag", "--json")
     assert (status, json.loads(told)["behind"]) == (0, 12)
