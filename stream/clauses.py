@@ -72,10 +72,23 @@ def _fact(done: str, does: str, unit: str, form: str = "{}") -> Callable[[Eviden
     return lambda e: _seen(e, done, does, form.format(plain(str(e.observed))), unit)
 
 
+def step(observed: str) -> tuple[str, str, str]:
+    """A step from one tool to another in words: done, does, and what. The same twice is no way from here to there.
+
+    >>> step("from crm.get to mail.send"), step("from crm.get to crm.get")
+    (('gone', 'goes', 'from crm.get to mail.send'), ('called', 'calls', 'crm.get twice in a row'))
+    """
+    way = observed.removeprefix("from ")
+    tool = way[: (len(way) - len(" to ")) // 2]
+    if way == f"{tool} to {tool}":
+        return "called", "calls", f"{plain(tool)} twice in a row"
+    return "gone", "goes", plain(observed, 160)
+
+
 def _step(e: Evidence) -> str:
     """From one tool to another, of the steps from there; or straight to a tool, of the sessions."""
     unit = "steps from there" if str(e.observed).startswith("from ") else "sessions"
-    return _seen(e, "gone", "goes", plain(str(e.observed), 160), unit)
+    return _seen(e, *step(str(e.observed)), unit)
 
 
 def ordinary(e: Evidence) -> bool:

@@ -7,13 +7,14 @@ that is (`next_bits`). Signals that the same condition silences ("had it sent to
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from models.batch import BITS, PAID
 from models.budget import LONE
 from models.loop import POOL_ANY, POOL_SAME
 from models.signals import ACTION, AGAIN, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION
 from stream.alert import Did, Evidence
-from stream.clauses import in_unit
+from stream.clauses import in_unit, step
 from stream.severity import ENOUGH
 from stream.words import counted, plain, size
 
@@ -30,6 +31,11 @@ _IMPLIES = {TRANSITION: (TOOL,), ACTION: (TOOL,)}
 
 def _condition(k: int) -> str:
     return CONDITION.get(SIGNALS[k].name, SIGNALS[k].name)
+
+
+def condition(e: Evidence) -> str:
+    """What would have been usual, had it not been strange."""
+    return CONDITION.get(e.name, e.name)
 
 
 # Of each signal, the others of its group that another condition stands for: place of their bits, weight, dead zone.
@@ -64,7 +70,7 @@ def next_bits(k: int, d: list[float]) -> dict[str, float]:
 
 def _had(e: Evidence, event: Did) -> str:
     """The condition of a signal in words. Of what an event may state several times, all of it must be usual."""
-    of, observed, many = CONDITION.get(e.name, e.name), plain(str(e.observed), 160), len(event.recipients) > 1
+    of, observed, many = condition(e), plain(str(e.observed), 160), len(event.recipients) > 1
     whose = "about" if e.baseline.get("new") else "its usual"
     if of == "parties":
         if many:
@@ -83,7 +89,7 @@ def _had(e: Evidence, event: Did) -> str:
         if e.baseline.get("values", 1) > 1
         else f"had {plain(observed)} been among the permissions it usually uses",
         "classification": f"had {plain(observed)} data been what it usually handles",
-        "transition": f"had it usually gone {observed}",
+        "transition": f"had it usually {' '.join(step(observed)[::2])}",
         "outcome": f"had the call not ended “{observed}”",
         "action": f"had it usually done “{plain(observed)}”",
         "off_hours": "had its sessions begun when it usually works",
@@ -111,9 +117,16 @@ def pays(e: Evidence) -> float:
     return signal.weight * max(0.0, e.bits - signal.dead) + float(e.baseline.get("again_bits", 0.0))
 
 
+class Otherwise(NamedTuple):
+    """The sentence, and the evidence whose condition it names."""
+
+    sentence: str
+    named: tuple[Evidence, ...] = ()
+
+
 def otherwise(
     event: Did, lead: Sequence[Evidence], events: int, score: float, threshold: float, *, strong: int, serious: bool
-) -> str:
+) -> Otherwise:
     """What would have kept the alert from being raised, as far as the evidence of the event that it is about tells.
 
     Of a group of signals only the strongest pays; without it the next would, whose share the evidence names. An episode of one
@@ -129,9 +142,11 @@ def otherwise(
     paying = sorted((e for e in groups.values() if pays(e) > 0), key=lambda e: (-pays(e), e.name))
     paid = sum(map(pays, paying))
     if events > 1 and serious and paid < threshold - MARGIN:  # the most harmful event need not be the strangest
-        return " This event did not reach the alert threshold alone, but did serious harm."
+        return Otherwise(" This event did not reach the alert threshold alone, but did serious harm.")
     if events > 1 and paid < threshold - MARGIN:
-        return " None of its events reached the alert threshold alone: it would not have been raised had they come further apart."
+        return Otherwise(
+            " None of its events reached the alert threshold alone: it would not have been raised had they come further apart."
+        )
     window = sum(e.bits for e in lead if e.name == "windows")
 
     def most(left: float) -> float:
@@ -146,20 +161,20 @@ def otherwise(
     gains: dict[str, float] = {}
     says: dict[str, Evidence] = {}
     for e in paying:
-        of = CONDITION.get(e.name, e.name)
+        of = condition(e)
         gains[of] = gains.get(of, 0.0) + pays(e) - e.baseline.get("next_bits", 0.0)
         says.setdefault(of, e)
-    left, had = paid, []
+    left, named = paid, []
     for of in sorted(gains, key=lambda of: -gains[of])[:2]:
         left -= gains[of]
-        had.append(_had(says[of], event))
+        named.append(says[of])
         if most(left) < enough - MARGIN:
             subject = "It would not have been raised" if events == 1 else "This event alone would not have raised it"
-            return f" {subject} {' and '.join(had)}."
-    if paying and paid - gains[strongest := next(iter(gains))] >= surely + MARGIN:
-        return f" It would have been raised even {_had(says[strongest], event)}."
-    return (
-        f" It would have come close to being raised even {had[0]}."
-        if had
-        else " What was left of its events before raised it."
-    )
+            had = " and ".join(_had(e, event) for e in named)
+            return Otherwise(f" {subject} {had}.", tuple(named))
+    if not named:
+        return Otherwise(" What was left of its events before raised it.")
+    most_paid = next(iter(gains))
+    if paid - gains[most_paid] >= surely + MARGIN:
+        return Otherwise(f" It would have been raised even {_had(says[most_paid], event)}.", (says[most_paid],))
+    return Otherwise(f" It would have come close to being raised even {_had(named[0], event)}.", (named[0],))

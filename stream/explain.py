@@ -69,12 +69,14 @@ def from_worker(address: str, agent_id: str) -> dict[str, Any]:
         ) from None
 
 
-def _different(n: float) -> str:
+def _different(n: float, listed: int) -> str:
     """How many values, as a whole number: it is counted from what fades, and nobody has seven tenths of a tool.
 
-    >>> _different(7.7), _different(2.0)
-    ('about 8 different', '2 different')
+    >>> _different(7.7, 7), _different(2.0, 2), _different(5.6, 8)
+    ('about 8 different', '2 different', 'at least 8 different')
     """
+    if round(n) < listed:  # values are forgotten more slowly than the count
+        return f"at least {listed} different"
     return f"{'' if n == round(n) else 'about '}{round(n):,} different"
 
 
@@ -85,7 +87,7 @@ def baseline_text(b: dict[str, Any]) -> str:
     rows = [f"{plain(b['agent_id'])}: {counted(b['events'], 'event')} {begin} {rfc3339(b['first_event_time'])}{end}"]
     for fact, values in b["usual"].items():
         known = ", ".join(f"{plain(v['value'], 60)} ({number(v['count'])})" for v in values)
-        rows.append(f"  {fact:15} {known}; {_different(b['distinct'][fact])} in all")
+        rows.append(f"  {fact:15} {known}; {_different(b['distinct'][fact], len(values))} in all")
     for tool, amounts in b["amounts"].items():
         said = ", ".join(
             f"{size(v['typical'])} (rarely above {size(v['high'])})"

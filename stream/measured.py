@@ -205,5 +205,14 @@ def _below(kept: Kept) -> str:
     count = "1 recipient" if len(low) == 1 else f"{len(low):,} recipients"
     given = "would have been" if kept.denied else "was" if n == 1 else "were"
     return (
-        f"{who}{count} may see {' or '.join(cleared)} data at most, and {given} given {kept.event.classification} data"
+        f"{who}{count} may see {_span(list(cleared))} data at most, and {given} given {kept.event.classification} data"
     )
+
+
+def _span(rungs: list[str]) -> str:
+    """Classes that some may see, the lowest first.
+
+    >>> _span(["public"]), _span(["public", "internal"]), _span(["public", "internal", "confidential"])
+    ('public', 'public or internal', 'public to confidential')
+    """
+    return " or ".join(rungs) if len(rungs) < 3 else f"{rungs[0]} to {rungs[-1]}"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from stream.alert import Did, Evidence, Exposure
 from stream.change import against
 from stream.clauses import OF_THE_COHORT, clause, shown_to
-from stream.counterfactual import otherwise, pays
+from stream.counterfactual import condition, otherwise, pays
 from stream.kept import MOST_RECIPIENTS
 from stream.words import MOST_OFTEN, counted, people, plain, size
 
@@ -103,9 +103,10 @@ def reason(
     What the title is about (`about`) is told in any case.
     """
     lead = [e for e in evidence if event.event_id in e.event_ids]
+    other = otherwise(event, lead, exposure.events, score, threshold, strong=strong, serious=serious)
     # The first sentence stands alone: what it did, and what is wrong with that most of all.
-    first = [e for e in lead if e is about or e.name == "clearance"] or _signals(lead)[:1]
-    told = _strongest(evidence, lead, first, about, serious=serious)
+    first = [e for e in lead if e is about or e.name == "clearance"] or _first(lead, about)
+    told = _strongest(evidence, lead, first, about, other.named, serious=serious)
     beside = [e for e in lead if e.name in CONTEXT and (serious or e.name != "read_before")]
     besides = [clause(e) for e in (*told, *beside) if e in lead and e not in first]
     out = f"{plain(agent_id)} {did(event)}" + (f": {'; '.join(map(clause, first))}." if first else ".")
@@ -121,7 +122,7 @@ def reason(
     out += _changed(evidence)
     if warming:
         out += f" It is new, so it is judged mostly by {'its peers' if agent_type else 'the rest of the fleet'}."
-    return out + otherwise(event, lead, exposure.events, score, threshold, strong=strong, serious=serious)
+    return out + other.sentence
 
 
 def _changed(evidence: Sequence[Evidence]) -> str:
@@ -138,17 +139,22 @@ def _strongest(
     lead: Sequence[Evidence],
     first: Sequence[Evidence],
     about: Evidence | None,
+    named: Sequence[Evidence],
     *,
     serious: bool,
 ) -> list[Evidence]:
     """What is said beside the first sentence, strongest first: of the event itself, whatever the others show, and then of those.
 
-    As far as it says something new and is nearly the strongest; what the title says in any case. Serious harm outweighs all else and is
+    As far as it says something new and is nearly the strongest; in any case what the title says, and that whose condition the last sentence has (`named`). Serious harm outweighs all else and is
     said first, so there the strongest is that of the rest: how it came about is asked next.
     """
-    own, rest = [e for e in _signals(lead) if e not in first], [e for e in evidence if e not in lead]
+    rest = [e for e in evidence if e not in lead]
+    elsewhere = _told_as(about) if about in rest else None
+    own = [e for e in _signals(lead) if e not in first and _told_as(e) != elsewhere]
     enough = FAIR * max(map(pays, own if serious else lead), default=0.0)
     own = _new(own, first, enough, max((e.bits for e in lead), default=0.0))[: max(0, MOST_OWN - len(first))]
+    conditions = {condition(e) for e in (*first, *own)}
+    own += [e for e in named if condition(e) not in conditions]
     most = max((e.bits for e in evidence), default=0.0)
     better = _signals(rest)  # amounts of several tools do not stand for each other
     said, head = [*first, *own], [e for e in rest if e is about and e.name not in CONTEXT]
@@ -168,6 +174,13 @@ def _new(items: Sequence[Evidence], said: Sequence[Evidence], enough: float, mos
             told.add(_told_as(e))
             found.append(e)
     return found
+
+
+def _first(lead: Sequence[Evidence], about: Evidence | None) -> list[Evidence]:
+    """What is most wrong with the event; another amount of the tool that the title is about would read as a contradiction of that."""
+    signals = _signals(lead)
+    others = [e for e in signals if about is None or _told_as(e) != _told_as(about)]
+    return (others or signals)[:1]
 
 
 def _has_habits(e: Evidence) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from stream.alert import Did, Evidence, Exposure
 from stream.change import explained
-from stream.clauses import in_unit, ordinary, shown_to, slight
+from stream.clauses import in_unit, ordinary, shown_to, slight, step
 from stream.counterfactual import pays
 from stream.words import counted, first, number, plain, size
 
@@ -46,6 +46,11 @@ def _calls(e: Evidence) -> str:
     return f"calls {tool} {times}, {_usual(e, number)}"
 
 
+def _step(e: Evidence) -> str:
+    _, does, what = step(str(e.observed))
+    return f"{does} {plain(what, 2 * MOST)}, {'an order ' if does == 'goes' else ''}{_how_new(e)}"
+
+
 def _series(e: Evidence) -> str:
     unit, b = in_unit(e), e.baseline
     way = "more" if float(e.observed) > b["typical"] else "less"
@@ -60,7 +65,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "branch": lambda e: f"touches {_name(e)}, {_how_new(e)}",
     "resource": lambda e: f"touches {_name(e)}, {_how_new(e)}",
     "classification": lambda e: f"handles {_name(e)} data, {_how_new(e)}",
-    "transition": lambda e: f"goes {plain(str(e.observed), 2 * MOST)}, an order {_how_new(e)}",
+    "transition": _step,
     "outcome": lambda e: f"has a call end “{_name(e)}”, {_how_new(e)}",
     "action": lambda e: f"does “{_name(e)}”, {_how_new(e)}",
     "recipient": lambda e: f"sends to {_name(e)}, {_how_new(e)}",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from models.signals import INDEX, SIGNALS
 from stream import counterfactual
 from stream.alert import Did, Evidence
+from stream.clauses import clause
 from stream.codec import encode
 from stream.severity import HARMS, SERIOUS
 from tests.shared import few
@@ -24,7 +25,7 @@ def test_every_alert_says_what_would_have_been_otherwise(alerts):
     ways = defaultdict(int)
     for alert in alerts:
         own = [e for e in alert.evidence if alert.event.event_id in e.event_ids]
-        said = counterfactual.otherwise(
+        said, named = counterfactual.otherwise(
             alert.event,
             own,
             alert.exposure.events,
@@ -34,6 +35,9 @@ def test_every_alert_says_what_would_have_been_otherwise(alerts):
             serious=HARMS.index(alert.impact) >= SERIOUS,
         )
         assert alert.reason.endswith(said)
+        for e in named:  # nothing is excused that was not accused
+            told = [clause(x) for x in own if counterfactual.condition(x) == counterfactual.condition(e)]
+            assert any(x in alert.reason for x in told), (alert.reason, e)
         ways[said.split(" had ")[0].strip()] += 1
         paid = sum({SIGNALS[INDEX[e.name]].group: 1 for e in own if e.name in INDEX}.values())
         assert paid > 0
@@ -134,7 +138,7 @@ def test_a_claim_that_one_signal_raised_it_holds_by_the_numbers(bits, events, le
     own = sum(groups.values())
     said = counterfactual.otherwise(
         Did("e", "read"), items, events, max(own, 12.0) + lead, 12.0, strong=3, serious=False
-    )
+    ).sentence
     assert said
     if said.startswith(" None of its events"):
         assert own < 12
