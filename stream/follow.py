@@ -20,12 +20,13 @@ def alerts(settings: Settings, tell: Callable[[bytes], object], *, follow: bool)
     """Give `tell` every revision on the topic by the time it came, then, to `follow`, each that comes. Raises `BrokerError`."""
     count = partitions_of(settings, ALERTS)
     with said(settings):
-        asyncio.run(_read(settings, count, tell, follow=follow))
-    if follow:  # which nothing but SIGTERM ends so
-        raise SystemExit(128 + signal.SIGTERM)
+        ended_by = asyncio.run(_read(settings, count, tell, follow=follow))
+    if follow:  # it ends no other way, and there is nothing to tell
+        raise SystemExit(128 + ended_by)
 
 
-async def _read(settings: Settings, count: int, tell: Callable[[bytes], object], *, follow: bool) -> None:
+async def _read(settings: Settings, count: int, tell: Callable[[bytes], object], *, follow: bool) -> int:
+    """Read; what signal has ended it, if one has."""
     # No group: nobody's place on the topic is moved, and whoever may read the topic needs no other right.
     consumer = AIOKafkaConsumer(**arguments(settings), enable_auto_commit=False, isolation_level="read_committed")
 
@@ -44,12 +45,14 @@ async def _read(settings: Settings, count: int, tell: Callable[[bytes], object],
             while await consumer.position(tp) < ends[tp]:
                 there += (await consumer.getmany(tp, timeout_ms=500)).get(tp, ())
         give(sorted(there, key=lambda r: r.timestamp))
-        ended = asyncio.Event()
+        ended_by: list[int] = []
         if follow:  # an exception raised by a signal may come up in a task of the consumer, which would keep it
-            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
-        while follow and not ended.is_set():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, ended_by.append, number)
+        while follow and not ended_by:
             for records in (await consumer.getmany(*parts, timeout_ms=500)).values():
                 give(records)
+        return ended_by[0] if ended_by else 0
 
 
 class Openings:

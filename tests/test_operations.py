@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -272,8 +273,9 @@ def murmur(key: bytes) -> int:
 
 
 @pytest.mark.kafka
-def test_alerts_are_read_by_the_time_they_came_and_followed(settings):
-    """As text each when it opens or becomes worse; as JSON every revision."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_alerts_are_read_by_the_time_they_came_and_followed(settings, number):
+    """As text each when it opens or becomes worse; as JSON every revision. Whoever has seen enough ends it, and is told nothing."""
     one, other = (episode([hostile(n, "x", agent_id=f"bot-{a}") for n in range(3)])[-1] for a in (0, 1))
     lines = [
         encode(replace(alert, revision=revision, severity=severity))
@@ -290,16 +292,20 @@ def test_alerts_are_read_by_the_time_they_came_and_followed(settings):
     assert heads[2].endswith(f"{other.title} (raised)")
     command = [sys.executable, "-m", "stream", "alerts", "--follow", "--json"]
     environment = {**os.environ, "STRAYLINE_BROKER": settings.broker}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as following:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, env=environment
+    ) as following:
         assert following.stdout
+        assert following.stderr
         try:
             assert [following.stdout.readline().rstrip() for _ in lines] == lines
             new = encode(replace(one, revision=2))
             send(settings, ALERTS, [{"value": new, "partition": 0}])
             assert following.stdout.readline().rstrip() == new
         finally:
-            following.terminate()
-    assert following.returncode == 143
+            following.send_signal(number)
+        assert following.stderr.read() == b""
+    assert following.returncode == 128 + number
 
 
 def test_options_of_rejects_that_do_nothing_alone_are_refused():
