@@ -106,6 +106,7 @@ class Scores(NamedTuple):
 
     score: Array  # (n,) the episode's evidence as seen from this event
     own: Array  # (n,) this event's alone
+    session: Array  # (n,) what is at least its score because of what its session did before; it counts for nothing else
     parts: Array  # (n, kinds) of `own`
     threshold: Array  # (n,) from which an alert opens
     marks: Array  # (n,)
@@ -129,6 +130,7 @@ class Scores(NamedTuple):
 def blank(n: int, *, window: bool) -> Scores:
     """Room for the scores of n events. What has rows of its own is not cleared: few events have one, and who takes a row fills it."""
     return Scores(
+        np.zeros(n),
         np.zeros(n),
         np.zeros(n),
         np.zeros((n, len(KINDS))),

@@ -133,7 +133,7 @@ def learn_tails(a: st.Arrays, w: Room, h: Here) -> None:
 
 
 @inline
-def learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key, s: float) -> None:
+def learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key, s: float, score: float) -> None:
     """Remember what the session did."""
     session = a.sessions[h.se]
     a.sessions[h.se].tool = b.tool.hash[e]
@@ -144,6 +144,7 @@ def learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key, s: float) 
         a.sessions[h.se].records = 0
     if b.rung[e] == session.top and not math.isnan(b.records[e]):
         a.sessions[h.se].records += b.records[e]
+    a.sessions[h.se].peak = max(session.peak, score)
     i, fresh = claim(a.calls, a.calls_dirty, a.tally[CALLS], call)
     a.calls[i].n = 1 if fresh else a.calls[i].n + 1
     a.calls[i].w = h.clock

@@ -10,8 +10,10 @@ often (`signals.POOLS`). With s_f the event's own evidence of one kind, s that o
 
     P_f ← P_f · 2^(−Δt/30 min) · 0.8 + x · s_f/s,   score = max(s, min(Σ P_f, Σ min(P_f, 4·s_f) + s/2))
 
-so an event draws on the pools in proportion to evidence of its own, and above all for more of the same: the harmless event after an incident
-stays harmless, and an odd order of calls owes little to a burst before it. What a series says does not go into them: its errors
+so an event draws on the pools in proportion to evidence of its own, and above all for more of the same: an odd order of calls owes little
+to a burst before it. The harmless event after an incident stays harmless, but for this: a session in which something strange was done is
+to be looked at as a whole, so in a session that has a name an event's score is at least half of the highest before it, at most 20 bits. That
+ranks events; it raises no alert, teaches no doubt and is in no pool. What a series says does not go into them: its errors
 follow on each other, and what they repeat is no new evidence.
 
 What is plainly strange adds up over days: what data goes where (from 2 bits on), what the agent never uses (from 6) and drifting amounts (from
@@ -56,6 +58,10 @@ from models.table import Array, Key, claim, find, mix
 
 POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD = 1800.0, 0.8, 3.0
 POOL_SAME, POOL_ANY = 4.0, 0.5  # how often its own evidence an event may draw from its own kind, and from any
+SESSION_SHARE, SESSION_MOST = (
+    0.5,
+    20.0,
+)  # of the highest score of its session an event has so much, at most so many bits
 SESSION_GAP = 1800.0  # seconds of quiet after which a session begins, where the event names none
 DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
@@ -203,6 +209,8 @@ def _events(
         out.threshold[e] = budget.threshold(a.fleet)
         if score >= out.threshold[e] and learned:
             mark |= col.NOTABLE
+        if b.session[e] != np.uint64(0):  # a beat that never pauses is no session
+            out.session[e] = min(SESSION_MOST, SESSION_SHARE * a.sessions[h.se].peak)
         out.marks[e] = mark
         if not learned:
             continue
@@ -223,7 +231,7 @@ def _events(
             learning.learn_steps(a, w, h)
             learning.learn_tails(a, w, h)
             learning.learn_parties(a, b, e, h, owned, met, weight)
-        learning.learn_session(a, b, e, h, call, s)
+        learning.learn_session(a, b, e, h, call, s, score)
         learning.learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:
             learning.count_episode(a, b, e, w, h, s, score, out.threshold[e], alerts_per_day)
@@ -318,7 +326,7 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
     if begins:
         a.sessions[se].tool = a.sessions[se].ordinary = 0
         a.sessions[se].top = -1
-        a.sessions[se].records = 0
+        a.sessions[se].records = a.sessions[se].peak = 0
     a.sessions[se].w = clock_s
     begins = begins and learned and clock_s - a.agents[ag].night_at >= hours.APART
     new = newcomer.is_one(a.agents, ag, a.fleet, clock_s)

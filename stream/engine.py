@@ -168,7 +168,8 @@ class Engine:
             return Scored(
                 decoded.events, None, [], np.zeros(0), np.zeros((0, len(KINDS))), np.zeros(0, np.uint8), decoded.rejects
             )
-        scored = Scored(decoded.events, b, decoded.positions, out.score, out.parts, out.marks, decoded.rejects)
+        score = np.maximum(out.score, out.session)
+        scored = Scored(decoded.events, b, decoded.positions, score, out.parts, out.marks, decoded.rejects)
         scored.unknown = self._unknown_classifications(decoded.events, b)
         scored.unknown_clearances = self._unknown_clearances(decoded.events, b)
         merged = self.episodes.merged

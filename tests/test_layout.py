@@ -25,10 +25,11 @@ from stream.engine import Engine
 from stream.sealed import Corrupt
 from stream.settings import load
 from stream.siphash import name_hash
-from tests.shared import few, knowledge, rows
+from tests.shared import few, knowledge
 
 DATA = Path(__file__).parent / "data"
 SETTINGS = load({})
+NEW_SINCE_3 = {("sessions", "peak")}
 
 
 def lines(name: str) -> list[bytes]:
@@ -85,8 +86,8 @@ def test_what_the_previous_version_stored_is_read_and_alerts_go_on(previous, eve
                 v["value"]: pytest.approx(v["count"], rel=0.15, abs=0.5) for v in values if v["count"] >= 0.5
             }, fact
     its, mine = feed(reader.engine, events[373:]), feed(learned, events[373:])
-    # Of a fresh engine half of them. What a step or a branch usually costs with a tool, that version did not store.
-    assert (np.abs(its.score - mine.score) < 0.5).mean() >= 0.95
+    # Of a fresh engine half of them. What a step or a branch usually costs with a tool, that version did not store, nor how strange a session was.
+    assert (np.abs(its.score - mine.score) < 0.5).mean() >= 0.94
     # The budget counts something else now, so it begins anew, and with it the threshold: what is serious is said all the same.
     serious = {"high", "critical"}
     said = {a.agent_id for a in its.alerts}
@@ -95,21 +96,25 @@ def test_what_the_previous_version_stored_is_read_and_alerts_go_on(previous, eve
 
 
 def test_what_version_3_stored_is_read_to_the_last_bit(events):
-    """Of this layout, in pieces that are not written any more; what this program writes beside them is read with them."""
+    """Of the layout before this, in pieces that are not written any more; the first flush writes it anew."""
     stored = [Record(*pair) for pair in msgspec.msgpack.decode((DATA / "version3.baselines").read_bytes())]
     assert {value[4] for _, value in stored} == {3}
     reader = read(stored)
-    assert not reader.migrated
-    assert reader.next_offset == 373
+    writer = reader.writer()
+    assert (reader.migrated, reader.left_out, reader.next_offset) == (True, {}, 373)
     digest = hashlib.sha256()
-    for name, (n, used, head, body, tally) in sorted(rows(reader.engine.state).items()):
-        digest.update(f"{name} {n} {tally}".encode() + used + head + body)
-    assert digest.hexdigest() == "6449584ab3ec2aa0dd25f157681dbfde77f029a0cd1732c958a6ee6cd6a73e17"
-    writer, topic = reader.writer(), stored
+    for t in reader.engine.state.tables:
+        used = np.flatnonzero(t.head["key"])[np.argsort(t.head["key"][t.head["key"] != 0])]  # slots were given anew
+        for name in t.head.dtype.names or ():
+            if (t.layout.name, name) not in NEW_SINCE_3:
+                digest.update(f"{t.layout.name} {name}".encode() + t.head[name][used].tobytes())
+        digest.update(t.body[used].tobytes() if t.layout.body[1] else b"")
+    assert digest.hexdigest() == "983aa768dc468b64ff5a586662b302814cb19ab9f325ee7b4e5f129deef9b25c"
+    topic = compacted(stored, writer.flush(373))
     for low in range(373, 600, 25):
         feed(reader.engine, events[low : low + 25])
         topic = compacted(topic, writer.flush(low + 25))
-    assert {value[4] for _, value in topic if value} == {3, 4}
+    assert {value[4] for _, value in topic if value} == {4}
     again = read(topic)
     assert not again.migrated
     assert knowledge(again.engine) == knowledge(reader.engine)

@@ -1,4 +1,4 @@
-"""What an agent never did before stays new until its sitting is over; who comes to a fleet that runs is compared with its like."""
+"""What an agent never did before stays new until its sitting is over; what follows in its session is ranked after it; who comes to a fleet that runs is compared with its like."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from models import newcomer
 from models import state as st
+from models.batch import NOTABLE
+from models.loop import SESSION_MOST
 from models.sitting import LASTS
 from stream.clauses import clause
 from stream.codec import encode
@@ -54,6 +56,26 @@ def scores(events: Sequence[dict[str, Any]], new: int) -> list[float]:
 
 AT = 9 * DAY + 9 * 3600
 STRANGER = "mal@quickpost.example"
+
+
+def test_what_follows_in_the_session_of_something_strange_is_ranked_after_it_and_is_no_alert_by_that():
+    """Half of the highest score, at most 20 bits; not in another session, nor where events name none."""
+    strange = [sent(AT + n, STRANGER, classification="restricted", bytes=10**7) for n in range(3)]
+    ordinary = sent(AT + 60, "bo@corp.example")
+    for follows, share in ((ordinary, True), (ordinary | {"session_id": "s-other"}, False), (ordinary, None)):
+        events = [*strange, follows]
+        if share is None:
+            events = [{k: v for k, v in e.items() if k != "session_id"} for e in events]
+        records = [encode(e) for e in [*weeks(), *events]]
+        engine = Engine(load(SETTINGS))
+        ran = engine.run(engine.decode(records, range(len(records))))
+        assert ran.out is not None
+        own = float(ran.out.score[-1])
+        scored = engine.tell(ran)
+        assert scored.score[-4:-1].max() > 2 * SESSION_MOST
+        assert own < 1
+        assert scored.score[-1] == (SESSION_MOST if share else own)
+        assert not scored.marks[-1] & NOTABLE
 
 
 def test_the_second_file_to_a_stranger_is_as_strange_as_the_first():
