@@ -10,7 +10,7 @@ import click
 from stream.settings import load
 
 
-def _moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+def moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
     """RFC 3339 with an offset."""
     if text is None:
         return None
@@ -44,7 +44,7 @@ def _must_say(why: str, *given: tuple[str, str]) -> None:
     "--time",
     "moment",
     metavar="TIME",
-    callback=_moment,
+    callback=moment,
     help="When it was said, as 2026-03-12T08:44:00Z; default: now.",
 )
 def verdict(
@@ -98,7 +98,7 @@ def verdict(
     "--time",
     "moment",
     metavar="TIME",
-    callback=_moment,
+    callback=moment,
     help="When it was said, as 2026-03-12T08:44:00Z; default: now. A replay heeds it then.",
 )
 def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | None) -> None:
