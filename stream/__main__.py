@@ -18,7 +18,7 @@ from stream import analyst, operations
 from stream.errors import SettingsError, StraylineError
 from stream.log import Log, let_go
 from stream.settings import SETTINGS, host_port, load
-from stream.words import counted, plain
+from stream.words import counted
 
 if TYPE_CHECKING:
     from stream.files import Lines
@@ -132,12 +132,8 @@ def replay(
             f"unknown field `{name}` in {n:,} of {counted(summary.looked, 'event')} looked at; {meant(name)}",
             err=True,
         )
-    for path, names in summary.misnamed:
-        for name in names[:8]:
-            click.echo(
-                f"{'standard input' if path == '-' else path} has no event; its first record has a field `{plain(name, 80)}` that is not read: {meant(name)}",
-                err=True,
-            )
+    for line in summary.foreign:
+        click.echo(line, err=True)
     for path, jq in summary.folded:
         if not jq:
             click.echo(

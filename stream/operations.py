@@ -164,13 +164,18 @@ def produce(files: tuple[str, ...]) -> None:
 
     from stream.codec import Reject  # noqa: PLC0415
     from stream.files import readable  # noqa: PLC0415
+    from stream.foreign import SAMPLE  # noqa: PLC0415
+    from stream.foreign import told as likely  # noqa: PLC0415
     from stream.produce import produce_files  # noqa: PLC0415
 
     unfit: Counter[str] = Counter()
     first: list[str] = []
+    sample: dict[str, list[bytes]] = {path: [] for path in files}
 
     def tell(path: str, reject: Reject) -> None:
         unfit[reject.reason] += 1
+        if reject.reason != "empty" and len(sample[path]) < SAMPLE:
+            sample[path].append(reject.raw)
         if not first:
             first.append(f"line {reject.position:,} of {path}: {plain(reject.detail, 300)}")
 
@@ -180,6 +185,8 @@ def produce(files: tuple[str, ...]) -> None:
     why = ", ".join(f"{why} {n:,}" for why, n in unfit.most_common())
     rest = f"; {counted(unfit.total(), 'line')} not sent ({why}), the first {first[0]}" if unfit else ""
     click.echo(f"{counted(count, 'event')} delivered to agent.access.events on {settings.broker}{rest}", err=True)
+    for line in () if count else (line for path in files for line in likely(path, sample[path])):
+        click.echo(line, err=True)
 
 
 @click.command()
