@@ -18,7 +18,7 @@ from stream import analyst, operations
 from stream.errors import SettingsError, StraylineError
 from stream.log import Log, let_go
 from stream.settings import SETTINGS, host_port, load
-from stream.words import counted
+from stream.words import counted, plain
 
 if TYPE_CHECKING:
     from stream.files import Lines
@@ -125,6 +125,18 @@ def replay(
         click.echo(
             f"{counted(summary.verdicts, 'verdict')} heeded"
             + (f"; {summary.later:,} not, being later than the last event (their `time`)" if summary.later else ""),
+            err=True,
+        )
+    if summary.early:
+        click.echo(
+            f"{summary.early:,} of those came (`time`) before the event that {'it is' if summary.early == 1 else 'each is'} on (`event.time`), of which nothing was learned yet, "
+            "so little or nothing follows; say it anew with --time of then or later",
+            err=True,
+        )
+    if summary.unfit:
+        click.echo(
+            f"{counted(summary.unfit, 'line')} of {verdicts} {'is' if summary.unfit == 1 else 'are'} no verdict ({plain(summary.why_unfit, 300)}); "
+            "give --verdicts what `strayline verdict --to` wrote",
             err=True,
         )
     for name, n in summary.unknown:

@@ -68,8 +68,15 @@ def verdict(
         )
     settings = load()
     from stream import judge  # noqa: PLC0415
+    from stream.verdict import event_time  # noqa: PLC0415
 
     alert = judge.alert_in(alerts, alert_id) if alerts else judge.alert_on(settings, alert_id)
+    happened = event_time(alert.event)
+    if moment is not None and happened is not None and moment < happened:
+        raise click.UsageError(
+            f"--time is before the event that the alert is about ({alert.event.time}), of which nothing was learned by then, so little or nothing would follow; "
+            f"give {alert.time} or later"
+        )
     said = judge.verdict_on(alert, verdict, by.strip(), reason.strip(), moment)
     judge.say(settings, alert.agent_id, said, to)
     where = to or f"agent.access.verdicts on {settings.broker}"

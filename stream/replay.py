@@ -23,7 +23,7 @@ from stream.files import Lines, Output, readable
 from stream.heap import keep_freed
 from stream.records import Records
 from stream.settings import Settings
-from stream.verdict import verdicts_in
+from stream.verdict import is_early, verdicts_in
 
 log = structlog.get_logger()
 MOST_REASONS = 1000  # that are told apart
@@ -47,6 +47,9 @@ class Summary(NamedTuple):
     warming: int  # of those, too young to be judged by their own past alone
     verdicts: int  # heeded
     later: int  # verdicts of after the last event
+    early: int  # verdicts heeded before the event that they are on had come: little or nothing follows from them
+    unfit: int  # lines of the file of verdicts that are none
+    why_unfit: str  # the first of those; "" without any
     looked: int  # events whose fields' names were looked at, a sample
     unknown: tuple[
         tuple[str, int], ...
@@ -112,11 +115,11 @@ def replay(
     unfit: list[Reject] = []
     if verdicts:
         engine.verdicts, unfit = verdicts_in(verdicts)
-    given = len(engine.verdicts)
+    given, early = len(engine.verdicts), [is_early(v) for v in engine.verdicts]
     outputs = [Output(path) for path in (scores, alerts, rejects)]
     events = opened = messages = 0
-    refused = len(unfit)
-    reasons = Counter(r.detail for r in unfit)
+    refused = 0
+    reasons: Counter[str] = Counter()
     highest = 0.0
     folded: list[tuple[str, str]] = []
     foreign: list[str] = []
@@ -191,6 +194,9 @@ def replay(
         warming=max(0, int(fleet["warming"])),
         verdicts=given - len(engine.verdicts),
         later=len(engine.verdicts),
+        early=sum(early[: given - len(engine.verdicts)]),
+        unfit=len(unfit),
+        why_unfit=f"line {unfit[0].position:,}: {unfit[0].detail}" if unfit else "",
         looked=engine.fields.looked,
         unknown=tuple(engine.fields.unknown.most_common()),
         folded=tuple(folded),
