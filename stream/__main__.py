@@ -84,7 +84,8 @@ def replay(
     """Score events from files, with no broker.
 
     FILE is JSON Lines, plain or compressed (.gz, .zst); `-` is standard input. Files are read in the order given, as one
-    stream. The same events give the same bytes out. The exit status is 0 when everything was read, rejects included.
+    stream. The same events give the same bytes out. The exit status is 0 when everything was read, rejects included, but 1 where there
+    were records and not one of them is an event.
 
     \b
     Example:
@@ -111,6 +112,11 @@ def replay(
         + (
             f"; {'' if rejects else 'see why with --rejects PATH, '}most often: {summary.commonest}"
             if summary.rejects
+            else ""
+        )
+        + (
+            "; not one record is an event, so the exit status is 1"
+            if summary.rejects > summary.blank and not summary.events
             else ""
         ),
         err=True,
@@ -160,6 +166,8 @@ def replay(
             f"write it so with `jq -c {jq if jq == '.' else repr(jq)} FILE`, then replay that",
             err=True,
         )
+    if summary.rejects > summary.blank and not summary.events:
+        sys.exit(1)
 
 
 @main_group.command()

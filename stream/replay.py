@@ -35,6 +35,7 @@ class Summary(NamedTuple):
 
     events: int
     rejects: int
+    blank: int  # of those, lines with nothing in them
     commonest: str  # reason of a reject, in words; "" without any
     alerts: int
     messages: int
@@ -118,7 +119,7 @@ def replay(
     given, early = len(engine.verdicts), [is_early(v) for v in engine.verdicts]
     outputs = [Output(path) for path in (scores, alerts, rejects)]
     events = opened = messages = 0
-    refused = 0
+    refused = blank = 0
     reasons: Counter[str] = Counter()
     highest = 0.0
     folded: list[tuple[str, str]] = []
@@ -149,6 +150,7 @@ def replay(
                             )
                         events += len(done.events)
                         refused += len(done.rejects)
+                        blank += sum(r.reason == "empty" for r in done.rejects)
                         reasons.update(r.detail for r in done.rejects[: max(0, MOST_REASONS - len(reasons))])
                         messages += len(done.alerts)
                         opened += sum(a.revision == 1 for a in done.alerts)
@@ -184,6 +186,7 @@ def replay(
     return engine, Summary(
         events,
         refused,
+        blank,
         reasons.most_common(1)[0][0] if reasons else "",
         opened,
         messages,
