@@ -139,6 +139,13 @@ def replay(
             "so little or nothing follows; say it anew with --time of then or later",
             err=True,
         )
+    if summary.strangers:
+        more = f" and {len(summary.strangers) - 5:,} more" if len(summary.strangers) > 5 else ""
+        click.echo(
+            f"{counted(len(summary.strangers), 'agent')} that verdicts or resets name {'has' if len(summary.strangers) == 1 else 'have'} no event here: "
+            f"{', '.join(plain(name) for name in summary.strangers[:5])}{more}; check the spelling",
+            err=True,
+        )
     if summary.unfit:
         click.echo(
             f"{counted(summary.unfit, 'line')} of {verdicts} {'is' if summary.unfit == 1 else 'are'} no verdict ({plain(summary.why_unfit, 300)}); "

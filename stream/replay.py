@@ -49,6 +49,7 @@ class Summary(NamedTuple):
     verdicts: int  # heeded
     later: int  # verdicts of after the last event
     early: int  # verdicts heeded before the event that they are on had come: little or nothing follows from them
+    strangers: tuple[str, ...]  # agents that verdicts are on, and no event is of
     unfit: int  # lines of the file of verdicts that are none
     why_unfit: str  # the first of those; "" without any
     looked: int  # events whose fields' names were looked at, a sample
@@ -116,7 +117,7 @@ def replay(
     unfit: list[Reject] = []
     if verdicts:
         engine.verdicts, unfit = verdicts_in(verdicts)
-    given, early = len(engine.verdicts), [is_early(v) for v in engine.verdicts]
+    given = tuple(engine.verdicts)
     outputs = [Output(path) for path in (scores, alerts, rejects)]
     events = opened = messages = 0
     refused = blank = 0
@@ -181,6 +182,7 @@ def replay(
             gc.enable()
     if failed:
         raise failed
+    heeded = given[: len(given) - len(engine.verdicts)]
     fleet = engine.state.fleet
     marked = (int(fleet["late"]), int(fleet["skewed"]), int(fleet["repeated"]))
     return engine, Summary(
@@ -195,9 +197,10 @@ def replay(
         highest=highest,
         agents=int(engine.state["agents"].tally[0]),
         warming=max(0, int(fleet["warming"])),
-        verdicts=given - len(engine.verdicts),
+        verdicts=len(heeded),
         later=len(engine.verdicts),
-        early=sum(early[: given - len(engine.verdicts)]),
+        early=sum(map(is_early, heeded)),
+        strangers=tuple(dict.fromkeys(v.agent_id for v in heeded if not engine.knows(v.agent_id))),
         unfit=len(unfit),
         why_unfit=f"line {unfit[0].position:,}: {unfit[0].detail}" if unfit else "",
         looked=engine.fields.looked,
