@@ -86,7 +86,7 @@ REVISIONS = Counter(
 )
 REPEATED = Counter(
     "strayline_repeated_events",
-    "Events whose id came before: scored, not learned again, no alert.",
+    "Events that came before, word for word, and are remembered: scored, not learned again, no alert.",
     registry=REGISTRY,
 )
 VERDICTS = Counter("strayline_verdicts", "Verdicts heeded, by what they say.", ["verdict"], registry=REGISTRY)
