@@ -30,6 +30,7 @@ from stream.engine import Decoded, Engine, Ran
 from stream.fetched import Damaged
 from stream.fields import meant
 from stream.others import Others
+from stream.placement import Placement
 from stream.records import Records
 from stream.recovery import Recovery
 from stream.replay import warn
@@ -98,6 +99,7 @@ class Partition:
         self._rejects: list[Refused] = []
         self._refused = 0  # bytes of those
         self._unfit = Unfit(number)
+        self._placement = Placement(number, others.of if others is not None else 1)
         self._consumer: AIOKafkaConsumer | None = None  # of verdicts
         self._producer: AIOKafkaProducer | None = None
         self._recovery = Recovery(number)
@@ -262,6 +264,7 @@ class Partition:
             self._rejects.append(Refused(reject, EVENTS, key))
             self._refused += len(reject.raw)
         self._unfit.add(scored.rejects)
+        metrics.MISPLACED.inc(self._placement.look(scored.events))
         metrics.observe(self.number, self.engine, scored, len(fresh))
         metrics.PROCESSED.labels(str(self.number)).set(self.next_offset)
         # It may wait for long to be acknowledged; its records need not stay in memory for that.
