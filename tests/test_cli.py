@@ -238,6 +238,28 @@ def test_explain_tells_what_is_usual_and_who_is_unknown(tmp_path):
     assert "nobody" in told.stderr
 
 
+def test_explain_tells_when_sessions_begin_of_weekdays_and_weekends(tmp_path):
+    """So that what an alert says of an odd hour can be checked; a session is counted once, whatever its events."""
+    path = tmp_path / "events.jsonl"
+    starts = [f"2026-03-{day:02}T{hour}:10:00Z" for day in (4, 5, 6, 7) for hour in ("08", "09")]
+    path.write_text(
+        "".join(
+            json.dumps(json.loads(EVENT) | {"event_id": f"{n}/{i}", "time": at.replace(":10:", f":1{i}:"), "session_id": f"s{n}"}) + "\n"
+            for n, at in enumerate(starts) for i in range(3)
+        )
+    )  # fmt: skip
+    told = strayline("explain", "bot", str(path)).stdout
+    assert re.search(r"^  sessions begin on weekdays: 08h [23](\.\d)?, 09h [23](\.\d)?$", told, re.MULTILINE)
+    assert re.search(r"^  sessions begin on weekends: 08h \S+, 09h \S+$", told, re.MULTILINE)
+    assert "by the hour of the day in UTC" in told
+    found = json.loads(strayline("explain", "bot", str(path), "--json").stdout)["session_starts"]
+    assert {days: [i for i, n in enumerate(half) if n] for days, half in found.items()} == {
+        "weekdays": [16, 18],
+        "weekends": [16, 18],
+    }
+    assert "sessions begin" in strayline("explain", "bot", "-", stdin=EVENT).stdout
+
+
 @pytest.mark.parametrize(
     "address", ["localhost", "::1", "http://localhost:9464", "localhost:x", "localhost:99999", ":1"]
 )
