@@ -95,6 +95,7 @@ def replay(
     _refuse_shared((*files, *([verdicts] if verdicts else [])), [path for path in (scores, alerts, rejects) if path])
     settings = load()
     from stream.fields import meant  # noqa: PLC0415
+    from stream.replay import FIRST_DAY  # noqa: PLC0415
     from stream.replay import replay as run  # noqa: PLC0415
 
     begin = time.perf_counter()
@@ -127,6 +128,12 @@ def replay(
             f"{summary.warming:,} of {counted(summary.agents, 'agent')} still warming",
             err=True,
         )
+        if summary.young and not summary.alerts:
+            click.echo(
+                f"no alert means nothing yet: strange is what differs from the days before, and these events are of less than a day; in a fleet's first day "
+                f"an alert needs {FIRST_DAY:.0f} bits. Give it some days of events, the past too (`strayline demo --events PATH` writes four weeks to try)",
+                err=True,
+            )
     if verdicts:
         click.echo(
             f"{counted(summary.verdicts, 'verdict')} heeded"

@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 import structlog
 
+from models import profile
+from models.budget import DAY_ENDED, STEP
+from models.state import BUDGET_POWER, START
 from stream import foreign as foreign_log
 from stream.codec import Reject, encode_lines, reject_line
 from stream.engine import Engine, Ran, Scored
@@ -27,6 +30,7 @@ from stream.verdict import is_early, verdicts_in
 
 log = structlog.get_logger()
 MOST_REASONS = 1000  # that are told apart
+FIRST_DAY = START / STEP  # bits from which an alert opens on a fleet's first day, at least
 AHEAD = 3  # batches decoded before one is told of: what they mean takes unequal time, and scoring need not wait for it
 
 
@@ -46,6 +50,7 @@ class Summary(NamedTuple):
     highest: float  # score in bits; 0 without events
     agents: int  # with a baseline
     warming: int  # of those, too young to be judged by their own past alone
+    young: bool  # less than a day of the events' time was watched: of it few alerts are said (`models.budget`)
     verdicts: int  # heeded
     later: int  # verdicts of after the last event
     early: int  # verdicts heeded before the event that they are on had come: little or nothing follows from them
@@ -197,6 +202,7 @@ def replay(
         highest=highest,
         agents=int(engine.state["agents"].tally[0]),
         warming=max(0, int(fleet["warming"])),
+        young=bool(fleet["watched"] * profile.fade(engine.state) ** BUDGET_POWER < DAY_ENDED),
         verdicts=len(heeded),
         later=len(engine.verdicts),
         early=sum(map(is_early, heeded)),

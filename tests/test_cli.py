@@ -221,9 +221,9 @@ def test_a_replay_ends_with_the_threshold_the_highest_score_and_who_is_warming(t
     scores = tmp_path / "scores"
     told = strayline("replay", "-", "--scores", str(scores), stdin=EVENT + EVENT.replace("crm.read", "hr.read"))
     highest = max(json.loads(line)["score"] for line in scores.read_text().splitlines())
-    last = told.stderr.splitlines()[-1]
-    assert last.startswith("at the end alerts open from 20.0 bits; ")
-    assert f"the highest score was {highest:.1f}; 1 of 1 agent still warming" in last
+    said = told.stderr.splitlines()[1]
+    assert said.startswith("at the end alerts open from 20.0 bits; ")
+    assert f"the highest score was {highest:.1f}; 1 of 1 agent still warming" in said
     assert strayline("replay", "-", stdin="").stderr.startswith("0 events, 0 rejects")
 
 
@@ -258,6 +258,26 @@ def test_explain_tells_when_sessions_begin_of_weekdays_and_weekends(tmp_path):
         "weekends": [16, 18],
     }
     assert "sessions begin" in strayline("explain", "bot", "-", stdin=EVENT).stdout
+
+
+def test_where_so_few_events_came_that_nothing_can_open_a_replay_says_so_and_why(tmp_path):
+    """The example of the README, alone, raises nothing; after some days nothing is said of that."""
+    readme = (ROOT / "README.md").read_text()
+    example = json.loads(
+        readme[
+            (at := readme.index('{"event_id": "e1", "time": "2026-03-12T08:44:01Z", "agent_id": "s')) : readme.index(
+                "```", at
+            )
+        ]
+    )
+    told = strayline("replay", "-", stdin=json.dumps(example) + "\n").stderr
+    assert told.startswith("1 event, 0 rejects, 0 alerts ")
+    assert "\nno alert means nothing yet: " in told
+    assert "in a fleet's first day an alert needs 20 bits" in told
+    days = "".join(
+        EVENT.replace("-02T", f"-{day:02}T").replace('"1"', f'"{day}/{i}"') for day in (2, 3, 4) for i in range(5)
+    )
+    assert "no alert means nothing yet" not in strayline("replay", "-", stdin=days).stderr
 
 
 @pytest.mark.parametrize(
