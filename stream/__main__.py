@@ -189,13 +189,14 @@ def replay(
 @click.option("--agents", type=click.IntRange(12, 5000), default=60, show_default=True, help="Agents in the fleet.")
 @click.option("--days", type=click.IntRange(5, 365), default=28, show_default=True, help="Days that pass.")
 @click.option("--events", "events_path", metavar="PATH", help="Write the simulated events to a file as well.")
+@click.option("--quiet", is_flag=True, help="With --events: write them, and play nothing.")
 @click.option(
     "--to-kafka",
     is_flag=True,
     help="Produce the simulated events to agent.access.events instead of scoring them here. They are dated in the simulated weeks, "
     "from 2 March 2026 on, whatever the seed: after others on the same topic they count as late.",
 )
-def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: bool) -> None:
+def demo(seed: int, agents: int, days: int, events_path: str | None, quiet: bool, to_kafka: bool) -> None:
     """Watch a simulated fleet of AI agents live through four weeks, with incidents planted in it.
 
     Six types of agents with weekdays, nightly batches, a rollout, new hires, a role change and a quarter's end; and one incident of each
@@ -203,6 +204,8 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: b
     lack the clearance, without approval. Alerts appear as they open; the end says what was planted, found, missed
     and falsely raised.
     """
+    if quiet and not events_path:
+        raise click.UsageError("--quiet writes events and plays nothing: it needs --events PATH")
     settings = load()
     from stream.demo import account_text, alert_text, play  # noqa: PLC0415
     from stream.files import Output  # noqa: PLC0415
@@ -216,6 +219,9 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: b
             output.keep()
         finally:
             output.discard()
+    if quiet and not to_kafka:
+        click.echo(f"{counted(len(simulation.events), 'event')} written to {events_path}", err=True)
+        return
     if to_kafka:
         from stream.produce import produce  # noqa: PLC0415
 
