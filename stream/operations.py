@@ -152,7 +152,8 @@ def doctor(role: str) -> None:
 def produce(files: tuple[str, ...]) -> None:
     """Send events from files to agent.access.events, keyed by agent: to try a deployment, or to give it a past.
 
-    FILE is what `strayline replay` reads. A line that is no event is not sent; how many, and why the first, is said. Send the past
+    FILE is what `strayline replay` reads. A line that is no event is not sent; how many, and why the first, is said; the exit status is 1
+    where not one is an event. Send the past
     before the present: behind newer events it counts as late. And send it once: an event that comes again is known as repeated, and not
     learned again, only while it is among the last events (of 7,000 ago 9 in 10 are). If it ends in the middle,
     send the rest: `tail -n +N FILE | strayline produce -`.
@@ -187,8 +188,11 @@ def produce(files: tuple[str, ...]) -> None:
     why = ", ".join(f"{why} {n:,}" for why, n in unfit.most_common())
     rest = f"; {counted(unfit.total(), 'line')} not sent ({why}), the first {first[0]}" if unfit else ""
     click.echo(f"{counted(count, 'event')} delivered to agent.access.events on {settings.broker}{rest}", err=True)
-    for line in () if count else (line for path in files for line in likely(path, sample[path])):
-        click.echo(line, err=True)
+    if any(sample.values()) and not count:
+        for path in files:
+            for line in likely(path, sample[path]):
+                click.echo(line, err=True)
+        sys.exit(1)
 
 
 @click.command()

@@ -269,6 +269,22 @@ def test_events_of_files_are_sent_as_they_are_by_their_agent(settings, tmp_path)
     assert all(murmur(r.key) == r.partition for r in found)
 
 
+@pytest.mark.kafka
+def test_of_a_file_in_which_nothing_is_an_event_nothing_is_sent_and_what_is_likely_meant_is_said(settings, tmp_path):
+    """As by a replay."""
+    (file := tmp_path / "gw.jsonl").write_bytes(
+        encode({"timestamp": 1773304800123, "agentId": "a", "operation": "read"}) + b"\n\n"
+    )
+    status, _, error = run(settings, "produce", str(file))
+    assert status == 1
+    assert error.startswith(f"0 events delivered to {EVENTS} on {settings.broker}; 2 lines not sent")
+    assert "`time`, in milliseconds: divided, since seconds are read" in error
+    assert "  jq -c '" in error
+    assert read(settings, EVENTS, 2) == []
+    file.write_bytes(b"\n")
+    assert run(settings, "produce", str(file))[0] == 0
+
+
 def murmur(key: bytes) -> int:
     """Of two partitions, the one to which Kafka's own clients send a key."""
     return int(DefaultPartitioner()(key, [0, 1], [0, 1]))
