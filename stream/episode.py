@@ -54,6 +54,7 @@ class Episode(msgspec.Struct):
     scopes: list[str] = []
     counted_resources: list[int] = []
     reached: dict[int, int] = {}  # digest of a recipient → people behind it
+    late: float = 0.0  # seconds by which the latest of its events came late
     reached_below: dict[int, int] = {}  # of these, who once got what they are not cleared for
     records: float | None = None
     bytes: float | None = None
@@ -72,9 +73,8 @@ class Episode(msgspec.Struct):
     said_severity: int = -1
     said_kinds: list[str] = []
     said_at: float = 0.0  # stream's clock
+    closed: bool = False  # a person called it benign
     said_recipients: int = 0  # that it had reached when it was last said
-    settled: int = -1  # recipients when a person called it benign
-    settled_resources: int = 0  # resources then
 
 
 def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
@@ -111,6 +111,14 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.outside |= outside(d)
     x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
     x.denied |= kept.denied
+
+
+def another(x: Episode, kept: Kept, ladder: tuple[str, ...], *, strange: bool) -> bool:
+    """Whether an event is another story than an episode that a person called benign: it reaches somebody new, does more harm, or is strange and touches another resource."""
+    alone = Episode(x.agent_id, x.agent_type, kept.event.event_id, kept.time, kept.time, kept.time, kept.time)
+    absorb(alone, kept, ladder)
+    elsewhere = not set(alone.counted_resources).issubset(x.counted_resources)
+    return alone.harm > x.harm or not alone.reached.keys() <= x.reached.keys() or (strange and elsewhere)
 
 
 def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
@@ -194,7 +202,6 @@ def alert(x: Episode, time: float) -> Alert:
     rung = max(level(x), x.said_severity)  # a shift of its cohort, seen later, takes back nothing that was said
     kinds = kinds_of(x)
     x.revision += 1
-    x.settled = -1
     x.said_recipients = len(x.reached)
     x.said, x.said_severity, x.said_kinds = x.events, rung, kinds
     evidence = _told(x)
@@ -229,6 +236,7 @@ def alert(x: Episode, time: float) -> Alert:
             strong=x.strong,
             serious=x.harm >= SERIOUS,
             about=about,
+            late=x.late,
         ),
         evidence,
         exposure,
@@ -242,5 +250,5 @@ def alert(x: Episode, time: float) -> Alert:
         HARMS[x.harm],
         x.strong,
         x.version and x.version[:MOST_TEXT],
-        next_step(x.agent_type, about, x.did, evidence, serious=x.harm >= SERIOUS),
+        next_step(x.agent_type, about, x.did, evidence, exposure, serious=x.harm >= SERIOUS),
     )

@@ -144,5 +144,9 @@ def evidence(rollout: dict[str, list[Began]], version: str | None) -> Evidence:
         if same
         else ")"
     )
-    said += ", so it looks like a change to all of them" if len(peers) >= ENOUGH else ""
+    said += (
+        ", so look at them together: a change to all of them, or one cause that drives them"
+        if len(peers) >= ENOUGH
+        else ""
+    )
     return Evidence("rollout", "scope", said, "-", 0.0, [], 1, {"peers": len(peers), "began": sorted(whole(rollout))})
