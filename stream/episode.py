@@ -12,7 +12,7 @@ from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, b
 from stream.change import changes
 from stream.codec import Recipient
 from stream.evidence import evidence
-from stream.kept import MOST_TEXT, Kept, below, detail, did, outside, uncleared
+from stream.kept import MOST_TEXT, Kept, below, detail, did, outside, stranger, uncleared
 from stream.reason import OF_THE_EVENT, reason
 from stream.response import next_step
 from stream.rollout import begun
@@ -67,6 +67,8 @@ class Episode(msgspec.Struct):
     excused: bool = False  # what is strangest has an explanation that harms nobody
     changed: dict[str, Evidence] = {}  # by name, see `stream.change`
     begun: list[str] = []  # what it began to do, see `stream.rollout`
+    strangers: list[str] = []  # whom it reached outside that it hardly ever had
+    linked: Evidence | None = None  # to alerts of other agents
     version: str | None = None  # of the agent's code, as the event that it is about says
     revision: int = 0
     said: int = 0  # events when it was last said
@@ -87,6 +89,8 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     did_harm = harm(kept, d, found, len(ladder))
     x.harm = max(x.harm, did_harm)
     x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
+    if (whom := stranger(kept, d)) is not None:
+        x.strangers = list(dict.fromkeys([*x.strangers, whom]))[:MOST_BEGUN]
     x.changed |= {c.name: c for c in changes(kept, d)}
     rank = (did_harm if did_harm >= SERIOUS else 0, kept.own)
     if rank > x.rank:
@@ -144,7 +148,8 @@ def _told(x: Episode) -> list[Evidence]:
         : MOST_EVIDENCE - len(x.lead) - len(x.changed)
     ]
     others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
-    return sorted([*x.lead, *others, *x.changed.values()], key=lambda i: (-i.bits, i.name))
+    linked = [x.linked] if x.linked else []
+    return sorted([*x.lead, *others, *x.changed.values(), *linked], key=lambda i: (-i.bits, i.name))
 
 
 def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None = None) -> None:

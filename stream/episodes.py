@@ -22,7 +22,7 @@ from stream.change import NEW_WORK, explained, left, told_of
 from stream.counterfactual import pays
 from stream.episode import Episode, absorb, alert, another, kinds_of, level, over_threshold
 from stream.kept import Kept
-from stream.rollout import Began, Rollouts, whole
+from stream.rollout import Began, Rollouts, linked, whole
 from stream.rollout import evidence as rolled_out
 from stream.severity import SERIOUS, opens
 
@@ -89,6 +89,7 @@ class Episodes:
         if episode.score > 0:
             if episode.agent_type is not None:
                 self.rollouts.note(episode.agent_type, agent_id, episode.begun, clock, episode.version)
+            self.rollouts.note_recipients(agent_id, episode.strangers, clock)
             opened = episode.revision == 0 and self._opens(episode, clock)
             if opened or (episode.revision and _worth_saying(episode, strange=strange, clock=clock)):
                 out.append(self._say(episode, kept.time, clock))
@@ -188,6 +189,8 @@ class Episodes:
         for c in x.changed.values():
             if c.name != "rollout":
                 self.rollouts.tell_of(*told_of(c, x.agent_type, x.agent_id), clock)
+        shared = self.rollouts.shared(x.agent_id, x.strangers, clock)
+        x.linked = linked(shared) if shared else None
         x.said_at = clock
         return alert(x, time)
 

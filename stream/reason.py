@@ -121,6 +121,8 @@ def reason(
         out += (
             f" In all, {exposure.events:,} such events{_moved(exposure, evidence)}{_others(exposure, evidence, out)}."
         )
+    link = next((e for e in evidence if e.name == "same_recipient"), None)
+    out += f" {clause(link)}: look at them together." if link else ""
     usual = next((e for e in (*first, *told) if e in lead and e.name in _USUALLY and _has_habits(e)), None)
     if usual:
         out += f" Most often it {_USUALLY[usual.name]} {usual.expected.removeprefix(MOST_OFTEN)}."
