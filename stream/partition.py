@@ -27,6 +27,7 @@ from stream.client import arguments
 from stream.codec import Events, Reject
 from stream.delivery import Refused, deliver, sender
 from stream.engine import Decoded, Engine, Ran
+from stream.explain import baseline
 from stream.fetched import Damaged
 from stream.fields import meant
 from stream.others import Others
@@ -312,6 +313,11 @@ class Partition:
                 event.ack()
             self.flushed_at = time.monotonic()
         return held
+
+    async def explain(self, agent_id: str) -> dict[str, Any] | None:
+        """All that is known of an agent; None if nothing is, or the partition is closed. Between two batches: a table may grow within one."""
+        async with self._scoring:
+            return baseline(self.engine, agent_id) if self._consumer is not None else None
 
     async def close(self) -> None:
         """Give the partition up; what was not flushed is for the next owner, unless that is us."""

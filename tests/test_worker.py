@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ import aiokafka
 import pytest
 
 from benchmarks.kafka import Broker, jars
+from stream import metrics
 from stream.codec import REASONS, encode
 from stream.engine import Engine
 from stream.errors import BrokerError, InputError
@@ -641,6 +643,51 @@ def test_a_batch_from_before_a_rebalance_is_not_scored_after_it(site):
 
     asyncio.run(run())
     site.same_as_replay()
+
+
+@pytest.mark.kafka
+def test_who_asks_for_a_baseline_while_a_batch_is_scored_is_answered_after_it(site):
+    """A table that grows has no index for a while, and whoever looked then would make one under the thread that scores."""
+    site.produce([(b"k", value) for _, value in fleet(10, garbage=0.0)[:700]])
+    read = site.read(EVENTS)
+    agent_id = json.loads(read[0].value)["agent_id"]
+    event = SimpleNamespace(message=SimpleNamespace(value=polled(read)), ack=lambda: None)
+
+    async def run() -> None:
+        work, gate = threads(), threading.Event()
+        partition = Partition(site.settings, 0, work, is_current=bool)
+        await partition.open()
+        taken = await partition.decode(event)
+        scoring = asyncio.Event()
+        work.score.submit(gate.wait)  # the batch is in hand and not scored
+        batch = asyncio.create_task(partition.score(taken, scoring.set))
+        await scoring.wait()
+        asked = asyncio.create_task(partition.explain(agent_id))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not asked.done()
+        gate.set()
+        found = await asked
+        assert found is not None
+        assert found["events"] == sum(json.loads(r.value)["agent_id"] == agent_id for r in read)
+        await batch
+        await partition.close()
+        assert await partition.explain(agent_id) is None
+
+    asyncio.run(run())
+
+
+def test_counting_what_a_batch_said_makes_no_index_anew():
+    """The next batch of the same partition may be growing the table meanwhile, on another thread."""
+    engine = Engine(load({}))
+    values = [value for _, value in fleet(10, garbage=0.0)[:100]]
+    said = engine.score(engine.decode(values, range(100)))
+    agents = engine.state["agents"]
+    agents.stale = True  # as while it grows
+    metrics.observe(99, engine, said, len(said.events))
+    assert agents.stale
+    assert metrics.REGISTRY.get_sample_value("strayline_agents", {"partition": "99"}) == agents.tally[0] > 0
+    metrics.forget(99)
 
 
 def rejects_in(records: Sequence[Record]) -> int:
