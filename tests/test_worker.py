@@ -717,6 +717,31 @@ def test_a_verdict_without_events_is_heeded_at_once(site):
 
 
 @pytest.mark.kafka
+def test_verdicts_on_a_topic_that_was_made_anew_are_heeded_once_however_often_the_worker_starts(site):
+    """Though there were more on the old one than on the new."""
+
+    def send(*reasons: str) -> None:
+        said = {"agent_id": "k", "verdict": "reset", "time": 1.0, "by": "a"}
+        site.produce([(b"k", encode(said | {"reason": reason})) for reason in reasons], VERDICTS)
+
+    send("old", "old", "old")
+    heeded = 0
+    for sent in (3, 2, 1):
+        with site.worker() as worker:
+            worker.until(lambda sent=sent: worker.metric("strayline_verdicts_total") >= sent)
+            assert worker.stop() == 0
+        if sent == 3:
+            remove_topics(site.bootstrap, [VERDICTS])
+            assert ensure_topics(site.settings, 1) == []
+            send("new", "new")
+        else:
+            send("last")
+        heeded += sent
+        lines = (site.folder / "one.log").read_text().splitlines()
+        assert sum(json.loads(line)["event"] == "verdict heeded" for line in lines) == heeded
+
+
+@pytest.mark.kafka
 def test_who_has_scored_the_last_record_is_not_behind(site):
     """Before the first there is, and after a transaction, whose end takes an offset of its own."""
 
