@@ -261,7 +261,8 @@ class Reader:
                 raise Corrupt(f"there is no kind {kind} of record")
         except (ValueError, msgspec.DecodeError) as error:
             raise Corrupt(f"it does not fit the state ({error})") from None
-        if sequence >= self.sequence:  # the newest is right, not the highest: a topic that was made anew begins with 0 again
+        # The newest is right, not the highest: a topic that was made anew begins with 0 again.
+        if sequence >= self.sequence:
             self.sequence, self.next_offset, self.next_verdict = sequence, next_offset, next_verdict
         self.records += 1
         own = bool(layout == self._own)

@@ -16,7 +16,11 @@ from stream.recovery import Place, place
 from stream.settings import Settings
 from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED
 
-MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its headers
+MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its key and headers
+MOST_KEY = (
+    64 << 10
+)  # bytes of its key; one that was cut would be another, so of a longer one a header has the beginning
+KEY_BEGINS = 256
 TURN = 32  # alerts that are sent in one go
 DELIVERY_MS = 30_000
 
@@ -27,6 +31,11 @@ class Refused(NamedTuple):
     reject: Reject
     topic: str
     key: bytes | None
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return len(self.reject.raw) + len(self.key or b"")
 
 
 def sender(settings: Settings, number: int) -> AIOKafkaProducer:
@@ -78,9 +87,13 @@ async def _send_reject(producer: AIOKafkaProducer, number: int, refused: Refused
     }
     if len(value) < len(reject.raw):
         headers["cut_from_bytes"] = str(len(reject.raw))
+    key = refused.key
+    if key is not None and len(key) > MOST_KEY:
+        headers |= {"key_begins": key[:KEY_BEGINS].decode("utf-8", "replace"), "key_cut_from_bytes": str(len(key))}
+        key = None
     return await producer.send(
         REJECTED,
         value,
-        key=refused.key,
+        key=key,
         headers=[(k, v.encode("utf-8", "surrogatepass")) for k, v in headers.items()],
     )

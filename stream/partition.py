@@ -258,8 +258,7 @@ class Partition:
         ]
         for reject in scored.rejects:
             key = fresh.key(int(np.searchsorted(fresh.position, reject.position)))
-            self._rejects.append(Refused(reject, EVENTS, key))
-            self._refused += len(reject.raw)
+            self._refuse(Refused(reject, EVENTS, key))
         metrics.observe(self.number, self.engine, scored, len(fresh))
         metrics.PROCESSED.labels(str(self.number)).set(self.next_offset)
         # It may wait for long to be acknowledged; its records need not stay in memory for that.
@@ -341,7 +340,7 @@ class Partition:
         for record in (await self._consumer.getmany(tp, timeout_ms=0)).get(tp, ()):
             verdict = decode_verdict(record.value, record.offset)
             if isinstance(verdict, Reject):
-                self._rejects.append(Refused(verdict, VERDICTS, record.key))
+                self._refuse(Refused(verdict, VERDICTS, record.key))
                 metrics.REJECTS.labels(verdict.reason).inc()
             else:
                 self.tell()
@@ -363,6 +362,11 @@ class Partition:
                 )
             self.next_verdict = record.offset + 1
             self._judged += 1
+
+    def _refuse(self, refused: Refused) -> None:
+        """It waits for the next flush."""
+        self._rejects.append(refused)
+        self._refused += refused.size
 
     def _run(self, where: Executor, what: Callable[..., _T], *given: Any) -> asyncio.Future[_T]:
         return asyncio.get_running_loop().run_in_executor(where, what, *given)

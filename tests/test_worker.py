@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -24,7 +24,7 @@ from stream.codec import REASONS, encode
 from stream.engine import Engine
 from stream.errors import BrokerError, InputError
 from stream.explain import from_worker
-from stream.partition import Partition, threads
+from stream.partition import MOST_REFUSED, Partition, threads
 from stream.settings import load
 from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS, ensure_topics
 from stream.web import listen
@@ -690,6 +690,25 @@ def test_counting_what_a_batch_said_makes_no_index_anew():
     metrics.forget(99)
 
 
+def flushed(site: Site, until: Callable[[], bool] = lambda: True) -> None:
+    """Score all events of the only partition in this process, again `until` it is so, then flush."""
+    read = site.read(EVENTS)
+
+    async def run() -> None:
+        partition = Partition(site.settings, 0, threads(), is_current=bool)
+        await partition.open()
+        deadline, done = time.monotonic() + DEADLINE, False
+        while not done:
+            assert time.monotonic() < deadline
+            event = SimpleNamespace(message=SimpleNamespace(value=polled(read)), ack=lambda: None)
+            await partition.score(await partition.decode(event), partition.tell)
+            done = await asyncio.to_thread(until)
+        await partition.flush()
+        await partition.close()
+
+    asyncio.run(run())
+
+
 def rejects_in(records: Sequence[Record]) -> int:
     return len(Engine(load({})).decode([value for _, value in records], range(len(records))).rejects)
 
@@ -714,6 +733,28 @@ def test_a_verdict_without_events_is_heeded_at_once(site):
         assert worker.stop() == 0
     (marked,) = [row for row in site.baselines().state["facts"].head if row["d"] < 0]
     assert marked["w"] == -marked["d"]
+
+
+@pytest.mark.kafka
+def test_a_reject_whose_key_is_large_fits_its_topic(site):
+    """Without the key, which a header has the beginning of: it would end the worker at every start. A batch of zeros is small while it is compressed."""
+    site.produce([(bytes(9 << 20), b""), (b"k" * (1 << 20), b"\xff" * (3 << 20)), (b"k" * 1000, b"x")], codec="lz4")
+    flushed(site)
+    told = [(r.key, len(r.value), dict(r.headers)) for r in site.read(REJECTED)]
+    assert [(key, size) for key, size, _ in told] == [(None, 0), (None, 3 << 20), (b"k" * 1000, 1)]
+    cut = [(h.get("key_begins"), h.get("key_cut_from_bytes")) for _, _, h in told]
+    assert cut == [(bytes(256), b"%d" % (9 << 20)), (b"k" * 256, b"%d" % (1 << 20)), (None, None)]
+    looked = strayline("rejects", STRAYLINE_BROKER=site.bootstrap)
+    assert looked.returncode == 0
+    assert looked.stdout.count("empty") == 1
+
+
+@pytest.mark.kafka
+def test_rejected_verdicts_are_delivered_before_they_are_more_than_may_wait(site):
+    """As rejected events are: whoever may write there could fill the memory of a worker whose flushes are far apart."""
+    site.produce([(b"k", b"x" * (3 << 20)) for _ in range(2 * MOST_REFUSED // (3 << 20))], VERDICTS)
+    site.produce([(b"k", fleet(1, garbage=0.0)[0][1])])
+    flushed(site, until=lambda: site.end(REJECTED) > 0)
 
 
 @pytest.mark.kafka
