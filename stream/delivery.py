@@ -14,7 +14,7 @@ from stream.client import arguments
 from stream.codec import Reject, encode
 from stream.recovery import Place, place
 from stream.settings import Settings
-from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED
+from stream.topics import ALERTS, BASELINES, COHORTS, REJECTED, TRANSACTIONS
 
 MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its key and headers
 MOST_KEY = (
@@ -42,7 +42,7 @@ def sender(settings: Settings, number: int) -> AIOKafkaProducer:
     """The producer of a partition. Its first transaction takes the partition's transactional id over, and ends what the last owner left open."""
     return AIOKafkaProducer(
         **arguments(settings),
-        transactional_id=f"{settings.group}-{EVENTS}-{number}",
+        transactional_id=f"{TRANSACTIONS}{number}",
         # Not compressed: baselines are already, alerts are few, and aiokafka's lz4 does 40 MB/s.
         linger_ms=0,  # what a flush sends it sends at once
         max_batch_size=1 << 20,

@@ -509,6 +509,23 @@ def test_two_workers_of_one_name_end_each_other_and_say_that_it_is_the_name(site
 
 
 @pytest.mark.kafka
+def test_a_worker_of_another_group_fences_the_first_which_says_that_it_may_be_the_group(site):
+    """The topics are the same, so both would have the partition, and each write its baselines over the other's."""
+    records = fleet(7)
+    site.produce(records[:-100])
+    with site.worker("one") as first:
+        first.until(lambda: site.committed() == {0: len(records) - 100})
+        with site.worker("two", group=f"{site.group}-other") as second:
+            second.until_ready()
+            site.produce(records[-100:])
+            assert first.process.wait(DEADLINE) == 1
+            assert "all on this broker the same STRAYLINE_GROUP" in first.said()
+            second.until_scored(len(records))
+            assert second.stop() == 0
+    site.same_as_replay()
+
+
+@pytest.mark.kafka
 def test_two_workers_of_one_name_that_have_nothing_to_do_say_so_too(site):
     """The broker tells neither that there is another: it only no longer knows it, and each would join again for ever."""
     with site.worker("one") as first, site.worker("one") as second:
