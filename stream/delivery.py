@@ -14,9 +14,13 @@ from stream.client import arguments
 from stream.codec import Reject, encode
 from stream.recovery import Place, place
 from stream.settings import Settings
-from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED
+from stream.topics import ALERTS, BASELINES, COHORTS, REJECTED, TRANSACTIONS
 
-MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its headers
+MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its key and headers
+MOST_KEY = (
+    64 << 10
+)  # bytes of its key; one that was cut would be another, so of a longer one a header has the beginning
+KEY_BEGINS = 256
 TURN = 32  # alerts that are sent in one go
 DELIVERY_MS = 30_000
 
@@ -28,12 +32,17 @@ class Refused(NamedTuple):
     topic: str
     key: bytes | None
 
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return len(self.reject.raw) + len(self.key or b"")
+
 
 def sender(settings: Settings, number: int) -> AIOKafkaProducer:
     """The producer of a partition. Its first transaction takes the partition's transactional id over, and ends what the last owner left open."""
     return AIOKafkaProducer(
         **arguments(settings),
-        transactional_id=f"{settings.group}-{EVENTS}-{number}",
+        transactional_id=f"{TRANSACTIONS}{number}",
         # Not compressed: baselines are already, alerts are few, and aiokafka's lz4 does 40 MB/s.
         linger_ms=0,  # what a flush sends it sends at once
         max_batch_size=1 << 20,
@@ -78,9 +87,13 @@ async def _send_reject(producer: AIOKafkaProducer, number: int, refused: Refused
     }
     if len(value) < len(reject.raw):
         headers["cut_from_bytes"] = str(len(reject.raw))
+    key = refused.key
+    if key is not None and len(key) > MOST_KEY:
+        headers |= {"key_begins": key[:KEY_BEGINS].decode("utf-8", "replace"), "key_cut_from_bytes": str(len(key))}
+        key = None
     return await producer.send(
         REJECTED,
         value,
-        key=refused.key,
+        key=key,
         headers=[(k, v.encode("utf-8", "surrogatepass")) for k, v in headers.items()],
     )

@@ -210,7 +210,8 @@ def observe(partition: int, engine: Engine, scored: Scored, records: int) -> Non
         EVICTIONS.labels(name).inc(gone)
     fleet = state.fleet
     THRESHOLD.labels(number).set(engine.threshold)
-    AGENTS.labels(number).set(int(state["agents"].tally[0]))
+    # Not by the table: asking for one while it grows, on the thread that scores, would make its index anew under that.
+    AGENTS.labels(number).set(int(state.tally[TABLES.index("agents"), 0]))
     WARMING.labels(number).set(max(0, int(fleet["warming"])))
     STATE.labels(number).set(state.nbytes)
     EVENT_TIME.labels(number).set(float(fleet["clock"]))

@@ -27,6 +27,7 @@ from stream.client import arguments
 from stream.codec import Events, Reject
 from stream.delivery import Refused, deliver, sender
 from stream.engine import Decoded, Engine, Ran
+from stream.explain import baseline
 from stream.fetched import Damaged
 from stream.fields import meant
 from stream.others import Others
@@ -257,8 +258,7 @@ class Partition:
         ]
         for reject in scored.rejects:
             key = fresh.key(int(np.searchsorted(fresh.position, reject.position)))
-            self._rejects.append(Refused(reject, EVENTS, key))
-            self._refused += len(reject.raw)
+            self._refuse(Refused(reject, EVENTS, key))
         metrics.observe(self.number, self.engine, scored, len(fresh))
         metrics.PROCESSED.labels(str(self.number)).set(self.next_offset)
         # It may wait for long to be acknowledged; its records need not stay in memory for that.
@@ -313,6 +313,11 @@ class Partition:
             self.flushed_at = time.monotonic()
         return held
 
+    async def explain(self, agent_id: str) -> dict[str, Any] | None:
+        """All that is known of an agent; None if nothing is, or the partition is closed. Between two batches: a table may grow within one."""
+        async with self._scoring:
+            return baseline(self.engine, agent_id) if self._consumer is not None else None
+
     async def close(self) -> None:
         """Give the partition up; what was not flushed is for the next owner, unless that is us."""
         async with self._flushing, self._scoring:
@@ -335,7 +340,7 @@ class Partition:
         for record in (await self._consumer.getmany(tp, timeout_ms=0)).get(tp, ()):
             verdict = decode_verdict(record.value, record.offset)
             if isinstance(verdict, Reject):
-                self._rejects.append(Refused(verdict, VERDICTS, record.key))
+                self._refuse(Refused(verdict, VERDICTS, record.key))
                 metrics.REJECTS.labels(verdict.reason).inc()
             else:
                 self.tell()
@@ -357,6 +362,11 @@ class Partition:
                 )
             self.next_verdict = record.offset + 1
             self._judged += 1
+
+    def _refuse(self, refused: Refused) -> None:
+        """It waits for the next flush."""
+        self._rejects.append(refused)
+        self._refused += refused.size
 
     def _run(self, where: Executor, what: Callable[..., _T], *given: Any) -> asyncio.Future[_T]:
         return asyncio.get_running_loop().run_in_executor(where, what, *given)

@@ -25,6 +25,7 @@ REJECTED = "agent.access.rejected"
 BASELINES = "agent.access.baselines"
 VERDICTS = "agent.access.verdicts"
 COHORTS = "agent.access.cohorts"
+TRANSACTIONS = f"strayline-{EVENTS}-"  # ids begin so, whatever the group is: of all workers on these topics one at a time may write what a partition has learned
 
 _DAY = 24 * 60 * 60 * 1000
 # A broker refuses what is dated more than an hour ahead of it, and deletes by date: a worker's clock that is wrong, or jumps, must not count.

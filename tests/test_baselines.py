@@ -125,6 +125,20 @@ def test_workers_that_follow_one_another_lose_nothing(fleet, monkeypatch, data, 
     assert sum(map(len, topic.records.values())) < (3 + 1.5 / pace) * whole
 
 
+@pytest.mark.parametrize("pace", PACES)
+def test_offsets_are_those_of_the_last_flush_also_where_a_topic_was_made_anew(fleet, monkeypatch, pace):
+    """Or all that came since would be read again at each start, and what comes where the old one ended never. The description of the layout is of the first flush for good."""
+    monkeypatch.setattr(baselines, "PACE", pace)
+    engine, topic = Engine(SETTINGS), Topic()
+    writer = Writer(engine)
+    for n, at in enumerate([(300, 100), (1, 100), (2, 1), (3, 2)]):
+        feed(engine, fleet[n : n + 1])
+        topic.add(writer.flush(*at))
+        reader = topic.reader()
+        assert (reader.next_offset, reader.next_verdict) == at
+        engine, writer = reader.engine, reader.writer()
+
+
 def test_an_open_episode_outlives_the_changes_after_it(fleet, monkeypatch):
     """Though nothing in it changes while others take every key many times."""
     monkeypatch.setattr(baselines, "PACE", 50.0)
