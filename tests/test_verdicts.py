@@ -21,7 +21,7 @@ from models.signals import RECIPIENT
 from models.table import find, mix
 from models.verdict import SURE
 from stream import evidence
-from stream.alert import Alert
+from stream.alert import Alert, rfc3339
 from stream.baselines import Reader, Writer
 from stream.codec import Reject, encode, encode_lines
 from stream.engine import Engine, Scored
@@ -513,8 +513,30 @@ def test_the_command_finds_the_alert_and_a_replay_heeds_its_verdict(fleet, tmp_p
     )
     assert told.returncode == 0
     assert "1 verdict heeded; 1 not, being later than the last event" in told.stderr
+    assert ", 0 rejects, " in told.stderr.splitlines()[0]
+    assert f"1 line of {files['said']} is no verdict (line 3: Object missing required field" in told.stderr
+    assert "came (`time`) before" not in told.stderr
     assert [r["reason"] for r in lines_of(Path(files["rejects"]))] == ["missing_field"]
     assert Path(files["again"]).read_bytes() != Path(files["alerts"]).read_bytes()
+
+
+def test_a_verdict_of_before_the_event_that_it_is_on_is_refused_or_told_of(fleet, tmp_path):
+    """By the command, and of a file that another program has made; at the very time of the event it is as any other."""
+    path, alerts = fleet
+    chosen = alerts[-1]
+    listed, said = tmp_path / "alerts", tmp_path / "said"
+    listed.write_bytes(encode(chosen) + b"\n")
+    words = ("verdict", "benign", chosen.alert_id, "--by", "a", "--reason", "r", "--alerts", str(listed), "--to", str(said), "--time")  # fmt: skip
+    early = rfc3339(seconds(chosen) - 30 * 86400)
+    told = strayline(*words, early)
+    assert told.returncode == 2
+    assert f"before the event that the alert is about ({chosen.event.time})" in told.stderr
+    assert f"give {chosen.time} or later" in told.stderr
+    assert not said.exists()
+    assert strayline(*words, chosen.event.time).returncode == 0
+    append(str(said), verdict_on(chosen, "benign", "ana", "no", seconds(chosen) - 86400))
+    _, summary = replay(SETTINGS, [str(path)], None, None, None, verdicts=str(said))
+    assert (summary.verdicts, summary.early, summary.unfit) == (2, 1, 0)
 
 
 @pytest.mark.parametrize(
