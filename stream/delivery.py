@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaProducer
@@ -23,6 +23,7 @@ MOST_KEY = (
 KEY_BEGINS = 256
 TURN = 32  # alerts that are sent in one go
 DELIVERY_MS = 30_000
+TRANSACTION_MS = 300_000  # a third of what a broker allows; who takes a partition over ends what is left open at once
 
 
 class Refused(NamedTuple):
@@ -48,7 +49,8 @@ def sender(settings: Settings, number: int) -> AIOKafkaProducer:
         max_batch_size=1 << 20,
         max_request_size=8 << 20,
         request_timeout_ms=DELIVERY_MS,
-        transaction_timeout_ms=60_000,
+        # The first flush after an upgrade writes all baselines: a gigabyte where there are 100,000 agents, 10 s to one broker on the same machine.
+        transaction_timeout_ms=TRANSACTION_MS,
     )
 
 
@@ -59,8 +61,9 @@ async def deliver(
     rejects: Sequence[Refused],
     given: Sequence[Record],
     records: Sequence[Record],
+    moved: Callable[[], object],
 ) -> Place:
-    """All of it or nothing, with at least one of the `records` of baselines; where the last of them lies. Raises what aiokafka raises."""
+    """All of it or nothing, with at least one of the `records` of baselines, each of which has `moved` called; where the last of them lies. Raises what aiokafka raises."""
     async with producer.transaction():
         sent = []
         for n, alert in enumerate(alerts):
@@ -70,7 +73,9 @@ async def deliver(
                 await asyncio.sleep(0)
         sent += [await _send_reject(producer, number, refused) for refused in rejects]
         sent += [await producer.send(COHORTS, r.value, key=r.key, partition=number) for r in given]
-        sent += [await producer.send(BASELINES, r.value, key=r.key, partition=number) for r in records]
+        for r in records:
+            sent.append(await producer.send(BASELINES, r.value, key=r.key, partition=number))
+            moved()
         delivered = await asyncio.gather(*sent)
     return place(delivered[-1].offset, records[-1].value)
 

@@ -240,7 +240,7 @@ class Desk:
             if partition.undelivered:
                 kept = f"what partition {number} has scored was not delivered"
                 yield Watched(
-                    f"delivery {number}", partition.flushed_at, patient + BEHIND * self.settings.flush_seconds, kept
+                    f"delivery {number}", partition.moved_at, patient + BEHIND * self.settings.flush_seconds, kept
                 )
         yield from (Watched(name, None, BEAT_SECONDS, said) for name, said in self._ended())
 

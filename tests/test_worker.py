@@ -24,7 +24,8 @@ from stream.codec import REASONS, encode
 from stream.engine import Engine
 from stream.errors import BrokerError, InputError
 from stream.explain import from_worker
-from stream.partition import MOST_REFUSED, Partition, threads
+from stream.outbox import MOST_REFUSED
+from stream.partition import Partition, threads
 from stream.settings import load
 from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS, ensure_topics
 from stream.web import listen
@@ -827,7 +828,7 @@ def test_a_field_that_nothing_reads_is_counted_and_logged_once(site):
         worker.until(lambda: worker.metric("strayline_unknown_fields_total") == 5)
         told = [json.loads(line) for line in worker.log.read_text().splitlines() if "unknown field" in line]
     assert [(t["field"], t["do"]) for t in told] == [
-        ("recipient", "did you mean `recipients`? Unknown fields belong in `attributes`.")
+        ("recipient", "did you mean `recipients`? Only that is read.")
     ]
 
 
