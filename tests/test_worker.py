@@ -827,9 +827,7 @@ def test_a_field_that_nothing_reads_is_counted_and_logged_once(site):
         worker.until_scored(5)
         worker.until(lambda: worker.metric("strayline_unknown_fields_total") == 5)
         told = [json.loads(line) for line in worker.log.read_text().splitlines() if "unknown field" in line]
-    assert [(t["field"], t["do"]) for t in told] == [
-        ("recipient", "did you mean `recipients`? Only that is read.")
-    ]
+    assert [(t["field"], t["do"]) for t in told] == [("recipient", "did you mean `recipients`? Only that is read.")]
 
 
 def test_without_a_broker_it_says_where_it_looked_and_how_to_start_one():
