@@ -112,7 +112,7 @@ def replay(
     if verdicts:
         engine.verdicts, unfit = verdicts_in(verdicts)
     given = len(engine.verdicts)
-    outputs = [Output(path) for path in (scores, alerts, rejects)]
+    outputs: list[Output] = []
     events = opened = messages = 0
     refused = len(unfit)
     reasons = Counter(r.detail for r in unfit)
@@ -126,6 +126,9 @@ def replay(
     gc.disable()
     sys.setswitchinterval(0.00005)  # the threads hand over once a batch, and should not wait 5 ms for it
     try:
+        outputs.extend(
+            Output(path) for path in (scores, alerts, rejects)
+        )  # those before one that cannot be opened are discarded
         outputs[2].write(b"".join(reject_line(r, verdicts or "") + b"\n" for r in unfit))
         for path in paths:
             before, had, first = refused - events, events, b""
@@ -144,7 +147,9 @@ def replay(
                             )
                         events += len(done.events)
                         refused += len(done.rejects)
-                        reasons.update(r.detail for r in done.rejects[: max(0, MOST_REASONS - len(reasons))])
+                        reasons.update(
+                            r.detail for r in done.rejects if r.detail in reasons or len(reasons) < MOST_REASONS
+                        )
                         messages += len(done.alerts)
                         opened += sum(a.revision == 1 for a in done.alerts)
                         highest = max(highest, float(done.score.max(initial=0.0)))
