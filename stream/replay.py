@@ -189,7 +189,7 @@ def replay(
         threshold=engine.threshold,
         highest=highest,
         agents=int(engine.state["agents"].tally[0]),
-        warming=max(0, int(fleet["warming"])),
+        warming=engine.warming,
         verdicts=given - len(engine.verdicts),
         later=len(engine.verdicts),
         looked=engine.fields.looked,

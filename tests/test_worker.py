@@ -707,6 +707,27 @@ def test_counting_what_a_batch_said_makes_no_index_anew():
     metrics.forget(99)
 
 
+def test_who_gave_way_in_a_flood_of_names_is_not_warming_any_more():
+    """Nor in the last line of a replay. Or the panel would only ever rise, beyond the agents that there are."""
+    engine = Engine(load({"STRAYLINE_STATE_MIB": "16"}))
+    values = [
+        encode({"event_id": str(n), "time": float(n), "agent_id": f"a{n}", "action": "read"}) for n in range(3000)
+    ]
+    values += [
+        encode({"event_id": f"old-{n}", "time": 3000.0 + n, "agent_id": "old", "action": "read"}) for n in range(60)
+    ]
+    said = engine.score(engine.decode(values, range(len(values))))
+    assert len(said.events) == len(values)
+    metrics.observe(98, engine, said, len(values))
+    agents, warming = (
+        metrics.REGISTRY.get_sample_value(f"strayline_{name}", {"partition": "98"})
+        for name in ("agents", "warming_agents")
+    )
+    assert agents < 3000
+    assert warming == agents - 1
+    metrics.forget(98)
+
+
 def flushed(site: Site, until: Callable[[], bool] = lambda: True) -> None:
     """Score all events of the only partition in this process, again `until` it is so, then flush."""
     read = site.read(EVENTS)
