@@ -236,6 +236,23 @@ def test_baselines_that_cannot_be_read_end_the_worker_with_the_reason():
     assert "Traceback" not in told.stderr
 
 
+def test_a_batch_of_a_partition_that_was_taken_away_does_not_open_it():
+    """That would take it from the worker that has it now."""
+    script = (
+        "import asyncio\n"
+        "from types import SimpleNamespace\n"
+        "from stream.settings import load\n"
+        "from stream.desk import Desk\n"
+        "message = SimpleNamespace(partition=3, value=[])\n"
+        "app = SimpleNamespace(consumer=SimpleNamespace(is_current=lambda message: False))\n"
+        "async def main():\n"
+        "    await Desk(app, load(), 4).take(SimpleNamespace(message=message))\n"
+        "asyncio.run(main())\n"
+    )
+    told = python("-c", script, STRAYLINE_BROKER=f"127.0.0.1:{free_port()}")
+    assert (told.returncode, told.stdout + told.stderr) == (0, "")
+
+
 @pytest.mark.kafka
 def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
     """A second worker joins in mid-stream, and leaves."""
