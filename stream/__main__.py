@@ -127,17 +127,25 @@ def replay(
             + (f"; {summary.later:,} not, being later than the last event (their `time`)" if summary.later else ""),
             err=True,
         )
+    if summary.early:
+        click.echo(
+            f"{summary.early:,} of those came (`time`) before the event that {'it is' if summary.early == 1 else 'each is'} on (`event.time`), of which nothing was learned yet, "
+            "so little or nothing follows; say it anew with --time of then or later",
+            err=True,
+        )
+    if summary.unfit:
+        click.echo(
+            f"{counted(summary.unfit, 'line')} of {verdicts} {'is' if summary.unfit == 1 else 'are'} no verdict ({plain(summary.why_unfit, 300)}); "
+            "give --verdicts what `strayline verdict --to` wrote",
+            err=True,
+        )
     for name, n in summary.unknown:
         click.echo(
             f"unknown field `{name}` in {n:,} of {counted(summary.looked, 'event')} looked at; {meant(name)}",
             err=True,
         )
-    for path, names in summary.misnamed:
-        for name in names[:8]:
-            click.echo(
-                f"{'standard input' if path == '-' else path} has no event; its first record has a field `{plain(name, 80)}` that is not read: {meant(name)}",
-                err=True,
-            )
+    for line in summary.foreign:
+        click.echo(line, err=True)
     for path, jq in summary.folded:
         if not jq:
             click.echo(

@@ -10,7 +10,7 @@ import click
 from stream.settings import load
 
 
-def _moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+def moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
     """RFC 3339 with an offset."""
     if text is None:
         return None
@@ -44,7 +44,7 @@ def _must_say(why: str, *given: tuple[str, str]) -> None:
     "--time",
     "moment",
     metavar="TIME",
-    callback=_moment,
+    callback=moment,
     help="When it was said, as 2026-03-12T08:44:00Z; default: now.",
 )
 def verdict(
@@ -68,8 +68,15 @@ def verdict(
         )
     settings = load()
     from stream import judge  # noqa: PLC0415
+    from stream.verdict import event_time  # noqa: PLC0415
 
     alert = judge.alert_in(alerts, alert_id) if alerts else judge.alert_on(settings, alert_id)
+    happened = event_time(alert.event)
+    if moment is not None and happened is not None and moment < happened:
+        raise click.UsageError(
+            f"--time is before the event that the alert is about ({alert.event.time}), of which nothing was learned by then, so little or nothing would follow; "
+            f"give {alert.time} or later"
+        )
     said = judge.verdict_on(alert, verdict, by.strip(), reason.strip(), moment)
     judge.say(settings, alert.agent_id, said, to)
     where = to or f"agent.access.verdicts on {settings.broker}"
@@ -98,7 +105,7 @@ def verdict(
     "--time",
     "moment",
     metavar="TIME",
-    callback=_moment,
+    callback=moment,
     help="When it was said, as 2026-03-12T08:44:00Z; default: now. A replay heeds it then.",
 )
 def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | None) -> None:

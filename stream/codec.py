@@ -86,6 +86,9 @@ _decode_names = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_recipients = msgspec.json.Decoder(tuple[dict[str, msgspec.Raw], ...] | None).decode
 _FIELDS, _RECIPIENT_FIELDS = frozenset(AccessEvent.__struct_fields__), frozenset(Recipient.__struct_fields__)
 FIELDS = (*AccessEvent.__struct_fields__, *(f"recipients[].{name}" for name in Recipient.__struct_fields__))
+REQUIRED = tuple(f.name for f in msgspec.structs.fields(AccessEvent) if f.required)
+ID_FIELDS = ("event_id", "agent_id")  # of at most 256 characters
+OUTCOMES = get_args(Outcome)
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 

@@ -89,11 +89,11 @@ def _during(change: Change, agent_id: str, low: float, high: float) -> bool:
     return agent_id in change.agent_ids and change.start <= high and low <= change.end + 3 * 86400
 
 
-def alert_text(alert: Alert) -> str:
-    """An alert for a terminal: one line, and the sentence below it."""
+def alert_text(alert: Alert, *, how_it_stands: bool = False) -> str:
+    """An alert for a terminal: one line, and the sentence below it; a later revision is one that was raised, or `how_it_stands`."""
     severity = click.style(f"{alert.severity.upper():8}", fg=COLOURS[alert.severity], bold=True)
-    worse = " (raised)" if alert.revision > 1 else ""
-    head = f"{alert.time[:16].replace('T', ' ')}  {severity}  {click.style(alert.title, bold=True)}{worse}"
+    later = f" (revision {alert.revision})" if how_it_stands else " (raised)"
+    head = f"{alert.time[:16].replace('T', ' ')}  {severity}  {click.style(alert.title, bold=True)}{later if alert.revision > 1 else ''}"
     sure = f"Impact {alert.impact}, confidence {alert.confidence}. Next: {alert.next_step}"
     body = [
         # An address or an agent's name is copied from here, so it stays whole.

@@ -242,7 +242,7 @@ class Engine:
             if self.windows is not None:
                 self.windows.forget(name_hash(said.agent_id))
             return self.episodes.end(said.agent_id, float(self.state.fleet["clock"]))
-        self.episodes.settle(said.agent_id, said.alert_id, benign=said.verdict == "benign")
+        self.episodes.heed(said.agent_id, said.alert_id, benign=said.verdict == "benign")
         return []
 
     def _heed(self, said: Verdict | Reset) -> None:
@@ -266,7 +266,7 @@ class Engine:
             scored.alerts += last
             scored.alert_positions += [scored.positions[max(0, said.at - 1)]] * len(last)
             return
-        self.episodes.settle(v.agent_id, v.alert_id, benign=v.verdict == "benign")
+        self.episodes.heed(v.agent_id, v.alert_id, benign=v.verdict == "benign")
 
     def _loop(self, b: Batch) -> tuple[Scores, list[Said]]:
         out = blank(len(b.time), window=self.windows is not None)

@@ -5,6 +5,7 @@ To look at each name costs more than to score its event, so a sample is looked a
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -17,12 +18,37 @@ FIRST = 200
 EVERY = 1000
 _MOST_NAMES = 100  # to tell of; whoever makes names up must not fill the memory
 _MOST_TEXT = 80
-# What others call it, where that is not spelled alike: OCSF, ECS, CloudTrail, OpenTelemetry and everyday words.
+# What others call it, the likeliest first: OCSF, ECS, CloudTrail, OpenTelemetry, gateways and everyday words. Without case and signs: `toolName`
+# is `toolname`, `@timestamp` is `timestamp`.
 _ELSEWHERE = {
-    "timestamp": "time", "@timestamp": "time", "ts": "time", "eventtime": "time", "id": "event_id", "uid": "event_id", "agent": "agent_id", "actor": "agent_id",
-    "user": "principal", "on_behalf_of": "principal", "session": "session_id", "permissions": "scopes", "to": "recipients", "size": "bytes", "rows": "records",
-    "label": "classification", "sensitivity": "classification", "status": "outcome", "result": "outcome", "verb": "action",
+    "event_id": "eventuuid uuid uid guid metadatauid logid recordid insertid messageid toolcallid callid spanid requestid id",
+    "time": "timestamp timestampms timems timestampmillis epochms eventtime datetime ts timegenerated occurredat createdat startedat starttime requesttime "
+            "loggedat timeunixnano unixtime epoch date at when",
+    "agent_id": "agent agentname assistantid assistant assistantname botid bot botname actorid actor actorname serviceaccount clientid caller appid",
+    "agent_type": "agentkind agentclass agentrole assistanttype bottype",
+    "agent_version": "agentrelease assistantversion botversion appversion release",
+    "action": "verb operation operationname op eventaction actiontype eventname activity activityname eventtype command method",
+    "tool": "toolname toolid function functionname apiname api endpoint",
+    "principal": "onbehalfof actingfor userid useremail username enduser user principalid principalname requester initiator subject upn",
+    "session_id": "session conversationid conversation threadid chatid runid traceid",
+    "resource": "objectpath resourceid resourcename resourcepath resourceuri target targetresource uri url path objectkey object filepath filename file document documentid "
+                "dataset table",
+    "classification": "dataclass dataclassification datasensitivity sensitivity sensitivitylabel classificationlabel datalabel label confidentiality",
+    "scopes": "scope scopesused oauthscopes permissionsused permissions permission grants",
+    "bytes": "bytesout bytessent bytestransferred bytescount sizebytes sizeinbytes responsebytes responsesize payloadsize datasize contentlength nbytes size bytesin",
+    "records": "recordcount recordsreturned numrecords recordscount rows rowcount rowsreturned numrows itemcount items resultcount count",
+    "recipients": "recipient recipientids recipientlist sharedwith sentto to destinations audience",
+    "approved": "isapproved humanapproved userapproved approvedbyhuman",
+    "outcome": "status result resultstatus statuscode decision",
 }  # fmt: skip
+_RANKS = {
+    name: (field, rank)
+    for field, names in _ELSEWHERE.items()
+    for rank, name in enumerate((field.replace("_", ""), *names.split()))
+}
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+# Alone `id` and `agent` say what they are; as the end of a longer name (`tenantId`, `userAgent`) they do not.
+_LEAST_WORDS = 2
 
 
 class Fields:
@@ -56,14 +82,38 @@ def _next(number: int) -> int:
     return -(-number // EVERY) * EVERY
 
 
+def likely(path: Sequence[str], field: str) -> tuple[int, int] | None:
+    """How likely a field of a log is this one of the contract, less being likelier; None where it hardly is.
+
+    >>> likely(["eventId"], "event_id"), likely(["gen_ai.agent.id"], "agent_id"), likely(["tenantId"], "event_id")
+    ((0, 0), (2, 0), None)
+    """
+    if tuple(path) == (field,):
+        return -1, 0
+    words = _WORDS.findall(".".join(path))
+    for dropped in range(len(words)):  # from the left: what is said there is whose it is
+        if dropped and len(words) - dropped < _LEAST_WORDS:
+            break
+        found = _RANKS.get("".join(words[dropped:]).lower())
+        if found is not None:
+            return (dropped, found[1]) if found[0] == field else None
+    if len(path) == 1 and get_close_matches(path[0].lower(), FIELDS, 1, 0.8) == [field]:
+        return len(words), 0
+    return None
+
+
 def meant(name: str) -> str:
     """What to do about one field.
 
     >>> meant("recipient")
-    'did you mean `recipients`? Unknown fields belong in `attributes`.'
-    >>> meant("timestamp")
-    'did you mean `time`? Unknown fields belong in `attributes`.'
+    'did you mean `recipients`? Only that is read.'
+    >>> meant("dataClass")
+    'did you mean `classification`? Only that is read.'
+    >>> meant("region")
+    'it is not judged, and belongs in `attributes`.'
     """
-    elsewhere = _ELSEWHERE.get(name.lower())
-    close = [elsewhere] if elsewhere else get_close_matches(name.lower(), FIELDS, 1, 0.8)
-    return f"{f'did you mean `{close[0]}`? ' if close else ''}Unknown fields belong in `attributes`."
+    ranked = sorted((rank, field) for field in FIELDS if (rank := likely([name], field)) is not None)
+    close = [field for _, field in ranked] or get_close_matches(name.lower(), FIELDS, 1, 0.8)
+    return (
+        f"did you mean `{close[0]}`? Only that is read." if close else "it is not judged, and belongs in `attributes`."
+    )

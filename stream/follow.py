@@ -1,39 +1,71 @@
-"""Alerts as they stand on their topic, and as they come: what a person reads who has no SIEM yet."""
+"""Alerts as they stand on their topic or in files, and as they come: what a person reads who has no SIEM yet."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from stream.alert import Alert, decode_alert
+from stream.alert import SEVERITIES, Alert, decode_alert
 from stream.client import arguments, said
+from stream.errors import InputError
+from stream.files import Lines, readable
 from stream.settings import Settings
 from stream.topics import ALERTS, partitions_of
 
 
-def alerts(settings: Settings, tell: Callable[[bytes], object], *, follow: bool) -> None:
-    """Give `tell` every revision on the topic by the time it came, then, to `follow`, each that comes. Raises `BrokerError`."""
+def alerts(
+    settings: Settings, there: Callable[[bytes], object], tell: Callable[[bytes], object], *, follow: bool
+) -> None:
+    """Give `there` every revision on the topic by the time it came, then, to `follow`, `tell` each that comes. Raises `BrokerError`."""
     count = partitions_of(settings, ALERTS)
     with said(settings):
-        ended_by = asyncio.run(_read(settings, count, tell, follow=follow))
+        ended_by = asyncio.run(_read(settings, count, there, tell, follow=follow))
     if follow:  # it ends no other way, and there is nothing to tell
         raise SystemExit(128 + ended_by)
 
 
-async def _read(settings: Settings, count: int, tell: Callable[[bytes], object], *, follow: bool) -> int:
+def alerts_in(paths: Sequence[str], tell: Callable[[bytes], object]) -> None:
+    """Give `tell` every line of files, in their order. Raises `InputError`, also where a file has lines and none is an alert."""
+    for path in paths:
+        readable(path)
+    for path in paths:
+        some = fits = False
+        with Lines(path) as lines:
+            for _, batch in lines:
+                for line in batch:
+                    if line:
+                        tell(line)
+                        some, fits = True, fits or alert_of(line) is not None
+        if some and not fits:
+            raise InputError(
+                f"{'standard input' if path == '-' else path} has no alert: give what `strayline replay --alerts PATH` or "
+                "`strayline alerts --json` wrote; events are first replayed"
+            )
+
+
+async def _read(
+    settings: Settings,
+    count: int,
+    before: Callable[[bytes], object],
+    tell: Callable[[bytes], object],
+    *,
+    follow: bool,
+) -> int:
     """Read; what signal has ended it, if one has."""
     # No group: nobody's place on the topic is moved, and whoever may read the topic needs no other right.
     consumer = AIOKafkaConsumer(**arguments(settings), enable_auto_commit=False, isolation_level="read_committed")
 
-    def give(records: list[Any]) -> None:
+    def give(records: list[Any], to: Callable[[bytes], object]) -> None:
         for record in records:
             if record.value:
-                tell(record.value)
+                to(record.value)
 
     async with consumer:
         parts = [TopicPartition(ALERTS, number) for number in range(count)]
@@ -44,15 +76,39 @@ async def _read(settings: Settings, count: int, tell: Callable[[bytes], object],
             consumer.seek(tp, begins[tp])
             while await consumer.position(tp) < ends[tp]:
                 there += (await consumer.getmany(tp, timeout_ms=500)).get(tp, ())
-        give(sorted(there, key=lambda r: r.timestamp))
+        give(sorted(there, key=lambda r: r.timestamp), before)
         ended_by: list[int] = []
         if follow:  # an exception raised by a signal may come up in a task of the consumer, which would keep it
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, ended_by.append, number)
         while follow and not ended_by:
             for records in (await consumer.getmany(*parts, timeout_ms=500)).values():
-                give(records)
+                give(records, tell)
         return ended_by[0] if ended_by else 0
+
+
+def alert_of(value: bytes) -> Alert | None:
+    """What these bytes say; None where that is no alert."""
+    try:
+        return decode_alert(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+class Choice(NamedTuple):
+    """Which revisions somebody wants to see."""
+
+    severity: str = SEVERITIES[0]  # this and above
+    agent_id: str | None = None
+    since: float = -math.inf  # by the time of their events
+
+    def takes(self, alert: Alert) -> bool:
+        """Whether this is one of them."""
+        return (
+            SEVERITIES.index(alert.severity) >= SEVERITIES.index(self.severity)
+            and self.agent_id in {None, alert.agent_id}
+            and datetime.fromisoformat(alert.time).timestamp() >= self.since
+        )
 
 
 class Openings:
@@ -61,12 +117,51 @@ class Openings:
     def __init__(self) -> None:
         self._severity: dict[str, str] = {}
 
-    def news(self, value: bytes) -> Alert | None:
-        """The alert, if this revision is news; None too for what is no alert."""
-        try:
-            alert = decode_alert(value)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return None
+    def news(self, alert: Alert) -> bool:
+        """Whether this revision is."""
         before = self._severity.get(alert.alert_id)
         self._severity[alert.alert_id] = alert.severity
-        return alert if before != alert.severity else None
+        return before != alert.severity
+
+
+class Told:
+    """What was read, and what of it was told. `tell` is given each revision that is to be; with `last` only when all was read."""
+
+    def __init__(
+        self, choice: Choice, tell: Callable[[Alert, bytes], object], *, every: bool = False, last: bool = False
+    ) -> None:
+        """`every` revision rather than those that are news."""
+        self.alerts: set[str] = set()
+        self.count = 0
+        self._choice, self._tell, self._every = choice, tell, every or last
+        self._openings = Openings()
+        self._last: dict[str, tuple[Alert, bytes]] | None = {} if last else None
+
+    def know(self, value: bytes) -> tuple[Alert, bool] | None:
+        """Read a revision, and tell nothing of it: what it says, and whether it is news. None where it is no alert."""
+        alert = alert_of(value)
+        if alert is None:
+            return None
+        self.alerts.add(alert.alert_id)
+        return alert, self._openings.news(alert)
+
+    def read(self, value: bytes) -> None:
+        """Read a revision, and tell of it if it is one of those wanted."""
+        found = self.know(value)
+        if found is None:
+            return
+        alert, is_news = found
+        if self._last is not None:
+            before = self._last.get(alert.alert_id)
+            if before is None or alert.revision >= before[0].revision:
+                self._last[alert.alert_id] = alert, value
+        elif (is_news or self._every) and self._choice.takes(alert):
+            self.count += 1
+            self._tell(alert, value)
+
+    def end(self) -> None:
+        """All was read: tell the last revisions, if those were wanted, by the time of their events."""
+        for alert, value in sorted((self._last or {}).values(), key=lambda found: found[0].time):
+            if self._choice.takes(alert):
+                self.count += 1
+                self._tell(alert, value)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 
 import click
 
+from stream.alert import SEVERITIES, Alert
+from stream.analyst import moment
 from stream.settings import load
 from stream.words import counted, plain
+
+_NOW = math.inf  # what comes, whatever its time
+
+
+def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    return _NOW if text == "now" else moment(context, parameter, text)
 
 
 @click.command()
@@ -155,13 +164,18 @@ def produce(files: tuple[str, ...]) -> None:
 
     from stream.codec import Reject  # noqa: PLC0415
     from stream.files import readable  # noqa: PLC0415
+    from stream.foreign import SAMPLE  # noqa: PLC0415
+    from stream.foreign import told as likely  # noqa: PLC0415
     from stream.produce import produce_files  # noqa: PLC0415
 
     unfit: Counter[str] = Counter()
     first: list[str] = []
+    sample: dict[str, list[bytes]] = {path: [] for path in files}
 
     def tell(path: str, reject: Reject) -> None:
         unfit[reject.reason] += 1
+        if reject.reason != "empty" and len(sample[path]) < SAMPLE:
+            sample[path].append(reject.raw)
         if not first:
             first.append(f"line {reject.position:,} of {path}: {plain(reject.detail, 300)}")
 
@@ -171,35 +185,71 @@ def produce(files: tuple[str, ...]) -> None:
     why = ", ".join(f"{why} {n:,}" for why, n in unfit.most_common())
     rest = f"; {counted(unfit.total(), 'line')} not sent ({why}), the first {first[0]}" if unfit else ""
     click.echo(f"{counted(count, 'event')} delivered to agent.access.events on {settings.broker}{rest}", err=True)
+    for line in () if count else (line for path in files for line in likely(path, sample[path])):
+        click.echo(line, err=True)
 
 
 @click.command()
+@click.argument("files", nargs=-1, metavar="[FILE...]")
 @click.option("--follow", is_flag=True, help="Go on with those that come, until interrupted.")
-@click.option("--json", "as_json", is_flag=True, help="Every revision as it is, one a line.")
-def alerts(follow: bool, as_json: bool) -> None:
-    """Read the alerts on agent.access.alerts, oldest first: each when it opened, and when it became worse.
+@click.option("--last", is_flag=True, help="Of each alert only its last revision: how it stands.")
+@click.option("--severity", type=click.Choice(SEVERITIES), default=SEVERITIES[0], help="Only those as severe, or more.")
+@click.option("--agent", "agent_id", metavar="ID", help="Only those of one agent.")
+@click.option(
+    "--since",
+    metavar="TIME",
+    callback=_since,
+    help="Only those of this time of their events or later, as 2026-03-12T08:44:00Z; with --follow also `now`: only those that come.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Every revision as it is (with --last the last), one a line.")
+def alerts(
+    files: tuple[str, ...],
+    follow: bool,
+    last: bool,
+    severity: str,
+    agent_id: str | None,
+    since: float | None,
+    as_json: bool,
+) -> None:
+    """Read alerts, oldest first: each when it opened, and when it became worse.
 
-    Changes nothing, and needs no consumer group.
+    Those of files that `strayline replay --alerts` wrote (plain, .gz or .zst; `-` is standard input), in their order; without FILE those on
+    agent.access.alerts, by the time they came there. Changes nothing, and needs no consumer group.
 
     \b
     Examples:
-      strayline alerts --follow
+      strayline alerts alerts.jsonl --severity high
+      strayline alerts alerts.jsonl --last --agent support-assistant-11
+      strayline alerts --follow --since now
       strayline alerts --json > alerts.jsonl
     """
+    if follow and (files or last):
+        raise click.UsageError(
+            f"--follow waits for what comes on agent.access.alerts: leave {'FILE' if files else '--last'} out, or --follow"
+        )
+    if since == _NOW and not follow:
+        raise click.UsageError("--since now shows what comes from now on: it needs --follow")
     settings = load()
     from stream.demo import alert_text  # noqa: PLC0415
-    from stream.follow import Openings  # noqa: PLC0415
+    from stream.follow import Choice, Told, alerts_in  # noqa: PLC0415
     from stream.follow import alerts as read  # noqa: PLC0415
 
-    openings = Openings()
+    def tell(alert: Alert, value: bytes) -> None:
+        click.echo(value if as_json else alert_text(alert, how_it_stands=last))
 
-    def tell(value: bytes) -> None:
-        if as_json:
-            click.echo(value)
-        elif (alert := openings.news(value)) is not None:
-            click.echo(alert_text(alert))
-
-    read(settings, tell, follow=follow)
+    choice = Choice(severity, agent_id, -math.inf if since in {None, _NOW} else since)
+    told = Told(choice, tell, every=as_json, last=last)
+    if files:
+        alerts_in(files, told.read)
+    else:
+        read(settings, told.know if since == _NOW else told.read, told.read, follow=follow)
+    told.end()
+    if not told.count:
+        where = " ".join(files) if files else f"agent.access.alerts on {settings.broker}"
+        click.echo(
+            f"of {counted(len(told.alerts), 'alert')} none is as asked for" if told.alerts else f"no alert in {where}",
+            err=True,
+        )
 
 
 COMMANDS = (topics, produce, alerts, lag, rejects, doctor)

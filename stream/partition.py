@@ -37,6 +37,7 @@ from stream.replay import warn
 from stream.settings import Settings
 from stream.sharing import Sharing
 from stream.topics import BASELINES, EVENTS, VERDICTS, event_ends
+from stream.unfit import Unfit
 from stream.verdict import Reset, decode_verdict
 
 log = structlog.get_logger()
@@ -97,6 +98,7 @@ class Partition:
         self._alerts: list[tuple[Alert, float]] = []  # with the arrival of the record that called for it
         self._rejects: list[Refused] = []
         self._refused = 0  # bytes of those
+        self._unfit = Unfit(number)
         self._consumer: AIOKafkaConsumer | None = None  # of verdicts
         self._producer: AIOKafkaProducer | None = None
         self._recovery = Recovery(number)
@@ -259,6 +261,7 @@ class Partition:
         for reject in scored.rejects:
             key = fresh.key(int(np.searchsorted(fresh.position, reject.position)))
             self._refuse(Refused(reject, EVENTS, key))
+        self._unfit.add(scored.rejects)
         metrics.observe(self.number, self.engine, scored, len(fresh))
         metrics.PROCESSED.labels(str(self.number)).set(self.next_offset)
         # It may wait for long to be acknowledged; its records need not stay in memory for that.

@@ -15,14 +15,15 @@ from typing import NamedTuple
 
 import structlog
 
-from stream.codec import Reject, encode_lines, reject_line, unknown_fields
+from stream import foreign as foreign_log
+from stream.codec import Reject, encode_lines, reject_line
 from stream.engine import Engine, Ran, Scored
 from stream.errors import InputError
 from stream.files import Lines, Output, readable
 from stream.heap import keep_freed
 from stream.records import Records
 from stream.settings import Settings
-from stream.verdict import verdicts_in
+from stream.verdict import is_early, verdicts_in
 
 log = structlog.get_logger()
 MOST_REASONS = 1000  # that are told apart
@@ -46,6 +47,9 @@ class Summary(NamedTuple):
     warming: int  # of those, too young to be judged by their own past alone
     verdicts: int  # heeded
     later: int  # verdicts of after the last event
+    early: int  # verdicts heeded before the event that they are on had come: little or nothing follows from them
+    unfit: int  # lines of the file of verdicts that are none
+    why_unfit: str  # the first of those; "" without any
     looked: int  # events whose fields' names were looked at, a sample
     unknown: tuple[
         tuple[str, int], ...
@@ -53,9 +57,9 @@ class Summary(NamedTuple):
     folded: tuple[
         tuple[str, str], ...
     ]  # files of which no line is an event: JSON over several lines with the jq filter that mends it, else with ""
-    misnamed: tuple[
-        tuple[str, tuple[str, ...]], ...
-    ]  # files of JSON in which no line is an event, with the names of the first that the contract does not have
+    foreign: tuple[
+        str, ...
+    ]  # lines to tell of files of JSON in which no line is an event: what is likely meant, and what mends it
 
 
 def warn(scored: Scored) -> None:
@@ -111,14 +115,14 @@ def replay(
     unfit: list[Reject] = []
     if verdicts:
         engine.verdicts, unfit = verdicts_in(verdicts)
-    given = len(engine.verdicts)
+    given, early = len(engine.verdicts), [is_early(v) for v in engine.verdicts]
     outputs: list[Output] = []
     events = opened = messages = 0
-    refused = len(unfit)
-    reasons = Counter(r.detail for r in unfit)
+    refused = 0
+    reasons: Counter[str] = Counter()
     highest = 0.0
     folded: list[tuple[str, str]] = []
-    misnamed: list[tuple[str, tuple[str, ...]]] = []
+    foreign: list[str] = []
     failed: InputError | None = None
     keep_freed()
     gc.freeze()  # decoding makes millions of small objects and no cycles
@@ -126,12 +130,12 @@ def replay(
     gc.disable()
     sys.setswitchinterval(0.00005)  # the threads hand over once a batch, and should not wait 5 ms for it
     try:
-        outputs.extend(
-            Output(path) for path in (scores, alerts, rejects)
-        )  # those before one that cannot be opened are discarded
+        # One by one: those before one that cannot be opened are discarded.
+        outputs.extend(Output(path) for path in (scores, alerts, rejects))
         outputs[2].write(b"".join(reject_line(r, verdicts or "") + b"\n" for r in unfit))
         for path in paths:
-            before, had, first = refused - events, events, b""
+            before, had = refused - events, events
+            sample: list[bytes] = []  # of those that are no events
             try:
                 with Lines(path) as lines:
                     for done in scored(engine, _ticking(lines, tick)):
@@ -153,17 +157,19 @@ def replay(
                         messages += len(done.alerts)
                         opened += sum(a.revision == 1 for a in done.alerts)
                         highest = max(highest, float(done.score.max(initial=0.0)))
-                        first = first or next((r.raw.strip() for r in done.rejects if r.reason != "empty"), b"")
+                        if len(sample) < foreign_log.SAMPLE:
+                            sample += [r.raw.strip() for r in done.rejects if r.reason != "empty"]
             except InputError as error:
                 failed = error
                 break
+            first = sample[0] if sample else b""
             # Whole files only, and no count of any one reason: most lines of a folded event are valid JSON, but no event.
             if refused - events > before and (first == b"{" or first.startswith(b"[")):
                 folded.append((path, ".[]" if first.startswith(b"[") else "."))
             elif first and events == had and not first.startswith(b"{"):
                 folded.append((path, ""))
-            elif events == had and (names := unknown_fields(first)):
-                misnamed.append((path, tuple(sorted(names))))
+            elif first and events == had:
+                foreign += foreign_log.told(path, sample[: foreign_log.SAMPLE])
         for output in outputs:
             output.flush()
         for output in outputs:
@@ -192,10 +198,13 @@ def replay(
         warming=engine.warming,
         verdicts=given - len(engine.verdicts),
         later=len(engine.verdicts),
+        early=sum(early[: given - len(engine.verdicts)]),
+        unfit=len(unfit),
+        why_unfit=f"line {unfit[0].position:,}: {unfit[0].detail}" if unfit else "",
         looked=engine.fields.looked,
         unknown=tuple(engine.fields.unknown.most_common()),
         folded=tuple(folded),
-        misnamed=tuple(misnamed),
+        foreign=tuple(foreign),
     )
 
 

@@ -11,6 +11,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
@@ -105,6 +106,20 @@ class Reset(msgspec.Struct):
     @property
     def seconds(self) -> float:
         return seconds(self.time)
+
+
+def is_early(said: Verdict | Reset) -> bool:
+    """Whether it was said before the event that it is on, of which nothing can have been learned then."""
+    return isinstance(said, Verdict) and (when := event_time(said.event)) is not None and said.seconds < when
+
+
+def event_time(event: Did) -> float | None:
+    """When the event of an alert was; None where the alert does not tell, as those of before did not."""
+    try:
+        when = datetime.fromisoformat(event.time)
+    except ValueError:
+        return None
+    return when.timestamp() if when.tzinfo is not None else None
 
 
 class _Word(msgspec.Struct):

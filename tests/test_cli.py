@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,14 +157,46 @@ def test_a_file_that_is_no_json_at_all_is_told_of_with_what_is_read_instead(tmp_
 def test_a_file_whose_required_fields_are_misspelled_is_told_which(tmp_path):
     """No event is among them, so the sample of the events' fields does not see it; a line beside events is only a reject."""
     wrong = EVENT.replace("event_id", "eventId")
-    (path := tmp_path / "events.jsonl").write_text(wrong * 3)
+    (path := tmp_path / "events.jsonl").write_text(wrong)
     told = strayline("replay", str(path)).stderr
-    assert (
-        f"{path} has no event; its first record has a field `eventId` that is not read: did you mean `event_id`?"
-        in told
-    )
-    assert told.count("eventId") == 1
+    assert f"{path} has no event: its records lack event_id, which every event must have\n" in told
+    assert "  `eventId`  is likely `event_id`\n" in told
     assert "eventId" not in strayline("replay", "-", stdin=wrong + EVENT).stderr
+
+
+GATEWAY = {
+    "timestamp": 1773304800123, "requestId": "r1", "agentId": "bot-1", "agentType": "copilot", "userId": "ana@x.example", "toolName": "crm.read", "operation": "read",
+    "objectPath": "x", "sessionId": "s1", "dataClass": "internal", "scopesUsed": "crm:read crm:list", "bytesOut": 120, "recordCount": "3", "region": "eu",
+    "sharedWith": ["a@x.example"], "status": "OK", "user-agent": "it's", "responseTimeMs": 12,
+}  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not here")
+@pytest.mark.parametrize("end", ["", ".gz"])
+def test_a_gateway_s_own_log_is_told_all_at_once_with_the_line_that_makes_events_of_it(tmp_path, end):
+    """Names of its own and milliseconds. What the line writes is read whole, and a record that lacks what others have too."""
+    log = [GATEWAY | {"requestId": f"r{n}", "timestamp": GATEWAY["timestamp"] + 1000 * n} for n in range(5)]
+    log.append({k: v for k, v in log[-1].items() if k in {"timestamp", "agentId", "operation"}} | {"requestId": "r9", "status": "FORBIDDEN"})  # fmt: skip
+    path = tmp_path / f"a gateway's log{end}"
+    text = "".join(json.dumps(record) + "\n" for record in log).encode()
+    path.write_bytes(gzip.compress(text) if end else text)
+    told = strayline("replay", str(path)).stderr
+    assert "its records lack event_id, time, agent_id and action, which every event must have\n" in told
+    for theirs, ours in (("timestamp", "time"), ("dataClass", "classification"), ("bytesOut", "bytes"), ("recordCount", "records"), ("toolName", "tool"), ("userId", "principal")):  # fmt: skip
+        assert re.search(rf"^  `{theirs}` +is likely `{ours}`", told, re.MULTILINE)
+    assert "`time`, in milliseconds: divided, since seconds are read\n" in told
+    assert "  region, user-agent and responseTimeMs: nothing reads them; kept in `attributes`\n" in told
+    (line,) = [line for line in told.splitlines() if "jq -c" in line]
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=True)
+    assert strayline("replay", str(tmp_path / "events.jsonl")).stderr.startswith("6 events, 0 rejects")
+    first, *_, last = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
+    assert {k: v for k, v in first.items() if k != "attributes"} == {
+        "event_id": "r0", "time": 1773304800.123, "agent_id": "bot-1", "action": "read", "agent_type": "copilot", "principal": "ana@x.example", "session_id": "s1",
+        "tool": "crm.read", "classification": "internal", "scopes": ["crm:read", "crm:list"], "bytes": 120, "records": 3, "recipients": [{"id": "a@x.example"}],
+        "outcome": "success", "resource": "x",
+    }  # fmt: skip
+    assert first["attributes"] == {"region": "eu", "user-agent": "it's", "responseTimeMs": 12}
+    assert (last["outcome"], last["tool"], last["records"]) == ("denied", None, None)
 
 
 def test_rejects_among_events_are_no_reason_to_doubt_the_file():
@@ -249,9 +282,9 @@ def test_a_field_that_nothing_reads_is_said_once_with_the_one_that_was_meant():
     unknown = [line for line in told.stderr.splitlines() if line.startswith("unknown field")]
     of = "in 202 of 202 events looked at; "
     assert sorted(unknown) == [
-        f"unknown field `byte` {of}did you mean `bytes`? Unknown fields belong in `attributes`.",
-        f"unknown field `recipients[].clearence` {of}did you mean `recipients[].clearance`? Unknown fields belong in `attributes`.",
-        f"unknown field `\ufffd` {of}Unknown fields belong in `attributes`.",
+        f"unknown field `byte` {of}did you mean `bytes`? Only that is read.",
+        f"unknown field `recipients[].clearence` {of}did you mean `recipients[].clearance`? Only that is read.",
+        f"unknown field `\ufffd` {of}it is not judged, and belongs in `attributes`.",
     ]
     assert "unknown field" not in strayline("replay", "-", stdin=EVENT).stderr
 

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from msgspec.structs import replace
 from benchmarks.kafka import Broker
 from stream.client import retrying
 from stream.codec import Reject, encode
+from stream.follow import Choice, Told
 from stream.settings import Settings, load
 from stream.topics import ALERTS, EVENTS, REJECTED, TOPICS, ensure_topics
 from tests.secured import strayline
@@ -306,6 +308,40 @@ def test_alerts_are_read_by_the_time_they_came_and_followed(settings, number):
             following.send_signal(number)
         assert following.stderr.read() == b""
     assert following.returncode == 128 + number
+
+
+@pytest.mark.kafka
+def test_only_alerts_that_come_are_told_where_it_is_since_now(settings):
+    """But what was there is known, so the same alert is told when it becomes another, and as a later one."""
+    alert = episode([hostile(n, "x") for n in range(3)])[-1]
+    send(settings, ALERTS, [{"value": encode(replace(alert, revision=1, severity="low")), "partition": 0}])
+    command = [sys.executable, "-m", "stream", "alerts", "--follow", "--since", "now"]
+    environment = {**os.environ, "STRAYLINE_BROKER": settings.broker, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as following:
+        assert following.stdout
+        try:
+            for revision in range(2, 200):  # until it follows: from then on each is told
+                severity = ("low", "high")[revision % 2 == 0]
+                value = encode(replace(alert, revision=revision, severity=severity))
+                send(settings, ALERTS, [{"value": value, "partition": 0}])
+                if select.select([following.stdout], [], [], 0.5)[0]:
+                    break
+            first = following.stdout.readline().decode()
+        finally:
+            following.send_signal(signal.SIGTERM)
+    assert first.endswith(f"{alert.title} (raised)\n")
+
+
+def test_what_was_there_before_is_known_and_not_told():
+    """The same alert is news only when it is worse than it was then."""
+    alert = episode([hostile(n, "x") for n in range(3)])[-1]
+    said: list[str] = []
+    told = Told(Choice(), lambda a, _: said.append(a.severity))
+    told.know(encode(replace(alert, severity="low")))
+    for severity in ("low", "high", "high", "critical"):
+        told.read(encode(replace(alert, severity=severity)))
+    told.read(b"no alert")
+    assert said == ["high", "critical"]
 
 
 def test_options_of_rejects_that_do_nothing_alone_are_refused():

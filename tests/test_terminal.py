@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pty
 import re
@@ -10,8 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from stream.__main__ import main
+from stream.alert import SEVERITIES
+from stream.codec import encode_lines
 from stream.demo import alert_text
 from stream.settings import PREFIX
 from stream.simulate import lines, simulate
@@ -109,6 +113,65 @@ def test_addresses_and_names_stand_whole_in_an_alert_on_a_terminal(alerts):
             assert name in text
     assert any("-" in name for alert in alerts for name in alert.event.recipients)
     assert all(len(line) <= 110 for alert in alerts for line in alert_text(alert).splitlines()[1:])
+
+
+def heads(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line and not line.startswith(" ")]
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress], ids=["plain", "gz", "zst"])
+def test_the_alerts_of_a_file_are_told_as_those_of_the_topic(alerts, strayline, tmp_path, pack):
+    """Each when it opens, and when it becomes worse."""
+    (file := tmp_path / "alerts").write_bytes(pack(encode_lines(alerts)))
+    severity: dict[str, str] = {}
+    news = []
+    for alert in alerts:
+        if severity.get(alert.alert_id) != alert.severity:
+            news.append(alert)
+        severity[alert.alert_id] = alert.severity
+    assert len(severity) < len(news) < len(alerts)
+    status, told, error = strayline("alerts", file)
+    assert (status, error) == (0, "")
+    assert told == "".join(f"{re.sub(chr(27) + r'[^m]*m', '', alert_text(alert))}\n" for alert in news)
+
+
+def test_of_alerts_the_last_words_the_severe_those_of_one_agent_and_of_a_time_can_be_told(alerts, strayline, tmp_path):
+    """As words and as they are."""
+    (file := tmp_path / "alerts").write_bytes(encode_lines(alerts))
+    last = sorted({a.alert_id: a for a in alerts}.values(), key=lambda a: a.time)
+    agent, since = last[-1].agent_id, last[len(last) // 2].time
+    for options, wanted in (
+        ((), last),
+        (("--severity", "high"), [a for a in last if SEVERITIES.index(a.severity) >= 2]),
+        (("--agent", agent), [a for a in last if a.agent_id == agent]),
+        (("--since", since), [a for a in last if a.time >= since]),
+    ):
+        assert 0 < len(wanted) <= len(last)
+        assert (len(wanted) == len(last)) == (not options)
+        assert strayline("alerts", file, "--last", "--json", *options)[1].encode() == encode_lines(wanted)
+        assert len(heads(strayline("alerts", file, "--last", *options)[1])) == len(wanted)
+    grown = next(a for a in last if a.revision > 1)
+    assert f"{grown.title} (revision {grown.revision})" in strayline("alerts", file, "--last")[1]
+    assert strayline("alerts", file, "--json")[1].encode() == encode_lines(alerts)
+
+
+def test_a_file_without_alerts_says_so(path, alerts, strayline, tmp_path):
+    """Of events, of nothing, and of none that was asked for."""
+    status, told, error = strayline("alerts", path)
+    assert (status, told) == (1, "")
+    assert error.startswith(f"strayline: {path} has no alert: give what `strayline replay --alerts PATH`")
+    (empty := tmp_path / "empty").touch()
+    assert strayline("alerts", empty) == (0, "", f"no alert in {empty}\n")
+    empty.write_bytes(encode_lines(alerts))
+    count = len({a.alert_id for a in alerts})
+    assert strayline("alerts", empty, "--agent", "x") == (0, "", f"of {count} alerts none is as asked for\n")
+
+
+@pytest.mark.parametrize(
+    "args", [("x", "--follow"), ("--last", "--follow"), ("--since", "now"), ("--since", "2026-03-12")]
+)
+def test_what_of_alerts_cannot_go_together_is_a_usage_error(args, strayline):
+    assert strayline("alerts", *args)[0] == 2
 
 
 def test_the_demo_accounts_for_everything_that_was_planted(strayline):
