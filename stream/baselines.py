@@ -34,7 +34,6 @@ from stream.episode import Episode
 from stream.rollout import Began
 from stream.sealed import Corrupt, seal, unseal
 
-TOPIC = "agent.access.baselines"
 PACE = 2 / 3  # bytes of pages for each byte of changes
 _HEADER = struct.Struct(
     "<4sBBxxQQQQ"

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from models.windows import WindowDetector
 
 SHIFT_DAYS = 3.0
+_AGENTS = TABLES.index("agents")
 
 
 @dataclass(slots=True)
@@ -133,6 +134,12 @@ class Engine:
     def threshold(self) -> float:
         """Bits from which an alert opens, at present."""
         return float(self.state.fleet["bin"]) / STEP
+
+    @property
+    def warming(self) -> int:
+        """Agents too young to be judged by their own past alone; counted, for in a sum those would stay whose rows give way."""
+        head = self.state.tables[_AGENTS].head
+        return int(np.count_nonzero((head["key"] != 0) & (head["seen"] < newcomer.YOUNG_EVENTS)))
 
     def decode(self, records: Sequence[bytes | None], positions: Sequence[int] | Array) -> Decoded:
         """Raw records → events and their columns; `positions` (line numbers, offsets) go into rejects."""

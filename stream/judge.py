@@ -74,7 +74,7 @@ def alert_on(settings: Settings, alert_id: str) -> Alert:
 
 
 async def _naming(settings: Settings, name: bytes) -> list[bytes]:
-    """The alerts that have these bytes in them, from the beginning of the topic to its present end. aiokafka reads the worker's lz4."""
+    """The alerts that have these bytes in them, from the beginning of the topic to its present end."""
     found: list[bytes] = []
     async with AIOKafkaConsumer(
         ALERTS,

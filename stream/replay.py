@@ -116,7 +116,7 @@ def replay(
     if verdicts:
         engine.verdicts, unfit = verdicts_in(verdicts)
     given, early = len(engine.verdicts), [is_early(v) for v in engine.verdicts]
-    outputs = [Output(path) for path in (scores, alerts, rejects)]
+    outputs: list[Output] = []
     events = opened = messages = 0
     refused = 0
     reasons: Counter[str] = Counter()
@@ -130,6 +130,8 @@ def replay(
     gc.disable()
     sys.setswitchinterval(0.00005)  # the threads hand over once a batch, and should not wait 5 ms for it
     try:
+        # One by one: those before one that cannot be opened are discarded.
+        outputs.extend(Output(path) for path in (scores, alerts, rejects))
         outputs[2].write(b"".join(reject_line(r, verdicts or "") + b"\n" for r in unfit))
         for path in paths:
             before, had = refused - events, events
@@ -149,7 +151,9 @@ def replay(
                             )
                         events += len(done.events)
                         refused += len(done.rejects)
-                        reasons.update(r.detail for r in done.rejects[: max(0, MOST_REASONS - len(reasons))])
+                        reasons.update(
+                            r.detail for r in done.rejects if r.detail in reasons or len(reasons) < MOST_REASONS
+                        )
                         messages += len(done.alerts)
                         opened += sum(a.revision == 1 for a in done.alerts)
                         highest = max(highest, float(done.score.max(initial=0.0)))
@@ -191,7 +195,7 @@ def replay(
         threshold=engine.threshold,
         highest=highest,
         agents=int(engine.state["agents"].tally[0]),
-        warming=max(0, int(fleet["warming"])),
+        warming=engine.warming,
         verdicts=given - len(engine.verdicts),
         later=len(engine.verdicts),
         early=sum(early[: given - len(engine.verdicts)]),

@@ -1,4 +1,4 @@
-"""Every setting, in one table, from the environment. Nothing else reads the environment."""
+"""Every setting, in one table, from the environment. Nothing else reads one there."""
 
 from __future__ import annotations
 

@@ -237,6 +237,23 @@ def test_baselines_that_cannot_be_read_end_the_worker_with_the_reason():
     assert "Traceback" not in told.stderr
 
 
+def test_a_batch_of_a_partition_that_was_taken_away_does_not_open_it():
+    """That would take it from the worker that has it now."""
+    script = (
+        "import asyncio\n"
+        "from types import SimpleNamespace\n"
+        "from stream.settings import load\n"
+        "from stream.desk import Desk\n"
+        "message = SimpleNamespace(partition=3, value=[])\n"
+        "app = SimpleNamespace(consumer=SimpleNamespace(is_current=lambda message: False))\n"
+        "async def main():\n"
+        "    await Desk(app, load(), 4).take(SimpleNamespace(message=message))\n"
+        "asyncio.run(main())\n"
+    )
+    told = python("-c", script, STRAYLINE_BROKER=f"127.0.0.1:{free_port()}")
+    assert (told.returncode, told.stdout + told.stderr) == (0, "")
+
+
 @pytest.mark.kafka
 def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
     """A second worker joins in mid-stream, and leaves."""
@@ -706,6 +723,27 @@ def test_counting_what_a_batch_said_makes_no_index_anew():
     assert agents.stale
     assert metrics.REGISTRY.get_sample_value("strayline_agents", {"partition": "99"}) == agents.tally[0] > 0
     metrics.forget(99)
+
+
+def test_who_gave_way_in_a_flood_of_names_is_not_warming_any_more():
+    """Nor in the last line of a replay. Or the panel would only ever rise, beyond the agents that there are."""
+    engine = Engine(load({"STRAYLINE_STATE_MIB": "16"}))
+    values = [
+        encode({"event_id": str(n), "time": float(n), "agent_id": f"a{n}", "action": "read"}) for n in range(3000)
+    ]
+    values += [
+        encode({"event_id": f"old-{n}", "time": 3000.0 + n, "agent_id": "old", "action": "read"}) for n in range(60)
+    ]
+    said = engine.score(engine.decode(values, range(len(values))))
+    assert len(said.events) == len(values)
+    metrics.observe(98, engine, said, len(values))
+    agents, warming = (
+        metrics.REGISTRY.get_sample_value(f"strayline_{name}", {"partition": "98"})
+        for name in ("agents", "warming_agents")
+    )
+    assert agents < 3000
+    assert warming == agents - 1
+    metrics.forget(98)
 
 
 def flushed(site: Site, until: Callable[[], bool] = lambda: True) -> None:
