@@ -7,7 +7,7 @@ passes here has only been seen on an imitation.
     with Broker() as broker:
         print(broker.bootstrap)
 
-`python -m benchmarks.kafka [--port 9092] [--data DIR]` runs one in the foreground until Ctrl-C; so does `make kafka [PORT=9092]`.
+`python -m benchmarks.kafka [--port 9092] [--data DIR]` runs one until Ctrl-C, SIGINT or SIGTERM; so does `make kafka [PORT=9092]`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import fcntl
+import os
 import random
 import re
 import shutil
@@ -300,12 +301,17 @@ def main() -> int:
     def interrupt(*_: int | FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    # Also Ctrl-C's, which a shell without job control has ignored in what it starts with `&`: `kill -INT` is meant.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, interrupt)
     try:
         print("starting Kafka", VERSION, file=sys.stderr)
         with Broker(options.port, options.data) as broker:
             print(broker.bootstrap, flush=True)
-            print(f"log in {broker.log}; Ctrl-C stops it", file=sys.stderr)
+            print(
+                f"log in {broker.log}; Ctrl-C stops it, or `kill {os.getpid()}` once it is in the background",
+                file=sys.stderr,
+            )
             if broker.port != DEFAULT_PORT:
                 print(f"for strayline: export STRAYLINE_BROKER={broker.bootstrap}", file=sys.stderr)
             return broker.wait()

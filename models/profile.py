@@ -12,7 +12,7 @@ from models import facts, parties
 from models.amounts import place
 from models.memory import NAMED_FACTS, profile_of
 from models.signals import FACTS, TOOL
-from models.state import HALF_LIFE, RING, State
+from models.state import HALF_HOURS, HALF_LIFE, OWN_HOURS, OWN_WINDOW, RING, State
 from models.table import Array, Key, find, mix
 
 
@@ -79,6 +79,15 @@ def total(state: State, agent: Key, fact: int) -> tuple[float, float]:
     return (float(head[i]["w"]) * now, float(head[i]["d"]) * now) if i >= 0 else (0.0, 0.0)
 
 
+def session_starts(state: State, i: int) -> dict[str, list[float]]:
+    """How often an agent's sessions began in each half hour of a day in UTC, of weekdays and of weekends; faded. `i` is its row."""
+    starts = state["agents"].body[i, OWN_HOURS:OWN_WINDOW].astype(float) * fade(state)
+    halves = (starts[:HALF_HOURS], starts[HALF_HOURS:])
+    return {
+        name: [round(x, 2) for x in half.tolist()] for name, half in zip(("weekdays", "weekends"), halves, strict=True)
+    }
+
+
 def levels(state: State, entity: Key) -> list[float]:
     """The last days' amounts of an agent or a cohort, log2(1 + amount), oldest first."""
     t = state["levels"]
@@ -113,6 +122,7 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
             out["usual"][FACTS[fact].name] = [{"value": u.name, "count": round(u.count, 1)} for u in values]
             out["distinct"][FACTS[fact].name] = round(total(state, agent, fact)[1], 1)
     out["daily_amounts"] = [round(2.0**x - 1.0) for x in levels(state, entity)]
+    out["session_starts"] = session_starts(state, i)
     level = _find(state["levels"].head, entity)
     shifted = float(state["levels"].head[level]["shifted"]) if level >= 0 else 0.0
     out["level_changed"] = shifted or None

@@ -84,7 +84,8 @@ def replay(
     """Score events from files, with no broker.
 
     FILE is JSON Lines, plain or compressed (.gz, .zst); `-` is standard input. Files are read in the order given, as one
-    stream. The same events give the same bytes out. The exit status is 0 when everything was read, rejects included.
+    stream. The same events give the same bytes out. The exit status is 0 when everything was read, rejects included, but 1 where there
+    were records and not one of them is an event.
 
     \b
     Example:
@@ -94,6 +95,7 @@ def replay(
     _refuse_shared((*files, *([verdicts] if verdicts else [])), [path for path in (scores, alerts, rejects) if path])
     settings = load()
     from stream.fields import meant  # noqa: PLC0415
+    from stream.replay import FIRST_DAY  # noqa: PLC0415
     from stream.replay import replay as run  # noqa: PLC0415
 
     begin = time.perf_counter()
@@ -112,6 +114,11 @@ def replay(
             f"; {'' if rejects else 'see why with --rejects PATH, '}most often: {summary.commonest}"
             if summary.rejects
             else ""
+        )
+        + (
+            "; not one record is an event, so the exit status is 1"
+            if summary.rejects > summary.blank and not summary.events
+            else ""
         ),
         err=True,
     )
@@ -121,6 +128,12 @@ def replay(
             f"{summary.warming:,} of {counted(summary.agents, 'agent')} still warming",
             err=True,
         )
+        if summary.young and not summary.alerts:
+            click.echo(
+                f"no alert means nothing yet: strange is what differs from the days before, and these events are of less than a day; in a fleet's first day "
+                f"an alert needs {FIRST_DAY:.0f} bits. Give it some days of events, the past too (`strayline demo --events PATH` writes four weeks to try)",
+                err=True,
+            )
     if verdicts:
         click.echo(
             f"{counted(summary.verdicts, 'verdict')} heeded"
@@ -131,6 +144,13 @@ def replay(
         click.echo(
             f"{summary.early:,} of those came (`time`) before the event that {'it is' if summary.early == 1 else 'each is'} on (`event.time`), of which nothing was learned yet, "
             "so little or nothing follows; say it anew with --time of then or later",
+            err=True,
+        )
+    if summary.strangers:
+        more = f" and {len(summary.strangers) - 5:,} more" if len(summary.strangers) > 5 else ""
+        click.echo(
+            f"{counted(len(summary.strangers), 'agent')} that verdicts or resets name {'has' if len(summary.strangers) == 1 else 'have'} no event here: "
+            f"{', '.join(plain(name) for name in summary.strangers[:5])}{more}; check the spelling",
             err=True,
         )
     if summary.unfit:
@@ -160,6 +180,8 @@ def replay(
             f"write it so with `jq -c {jq if jq == '.' else repr(jq)} FILE`, then replay that",
             err=True,
         )
+    if summary.rejects > summary.blank and not summary.events:
+        sys.exit(1)
 
 
 @main_group.command()
@@ -167,13 +189,14 @@ def replay(
 @click.option("--agents", type=click.IntRange(12, 5000), default=60, show_default=True, help="Agents in the fleet.")
 @click.option("--days", type=click.IntRange(5, 365), default=28, show_default=True, help="Days that pass.")
 @click.option("--events", "events_path", metavar="PATH", help="Write the simulated events to a file as well.")
+@click.option("--quiet", is_flag=True, help="With --events: write them, and play nothing.")
 @click.option(
     "--to-kafka",
     is_flag=True,
     help="Produce the simulated events to agent.access.events instead of scoring them here. They are dated in the simulated weeks, "
     "from 2 March 2026 on, whatever the seed: after others on the same topic they count as late.",
 )
-def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: bool) -> None:
+def demo(seed: int, agents: int, days: int, events_path: str | None, quiet: bool, to_kafka: bool) -> None:
     """Watch a simulated fleet of AI agents live through four weeks, with incidents planted in it.
 
     Six types of agents with weekdays, nightly batches, a rollout, new hires, a role change and a quarter's end; and one incident of each
@@ -181,6 +204,8 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: b
     lack the clearance, without approval. Alerts appear as they open; the end says what was planted, found, missed
     and falsely raised.
     """
+    if quiet and not events_path:
+        raise click.UsageError("--quiet writes events and plays nothing: it needs --events PATH")
     settings = load()
     from stream.demo import account_text, alert_text, play  # noqa: PLC0415
     from stream.files import Output  # noqa: PLC0415
@@ -194,6 +219,9 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, to_kafka: b
             output.keep()
         finally:
             output.discard()
+    if quiet and not to_kafka:
+        click.echo(f"{counted(len(simulation.events), 'event')} written to {events_path}", err=True)
+        return
     if to_kafka:
         from stream.produce import produce  # noqa: PLC0415
 

@@ -14,6 +14,7 @@ import msgspec
 
 from models.signals import KINDS
 
+ID_LENGTH = 24
 SEVERITIES = ("low", "medium", "high", "critical")
 
 
@@ -114,7 +115,7 @@ class Alert(msgspec.Struct):
 def alert_id(agent_id: str, first_event_id: str) -> str:
     """Id of the alert on an agent's episode."""
     text = f"{len(agent_id)}:{agent_id}:{first_event_id}".encode("utf-8", "surrogatepass")
-    return hashlib.sha256(text).hexdigest()[:24]
+    return hashlib.sha256(text).hexdigest()[:ID_LENGTH]
 
 
 def rfc3339(seconds: float) -> str:

@@ -124,10 +124,16 @@ def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | N
 
     said = judge.reset_of(agent_id, by.strip(), reason.strip(), moment)
     judge.say(settings, agent_id, said, to)
-    where = (
-        to or f"agent.access.verdicts on {settings.broker}; `strayline explain {agent_id} --worker HOST:PORT` shows it"
+    click.echo(
+        f"{agent_id}: to begin anew, by {by.strip()}, written to {to or f'agent.access.verdicts on {settings.broker}'}; "
+        + (
+            "`strayline replay --verdicts` heeds it, and says if no event is of such an agent"
+            if to
+            else f"whether there is such an agent only its worker knows: `strayline explain {agent_id} --worker HOST:PORT` shows since when, "
+            "its log says `verdict heeded`, or that the agent is not known"
+        ),
+        err=True,
     )
-    click.echo(f"{agent_id}: baseline to begin anew, by {by.strip()}, written to {where}", err=True)
 
 
 COMMANDS = (verdict, reset)

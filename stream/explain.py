@@ -80,6 +80,16 @@ def _different(n: float, listed: int) -> str:
     return f"{'' if n == round(n) else 'about '}{round(n):,} different"
 
 
+def _by_hour(half_hours: Sequence[float]) -> dict[int, float]:
+    """Hours in which sessions begin: those of less than a tenth have faded.
+
+    >>> _by_hour([0.0] * 16 + [3.0, 4.5] + [0.04, 0.0])
+    {8: 7.5}
+    """
+    sums = {i // 2: sum(half_hours[i : i + 2]) for i in range(0, len(half_hours), 2)}
+    return {hour: n for hour, n in sums.items() if n >= 0.1}
+
+
 def baseline_text(b: dict[str, Any]) -> str:
     """A baseline for reading, and last the key to its numbers."""
     begin = "since its baseline was begun anew at" if b["begun_anew"] else "from"
@@ -98,10 +108,20 @@ def baseline_text(b: dict[str, Any]) -> str:
         rows.append(f"  a call of {plain(tool, 48)} moves {said}")
     if b["daily_amounts"]:
         rows.append(f"  amounts a day, latest last: {', '.join(number(x) for x in b['daily_amounts'][-14:])}")
+    starts = {days: _by_hour(b.get("session_starts", {}).get(days, ())) for days in ("weekdays", "weekends")}
+    if any(starts.values()):
+        rows += [
+            f"  sessions begin on {days}: {', '.join(f'{hour:02}h {number(n)}' for hour, n in found.items()) or 'never'}"
+            for days, found in starts.items()
+        ]
     if b["level_changed"]:
         rows.append(f"  its daily level changed by {rfc3339(b['level_changed'])}")
     days = HALF_LIFE / 86400
     rows.append(f"(in brackets: times used; these counts fade by half in {days:.0f} days, so they need not be whole)")
+    if any(starts.values()):
+        rows.append(
+            "(sessions by the hour of the day in UTC in which they begin; one at an odd hour counts less, and those that begin within minutes are one)"
+        )
     if b["daily_amounts"]:
         rows.append("(amounts a day are in bytes where events carry them, else in records, else in events)")
     return "\n".join(rows)

@@ -196,7 +196,7 @@ def _time(at: str, values: Sequence[Any]) -> tuple[str, str] | None:
     texts = _all(values, lambda v: isinstance(v, str))
     try:
         numbers = [float(v) for v in values if not isinstance(v, (bool, list, dict))]
-    except ValueError:
+    except (ValueError, OverflowError):
         numbers = []
     if len(numbers) == len(values):
         number = f"{at}|tonumber" if texts else at

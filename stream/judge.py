@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError as AioKafkaError
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from stream.alert import Alert, decode_alert, rfc3339
+from stream.alert import ID_LENGTH, Alert, decode_alert, rfc3339
 from stream.client import arguments
 from stream.codec import encode
 from stream.errors import BrokerError, InputError, OutputError
@@ -55,7 +55,7 @@ def alert_in(path: str, alert_id: str) -> Alert:
     with Lines(path) as lines:
         found = _last((line for _, batch in lines for line in batch if line), alert_id)
     if found is None:
-        raise InputError(f"{path} has no alert {alert_id!r}: its `alert_id` is a field of every alert")
+        raise InputError(f"{path} has no alert {alert_id!r}{_cut(alert_id)}: its `alert_id` is a field of every alert")
     return found
 
 
@@ -68,9 +68,14 @@ def alert_on(settings: Settings, alert_id: str) -> Alert:
         raise BrokerError(f"the alerts on {settings.broker} could not be read: {error}; try again") from None
     if found is None:
         raise InputError(
-            f"{ALERTS} on {settings.broker} has no alert {alert_id!r}; older ones may be in a file: --alerts FILE"
+            f"{ALERTS} on {settings.broker} has no alert {alert_id!r}{_cut(alert_id)}; older ones may be in a file: --alerts FILE"
         )
     return found
+
+
+def _cut(alert_id: str) -> str:
+    """What to say of the beginning of an id: two alerts may share it."""
+    return f" (the whole id is needed, all {ID_LENGTH} characters)" if len(alert_id) < ID_LENGTH else ""
 
 
 async def _naming(settings: Settings, name: bytes) -> list[bytes]:

@@ -17,7 +17,7 @@ from stream.client import admin, arguments, retrying
 from stream.codec import decode, seconds
 from stream.settings import Settings
 from stream.topics import EVENTS, partitions_of
-from stream.words import counted
+from stream.words import counted, lasting
 
 _READ_SECONDS = 5.0
 _FEW = 1000  # offsets behind: so few are read, and their records counted; of more the difference is near enough
@@ -78,11 +78,20 @@ def lag_text(settings: Settings, found: list[Lag]) -> str:
     rows = [f"{'partition':>9}  {'committed':>12}  {'end':>12}  {'behind':>10}  behind in event time"]
     for lag in found:
         committed = "nothing" if lag.committed is None else f"{lag.committed:,}"
-        seconds = "" if lag.seconds is None else f"  {lag.seconds:,.0f} s"
+        seconds = "" if lag.seconds is None else f"  {_shown(lag.seconds)}"
         rows.append(f"{lag.partition:>9}  {committed:>12}  {lag.end:>12,}  {lag.behind:>10,}{seconds}")
     behind = sum(lag.behind for lag in found)
     rows.append(f"group {settings.group} is {counted(behind, 'event')} behind on {EVENTS}")
     return "\n".join(rows)
+
+
+def _shown(seconds: float) -> str:
+    """For reading.
+
+    >>> _shown(7.0), _shown(360.0), _shown(2_399_061.0)
+    ('7 s', '6 minutes', '27 days')
+    """
+    return lasting(seconds) if seconds >= 120 else f"{seconds:.0f} s"
 
 
 def _committed(settings: Settings, client: KafkaAdminClient) -> dict[TopicPartition, int]:

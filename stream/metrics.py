@@ -68,6 +68,11 @@ UNKNOWN_FIELDS = Counter(
     "Fields that the contract does not have, in the sample of events whose names are looked at.",
     registry=REGISTRY,
 )
+MISPLACED = Counter(
+    "strayline_misplaced_events",
+    "Events in another partition than that of their agent, in the sample that is looked at.",
+    registry=REGISTRY,
+)
 LATE = Counter(
     "strayline_late_events",
     "Events older than the stream's clock by more than ten minutes; scored and marked.",
@@ -86,7 +91,7 @@ REVISIONS = Counter(
 )
 REPEATED = Counter(
     "strayline_repeated_events",
-    "Events whose id came before: scored, not learned again, no alert.",
+    "Events that came before, word for word, and are remembered: scored, not learned again, no alert.",
     registry=REGISTRY,
 )
 VERDICTS = Counter("strayline_verdicts", "Verdicts heeded, by what they say.", ["verdict"], registry=REGISTRY)

@@ -31,6 +31,7 @@ from stream.fetched import Damaged
 from stream.fields import meant
 from stream.others import Others
 from stream.outbox import Outbox
+from stream.placement import Placement
 from stream.records import Records
 from stream.recovery import Recovery
 from stream.replay import warn
@@ -92,6 +93,7 @@ class Partition:
         self._untold: tuple[Ran, Taken] | None = None  # the batch that was scored last
         self._outbox = Outbox()
         self._unfit = Unfit(number)
+        self._placement = Placement(number, others.of if others is not None else 1)
         self._consumer: AIOKafkaConsumer | None = None  # of verdicts
         self._producer: AIOKafkaProducer | None = None
         self._recovery = Recovery(number)
@@ -253,6 +255,7 @@ class Partition:
             key = fresh.key(int(np.searchsorted(fresh.position, reject.position)))
             self._outbox.refuse(Refused(reject, EVENTS, key))
         self._unfit.add(scored.rejects)
+        metrics.MISPLACED.inc(self._placement.look(scored.events))
         metrics.observe(self.number, self.engine, scored, len(fresh))
         metrics.PROCESSED.labels(str(self.number)).set(self.next_offset)
         # It may wait for long to be acknowledged; its records need not stay in memory for that.

@@ -15,6 +15,9 @@ from typing import NamedTuple
 
 import structlog
 
+from models import profile
+from models.budget import DAY_ENDED, STEP
+from models.state import BUDGET_POWER, START
 from stream import foreign as foreign_log
 from stream.codec import Reject, encode_lines, reject_line
 from stream.engine import Engine, Ran, Scored
@@ -27,6 +30,7 @@ from stream.verdict import is_early, verdicts_in
 
 log = structlog.get_logger()
 MOST_REASONS = 1000  # that are told apart
+FIRST_DAY = START / STEP  # bits from which an alert opens on a fleet's first day, at least
 AHEAD = 3  # batches decoded before one is told of: what they mean takes unequal time, and scoring need not wait for it
 
 
@@ -35,6 +39,7 @@ class Summary(NamedTuple):
 
     events: int
     rejects: int
+    blank: int  # of those, lines with nothing in them
     commonest: str  # reason of a reject, in words; "" without any
     alerts: int
     messages: int
@@ -45,9 +50,11 @@ class Summary(NamedTuple):
     highest: float  # score in bits; 0 without events
     agents: int  # with a baseline
     warming: int  # of those, too young to be judged by their own past alone
+    young: bool  # less than a day of the events' time was watched: of it few alerts are said (`models.budget`)
     verdicts: int  # heeded
     later: int  # verdicts of after the last event
     early: int  # verdicts heeded before the event that they are on had come: little or nothing follows from them
+    strangers: tuple[str, ...]  # agents that verdicts are on, and no event is of
     unfit: int  # lines of the file of verdicts that are none
     why_unfit: str  # the first of those; "" without any
     looked: int  # events whose fields' names were looked at, a sample
@@ -115,10 +122,10 @@ def replay(
     unfit: list[Reject] = []
     if verdicts:
         engine.verdicts, unfit = verdicts_in(verdicts)
-    given, early = len(engine.verdicts), [is_early(v) for v in engine.verdicts]
+    given = tuple(engine.verdicts)
     outputs: list[Output] = []
     events = opened = messages = 0
-    refused = 0
+    refused = blank = 0
     reasons: Counter[str] = Counter()
     highest = 0.0
     folded: list[tuple[str, str]] = []
@@ -151,6 +158,7 @@ def replay(
                             )
                         events += len(done.events)
                         refused += len(done.rejects)
+                        blank += sum(r.reason == "empty" for r in done.rejects)
                         reasons.update(
                             r.detail for r in done.rejects if r.detail in reasons or len(reasons) < MOST_REASONS
                         )
@@ -183,11 +191,13 @@ def replay(
             gc.enable()
     if failed:
         raise failed
+    heeded = given[: len(given) - len(engine.verdicts)]
     fleet = engine.state.fleet
     marked = (int(fleet["late"]), int(fleet["skewed"]), int(fleet["repeated"]))
     return engine, Summary(
         events,
         refused,
+        blank,
         reasons.most_common(1)[0][0] if reasons else "",
         opened,
         messages,
@@ -196,9 +206,11 @@ def replay(
         highest=highest,
         agents=int(engine.state["agents"].tally[0]),
         warming=engine.warming,
-        verdicts=given - len(engine.verdicts),
+        young=bool(fleet["watched"] * profile.fade(engine.state) ** BUDGET_POWER < DAY_ENDED),
+        verdicts=len(heeded),
         later=len(engine.verdicts),
-        early=sum(early[: given - len(engine.verdicts)]),
+        early=sum(map(is_early, heeded)),
+        strangers=tuple(dict.fromkeys(v.agent_id for v in heeded if not engine.knows(v.agent_id))),
         unfit=len(unfit),
         why_unfit=f"line {unfit[0].position:,}: {unfit[0].detail}" if unfit else "",
         looked=engine.fields.looked,

@@ -115,6 +115,17 @@ PRETTY = """{
 """
 
 
+def test_a_file_without_one_event_is_status_1_and_an_empty_one_is_not():
+    """A pipeline must not go on as if all were well; the counts stay where they were."""
+    told = strayline("replay", "-", stdin="{}\n\n")
+    assert told.returncode == 1
+    assert told.stderr.startswith("0 events, 2 rejects, ")
+    assert "; not one record is an event, so the exit status is 1\n" in told.stderr
+    for nothing in ("", "\n\n"):
+        assert strayline("replay", "-", stdin=nothing).returncode == 0
+    assert strayline("replay", "-", stdin=EVENT + "{}\n").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("text", "what", "command"),
     [
@@ -131,7 +142,7 @@ def test_json_that_is_not_one_event_a_line_is_recognised_and_kept_all_the_same(t
     path, rejects = tmp_path / "pretty.json", tmp_path / "rejects"
     path.write_text(text)
     told = strayline("replay", str(path), "--rejects", str(rejects))
-    assert told.returncode == 0
+    assert told.returncode == told.stderr.startswith("0 events, ")
     said = told.stderr.splitlines()[-1]
     assert said.startswith(f"{path} looks like {what}, but one event per line is read: ")
     assert command in said
@@ -210,9 +221,9 @@ def test_a_replay_ends_with_the_threshold_the_highest_score_and_who_is_warming(t
     scores = tmp_path / "scores"
     told = strayline("replay", "-", "--scores", str(scores), stdin=EVENT + EVENT.replace("crm.read", "hr.read"))
     highest = max(json.loads(line)["score"] for line in scores.read_text().splitlines())
-    last = told.stderr.splitlines()[-1]
-    assert last.startswith("at the end alerts open from 20.0 bits; ")
-    assert f"the highest score was {highest:.1f}; 1 of 1 agent still warming" in last
+    said = told.stderr.splitlines()[1]
+    assert said.startswith("at the end alerts open from 20.0 bits; ")
+    assert f"the highest score was {highest:.1f}; 1 of 1 agent still warming" in said
     assert strayline("replay", "-", stdin="").stderr.startswith("0 events, 0 rejects")
 
 
@@ -225,6 +236,48 @@ def test_explain_tells_what_is_usual_and_who_is_unknown(tmp_path):
     told = strayline("explain", "nobody", str(path))
     assert told.returncode == 1
     assert "nobody" in told.stderr
+
+
+def test_explain_tells_when_sessions_begin_of_weekdays_and_weekends(tmp_path):
+    """So that what an alert says of an odd hour can be checked; a session is counted once, whatever its events."""
+    path = tmp_path / "events.jsonl"
+    starts = [f"2026-03-{day:02}T{hour}:10:00Z" for day in (4, 5, 6, 7) for hour in ("08", "09")]
+    path.write_text(
+        "".join(
+            json.dumps(json.loads(EVENT) | {"event_id": f"{n}/{i}", "time": at.replace(":10:", f":1{i}:"), "session_id": f"s{n}"}) + "\n"
+            for n, at in enumerate(starts) for i in range(3)
+        )
+    )  # fmt: skip
+    told = strayline("explain", "bot", str(path)).stdout
+    assert re.search(r"^  sessions begin on weekdays: 08h [23](\.\d)?, 09h [23](\.\d)?$", told, re.MULTILINE)
+    assert re.search(r"^  sessions begin on weekends: 08h \S+, 09h \S+$", told, re.MULTILINE)
+    assert "by the hour of the day in UTC" in told
+    found = json.loads(strayline("explain", "bot", str(path), "--json").stdout)["session_starts"]
+    assert {days: [i for i, n in enumerate(half) if n] for days, half in found.items()} == {
+        "weekdays": [16, 18],
+        "weekends": [16, 18],
+    }
+    assert "sessions begin" in strayline("explain", "bot", "-", stdin=EVENT).stdout
+
+
+def test_where_so_few_events_came_that_nothing_can_open_a_replay_says_so_and_why(tmp_path):
+    """The example of the README, alone, raises nothing; after some days nothing is said of that."""
+    readme = (ROOT / "README.md").read_text()
+    example = json.loads(
+        readme[
+            (at := readme.index('{"event_id": "e1", "time": "2026-03-12T08:44:01Z", "agent_id": "s')) : readme.index(
+                "```", at
+            )
+        ]
+    )
+    told = strayline("replay", "-", stdin=json.dumps(example) + "\n").stderr
+    assert told.startswith("1 event, 0 rejects, 0 alerts ")
+    assert "\nno alert means nothing yet: " in told
+    assert "in a fleet's first day an alert needs 20 bits" in told
+    days = "".join(
+        EVENT.replace("-02T", f"-{day:02}T").replace('"1"', f'"{day}/{i}"') for day in (2, 3, 4) for i in range(5)
+    )
+    assert "no alert means nothing yet" not in strayline("replay", "-", stdin=days).stderr
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_lag_is_what_is_not_committed_and_how_much_time_that_is(settings):
         ],
     }
     status, told, _ = run(settings, "lag")
-    assert told.splitlines()[1].split() == ["0", "4", "11", "7", "360", "s"]
+    assert told.splitlines()[1].split() == ["0", "4", "11", "7", "6", "minutes"]
     assert told.endswith(f"group strayline is 7 events behind on {EVENTS}\n")
 
 

@@ -152,9 +152,21 @@ def test_it_can_be_kept_in_a_file(tmp_path):
     to = tmp_path / "said.jsonl"
     words = ("--by", "ana", "--reason", "CHG-1", "--to", str(to), "--time", "2026-03-12T08:44:00Z")
     told = strayline("reset", AGENT, *words)
-    assert (told.returncode, told.stderr) == (0, f"{AGENT}: baseline to begin anew, by ana, written to {to}\n")
+    assert told.returncode == 0
+    assert told.stderr.startswith(f"{AGENT}: to begin anew, by ana, written to {to}; ")
     assert json.loads(to.read_text())["time"] == "2026-03-12T08:44:00.000Z"
     assert strayline("reset", AGENT, "--by", " ", "--reason", "x").returncode == 2
+
+
+def test_a_reset_of_an_agent_that_no_event_is_of_is_told_of(tmp_path):
+    """Most likely its name is another."""
+    events, said = tmp_path / "events", tmp_path / "said"
+    events.write_bytes(encode({"event_id": "e", "time": 1772445600, "agent_id": AGENT, "action": "read"}) + b"\n")
+    for agent, told_of in ((AGENT, False), (f"{AGENT}x", True)):
+        said.write_bytes(reset_of(agent, "ana", "other work", 1772445000.0) + b"\n")
+        told = strayline("replay", str(events), "--verdicts", str(said)).stderr
+        assert "1 verdict heeded\n" in told
+        assert (f"1 agent that verdicts or resets name has no event here: {agent}; check" in told) is told_of
 
 
 @pytest.mark.kafka
@@ -170,6 +182,10 @@ def test_a_worker_heeds_it_exactly_once_and_its_alerts_are_those_of_replay(broke
         stored = site.end(BASELINES)
         told = strayline("reset", agent_id, "--by", "ana", "--reason", "CHG-1", STRAYLINE_BROKER=site.bootstrap)
         assert told.returncode == 0, told.stderr
+        assert (
+            f"whether there is such an agent only its worker knows: `strayline explain {agent_id} --worker"
+            in told.stderr
+        )
         worker.until(lambda: worker.metric("strayline_verdicts_total", verdict="reset") == 1)
         worker.until(lambda: site.end(BASELINES) > stored)
     site.produce(records[half:])

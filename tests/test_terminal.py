@@ -167,6 +167,26 @@ def test_a_file_without_alerts_says_so(path, alerts, strayline, tmp_path):
     assert strayline("alerts", empty, "--agent", "x") == (0, "", f"of {count} alerts none is as asked for\n")
 
 
+def test_the_demo_s_events_can_be_had_without_the_demo(strayline, tmp_path):
+    """The same that it plays; and nothing to write is nothing to be quiet of."""
+    file = tmp_path / "events.jsonl"
+    status, told, error = strayline("demo", "--agents", 12, "--days", 5, "--events", file, "--quiet")
+    assert (status, told) == (0, "")
+    assert file.read_bytes() == b"".join(lines(simulate(agents=12, days=5)))
+    assert error == f"{len(file.read_bytes().splitlines()):,} events written to {file}\n"
+    assert strayline("demo", "--quiet")[0] == 2
+
+
+def test_the_beginning_of_an_alert_s_id_is_answered_with_how_long_it_is(alerts, strayline, tmp_path):
+    """Two may share it."""
+    (file := tmp_path / "alerts").write_bytes(encode_lines(alerts))
+    words = ("--by", "ana", "--reason", "r", "--alerts", file, "--to", tmp_path / "said")
+    whole = alerts[0].alert_id
+    told = strayline("verdict", "benign", whole[:8], *words)[2]
+    assert f"has no alert '{whole[:8]}' (the whole id is needed, all {len(whole)} characters)" in told
+    assert "whole id" not in strayline("verdict", "benign", "0" * len(whole), *words)[2]
+
+
 @pytest.mark.parametrize(
     "args", [("x", "--follow"), ("--last", "--follow"), ("--since", "now"), ("--since", "2026-03-12")]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from benchmarks.kafka import Broker
+from benchmarks.kafka import Broker, free_port
 from stream.client import starting
 from stream.errors import BrokerError, SettingsError
 from stream.settings import Settings, load
@@ -194,6 +195,25 @@ def test_a_port_with_a_kafka_on_it_is_answered_with_the_command_for_another(own_
     )
     assert told.returncode == 1
     assert f"choose another port, e.g. `make kafka PORT={own_broker.port + 1}`" in told.stderr
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_broker_in_the_background_ends_at_either_signal_and_leaves_nothing(own_broker, number):
+    """Where a shell has Ctrl-C's ignored in what it starts with `&`; and it says how."""
+    del own_broker  # only where one can run
+    port = free_port()
+    command = f"trap '' INT; exec {sys.executable} -m benchmarks.kafka --port {port}"
+    with subprocess.Popen(["sh", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+        assert run.stdout
+        assert run.stderr
+        assert run.stdout.readline() == f"127.0.0.1:{port}\n".encode()
+        run.send_signal(number)
+        assert run.wait(60) == 0
+        said = run.stderr.read().decode()
+    assert f"or `kill {run.pid}` once it is in the background" in said
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 5)
 
 
 def test_an_address_without_a_port_is_refused_before_anything_is_asked():

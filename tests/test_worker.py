@@ -26,6 +26,7 @@ from stream.errors import BrokerError, InputError
 from stream.explain import from_worker
 from stream.outbox import MOST_REFUSED
 from stream.partition import Partition, threads
+from stream.placement import partition_of
 from stream.settings import load
 from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS, ensure_topics
 from stream.web import listen
@@ -931,3 +932,21 @@ def test_it_serves_on_ipv6_too(site):
         told = strayline("explain", "nobody", "--worker", worker.address)
         assert f"the worker at {worker.address} has no baseline of agent 'nobody'" in told.stderr
         assert worker.stop() == 0
+
+
+@pytest.mark.kafka
+def test_a_gateway_that_sends_by_another_key_is_counted_and_logged_once(site_of_two):
+    """And one that sends by its agents' is not."""
+    site = site_of_two
+    events = [(key, value) for key, value in fleet(3, 12, 5, garbage=0.0)[:60] if value]
+    agents = [json.loads(value)["agent_id"] for _, value in events]
+    site.produce(events)
+    with site.worker() as worker:
+        worker.until(lambda: worker.metric("strayline_events_total") == 60)
+        assert worker.metric("strayline_misplaced_events_total") == 0
+        site.produce([(b"tenant-1", value) for _, value in events])
+        at = partition_of("tenant-1", 2)
+        astray = sum(partition_of(agent, 2) != at for agent in agents)
+        worker.until(lambda: worker.metric("strayline_misplaced_events_total") == astray)
+        told = [json.loads(line) for line in worker.log.read_text().splitlines() if "another partition" in line]
+    assert [(t["partition"], t["belongs_to"]) for t in told] == [(at, 1 - at)]
