@@ -62,7 +62,6 @@ class Played(NamedTuple):
 
     scores: bytes
     alerts: bytes
-    thresholds: list[float]
     events: int
     records: int = 0
     bytes: int = 0
@@ -139,7 +138,7 @@ def play(s: LabelledSet, of: int, *, exchanged: bool = True, window: float = WIN
                 if p != q:
                     c.take((q, 0, x) for x in map(_read, theirs) if x is not None)
         seconds += time.process_time() - begin
-    return Played(b"".join(scores), b"".join(alerts), [e.threshold for e in engines], len(records), sent, size, seconds)
+    return Played(b"".join(scores), b"".join(alerts), len(records), sent, size, seconds)
 
 
 def _read(record: Record) -> Any:

@@ -31,7 +31,7 @@ from models.hours import HALF_HOUR
 from models.signals import RECIPIENT
 from models.table import Array, Key, claim, find, mix
 
-LIFT_RATE, LIFT_CALLS, LIFT_MOST = 0.05, 20.0, 2.0
+LIFT_RATE, LIFT_MOST = 0.05, 2.0  # the mean of about the last 20 calls
 LIFTED = 0.6
 LIFT_LASTS = 36 * 3600.0  # seconds
 ROWS = 8  # of a cohort

@@ -45,7 +45,7 @@ class Judged(NamedTuple):
     value: Array
     own: Array  # the agent's count before
     most: Array  # only if the agent has shown it, so often at most; SURE: in any case
-    amount: Array  # (m,) number of the amount, see `models.loop`
+    amount: Array  # (m,) number of the amount, in the order of `models.signals.AMOUNTS`
     tool: Array
     summed: Array  # what has added up, not a single one
     seen: Array  # on the amount's log scale, as the next two

@@ -12,7 +12,7 @@ from kafka.errors import GroupAuthorizationFailedError, TransactionalIdAuthoriza
 from stream.client import admin, arguments, retrying, tool, user
 from stream.errors import BrokerError
 from stream.settings import Settings
-from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, TOPICS, VERDICTS
+from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, TOPICS, TRANSACTIONS, VERDICTS
 
 FAMILY = "agent.access."  # what all our topics begin with
 
@@ -46,7 +46,7 @@ def needs(role: str, group: str) -> list[Need]:
             Need("topic", VERDICTS, ("Read", "DescribeConfigs")),
             Need("topic", COHORTS, ("Read", "Write", "DescribeConfigs")),
             Need("group", group, ("Read",)),
-            Need("transactional-id", f"{group}-{EVENTS}-", ("Write",), prefixed=True),
+            Need("transactional-id", TRANSACTIONS, ("Write",), prefixed=True),
         ],
         "analyst": [
             Need("topic", ALERTS, ("Read",)),

@@ -34,7 +34,6 @@ from stream.episode import Episode
 from stream.rollout import Began
 from stream.sealed import Corrupt, seal, unseal
 
-TOPIC = "agent.access.baselines"
 PACE = 2 / 3  # bytes of pages for each byte of changes
 _HEADER = struct.Struct(
     "<4sBBxxQQQQ"
@@ -261,9 +260,9 @@ class Reader:
                 raise Corrupt(f"there is no kind {kind} of record")
         except (ValueError, msgspec.DecodeError) as error:
             raise Corrupt(f"it does not fit the state ({error})") from None
-        self.sequence = max(self.sequence, sequence)
-        self.next_offset = max(self.next_offset, next_offset)
-        self.next_verdict = max(self.next_verdict, next_verdict)
+        # The newest is right, not the highest: a topic that was made anew begins with 0 again.
+        if sequence >= self.sequence:
+            self.sequence, self.next_offset, self.next_verdict = sequence, next_offset, next_verdict
         self.records += 1
         own = bool(layout == self._own)
         if own and key is not None and key.startswith(b"p/"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream.alert import Evidence
-from stream.words import counted, lasting, number, people, plain, roughly, size
+from stream.words import MOST_PEOPLE, counted, lasting, number, people, plain, roughly, size
 
 # Changes that explain (`stream.change`): of the agent or its cohort, not of one event.
 OF_THE_COHORT = (
@@ -46,8 +46,8 @@ def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
         many = "at least one of its peers" if one else "some of its peers"
         verb = ("does" if one else "do") if own >= 0.5 else ("has" if one else "have")
         return f"{said}, {'as' if own >= 0.5 else 'but'} {f'{verb} {many}' if own >= 0.5 else f'{many} {verb}'}"
-    if own >= 0.5:
-        return f"{said}, its peers hardly ever"
+    if own > 0 and not b.get("since"):
+        return said  # its own use is among its cohort's: whether a peer has as well is not known
     # What it has done itself since is among what its cohort knows: where that is all, no peer has.
     nobody = b["peers"] <= (own if b.get("since") else 0.0)
     return f"{said}, nor have its peers" if nobody else f"{said}, its peers hardly ever"
@@ -70,6 +70,15 @@ def _count(n: float, unit: str) -> str:
 
 def _fact(done: str, does: str, unit: str, form: str = "{}") -> Callable[[Evidence], str]:
     return lambda e: _seen(e, done, does, form.format(plain(str(e.observed))), unit)
+
+
+def flow(observed: str) -> str:
+    """What data goes where: a type of recipient by a word for it.
+
+    >>> flow("internal data to an email"), flow("internal data outside the organisation")
+    ('internal data to an email address', 'internal data outside the organisation')
+    """
+    return f"{observed} address" if observed.endswith(" to an email") else observed
 
 
 def step(observed: str) -> tuple[str, str, str]:
@@ -135,7 +144,8 @@ def shown_to(n: int, evidence: Sequence[Evidence]) -> str:
     """How many lack the clearance, in a word that fits them: an agent is no person."""
     found = [e.baseline for e in evidence if e.name == "clearance" and e.baseline.get("agents")]
     if not found:
-        return people(n)
+        unsized = any(e.name == "clearance" and e.baseline.get("unsized") for e in evidence)
+        return f"{'at least ' if unsized and n < MOST_PEOPLE else ''}{people(n)}"
     word = "agent" if any(b["agents"] == n for b in found) else "recipient"
     return counted(n, word)
 
@@ -181,7 +191,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "action": _fact("done", "does", "calls of that tool", "“{}”"),
     "recipient": _SENT, "domain": _SENT,
     "closeness": _SENT,
-    "flow": _fact("sent", "sends", "deliveries"),
+    "flow": lambda e: _seen(e, "sent", "sends", flow(plain(str(e.observed))), "deliveries"),
     "owner": _fact("touched", "touches", "accesses", "a resource that {}"),
     "unapproved": _fact("called", "calls", "calls of that tool that tell"),
     "clearance": _clearance,
@@ -196,6 +206,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "approval": lambda e: f"{e.observed}",
     "read_before": lambda e: f"{e.observed}",
     "new_version": lambda e: f"{e.observed}",
+    "same_recipient": lambda e: f"{e.observed}",
     "judged": lambda e: f"{e.observed}",
     **dict.fromkeys(OF_THE_COHORT, lambda e: f"{e.observed}"),
 }  # fmt: skip
@@ -203,6 +214,5 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
 
 def clause(e: Evidence) -> str:
     """One item of evidence in words."""
-    before = "what it sent before" if e.kind in {"recipient", "policy"} else "the like in the days before"
-    again = f", which adds up with {before}" if e.baseline.get("again_bits", 0.0) >= 1 else ""
+    again = ", and others of this kind in the days before add to it" if e.baseline.get("again_bits", 0.0) >= 1 else ""
     return _CLAUSES[e.name](e) + again

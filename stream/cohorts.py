@@ -74,7 +74,7 @@ class Cohorts:
         self._alerts_per_day = alerts_per_day
         self._exchange = Exchange(engine.state, own)
         self._layout = shape()
-        self._told = {key: b.said for key, b in engine.episodes.rollouts.began.items()}
+        self._told = {key: (b.time, b.said) for key, b in engine.episodes.rollouts.began.items()}
 
     def give(self) -> list[Record]:
         """Records of what was learned since the last call. The engine must not be scoring meanwhile."""
@@ -115,9 +115,9 @@ class Cohorts:
         """What agents here began that the others were not told of."""
         rollouts = self.engine.episodes.rollouts.began
         if self._told.keys() - rollouts.keys():
-            self._told = {key: said for key, said in self._told.items() if key in rollouts}
-        out = [b for key, b in rollouts.items() if self._told.get(key) != b.said]
-        self._told.update({(b.agent_type, b.what, b.agent_id): b.said for b in out})
+            self._told = {key: told for key, told in self._told.items() if key in rollouts}
+        out = [b for key, b in rollouts.items() if self._told.get(key) != (b.time, b.said)]
+        self._told.update({(b.agent_type, b.what, b.agent_id): (b.time, b.said) for b in out})
         return out
 
     def _note(self, began: Sequence[Began]) -> None:
@@ -127,7 +127,10 @@ class Cohorts:
             key = (b.agent_type, b.what, b.agent_id)
             if b.said and key in rollouts.began and not rollouts.began[key].said:
                 rollouts.began[key].said = rollouts.changed = True
-            self._told[key] = rollouts.began[key].said if key in rollouts.began else b.said
+            if not b.agent_id and key in rollouts.began and b.time > rollouts.began[key].time:  # told again
+                rollouts.tell_of(b.agent_type, b.what, b.time)
+            kept = rollouts.began.get(key, b)
+            self._told[key] = kept.time, kept.said
 
     def _value(self, kind: int, x: Increments, began: list[Began]) -> bytes:
         dumped = x.dump()

@@ -14,7 +14,7 @@ from models.budget import LONE
 from models.loop import POOL_ANY, POOL_SAME
 from models.signals import ACTION, AGAIN, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION
 from stream.alert import Did, Evidence
-from stream.clauses import in_unit, step
+from stream.clauses import flow, in_unit, step
 from stream.severity import ENOUGH
 from stream.words import counted, plain, size
 
@@ -96,7 +96,7 @@ def _had(e: Evidence, event: Did) -> str:
         "rhythm": f"had it been near the {in_unit(e)(e.baseline.get('typical', 0.0))} that its beat foretold",
         "flow": "had it usually sent such data to such recipients"
         if many
-        else f"had it usually sent {plain(observed)}",
+        else f"had it usually sent {flow(plain(observed))}",
         "owner": "had the resource been used for the person it acts for before"
         if "others than" in observed or "another person" in observed  # as alerts of 0.1.0 have it
         else f"had it usually touched a resource that {observed}",
@@ -142,7 +142,7 @@ def otherwise(
     paying = sorted((e for e in groups.values() if pays(e) > 0), key=lambda e: (-pays(e), e.name))
     paid = sum(map(pays, paying))
     if events > 1 and serious and paid < threshold - MARGIN:  # the most harmful event need not be the strangest
-        return Otherwise(" This event did not reach the alert threshold alone, but did serious harm.")
+        return Otherwise(" This event did not reach the alert threshold alone, but may have done serious harm.")
     if events > 1 and paid < threshold - MARGIN:
         return Otherwise(
             " None of its events reached the alert threshold alone: it would not have been raised had they come further apart."

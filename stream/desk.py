@@ -74,6 +74,8 @@ class Desk:
 
     async def take(self, event: Any) -> None:
         """Have a batch decoded and, after those before it, scored. Waits for the baselines of its partition, and while too many are ahead."""
+        if not self._is_current(event.message):  # taken away since: to open it would fence whoever has it now
+            return
         try:
             partition = await asyncio.shield(self._opened(event.message.partition))  # others wait for it too
         except Exception as error:  # noqa: BLE001  # nothing was acknowledged
@@ -240,7 +242,7 @@ class Desk:
             if partition.undelivered:
                 kept = f"what partition {number} has scored was not delivered"
                 yield Watched(
-                    f"delivery {number}", partition.flushed_at, patient + BEHIND * self.settings.flush_seconds, kept
+                    f"delivery {number}", partition.moved_at, patient + BEHIND * self.settings.flush_seconds, kept
                 )
         yield from (Watched(name, None, BEAT_SECONDS, said) for name, said in self._ended())
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from models.windows import WindowDetector
 
 SHIFT_DAYS = 3.0
+_AGENTS = TABLES.index("agents")
 
 
 @dataclass(slots=True)
@@ -133,6 +134,12 @@ class Engine:
     def threshold(self) -> float:
         """Bits from which an alert opens, at present."""
         return float(self.state.fleet["bin"]) / STEP
+
+    @property
+    def warming(self) -> int:
+        """Agents too young to be judged by their own past alone; counted, for in a sum those would stay whose rows give way."""
+        head = self.state.tables[_AGENTS].head
+        return int(np.count_nonzero((head["key"] != 0) & (head["seen"] < newcomer.YOUNG_EVENTS)))
 
     def decode(self, records: Sequence[bytes | None], positions: Sequence[int] | Array) -> Decoded:
         """Raw records → events and their columns; `positions` (line numbers, offsets) go into rejects."""
@@ -235,7 +242,7 @@ class Engine:
             if self.windows is not None:
                 self.windows.forget(name_hash(said.agent_id))
             return self.episodes.end(said.agent_id, float(self.state.fleet["clock"]))
-        self.episodes.settle(said.agent_id, said.alert_id, benign=said.verdict == "benign")
+        self.episodes.heed(said.agent_id, said.alert_id, benign=said.verdict == "benign")
         return []
 
     def _heed(self, said: Verdict | Reset) -> None:
@@ -259,7 +266,7 @@ class Engine:
             scored.alerts += last
             scored.alert_positions += [scored.positions[max(0, said.at - 1)]] * len(last)
             return
-        self.episodes.settle(v.agent_id, v.alert_id, benign=v.verdict == "benign")
+        self.episodes.heed(v.agent_id, v.alert_id, benign=v.verdict == "benign")
 
     def _loop(self, b: Batch) -> tuple[Scores, list[Said]]:
         out = blank(len(b.time), window=self.windows is not None)

@@ -12,7 +12,7 @@ from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, b
 from stream.change import changes
 from stream.codec import Recipient
 from stream.evidence import evidence
-from stream.kept import MOST_TEXT, Kept, below, detail, did, outside, uncleared
+from stream.kept import MOST_TEXT, Kept, below, detail, did, outside, stranger, uncleared
 from stream.reason import OF_THE_EVENT, reason
 from stream.response import next_step
 from stream.rollout import begun
@@ -54,6 +54,7 @@ class Episode(msgspec.Struct):
     scopes: list[str] = []
     counted_resources: list[int] = []
     reached: dict[int, int] = {}  # digest of a recipient → people behind it
+    late: float = 0.0  # seconds by which the latest of its events came late
     reached_below: dict[int, int] = {}  # of these, who once got what they are not cleared for
     records: float | None = None
     bytes: float | None = None
@@ -66,15 +67,16 @@ class Episode(msgspec.Struct):
     excused: bool = False  # what is strangest has an explanation that harms nobody
     changed: dict[str, Evidence] = {}  # by name, see `stream.change`
     begun: list[str] = []  # what it began to do, see `stream.rollout`
+    strangers: list[str] = []  # whom it reached outside that it hardly ever had
+    linked: Evidence | None = None  # to alerts of other agents
     version: str | None = None  # of the agent's code, as the event that it is about says
     revision: int = 0
     said: int = 0  # events when it was last said
     said_severity: int = -1
     said_kinds: list[str] = []
     said_at: float = 0.0  # stream's clock
+    closed: bool = False  # a person called it benign
     said_recipients: int = 0  # that it had reached when it was last said
-    settled: int = -1  # recipients when a person called it benign
-    settled_resources: int = 0  # resources then
 
 
 def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
@@ -87,6 +89,8 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     did_harm = harm(kept, d, found, len(ladder))
     x.harm = max(x.harm, did_harm)
     x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
+    if (whom := stranger(kept, d)) is not None:
+        x.strangers = list(dict.fromkeys([*x.strangers, whom]))[:MOST_BEGUN]
     x.changed |= {c.name: c for c in changes(kept, d)}
     rank = (did_harm if did_harm >= SERIOUS else 0, kept.own)
     if rank > x.rank:
@@ -113,6 +117,14 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.denied |= kept.denied
 
 
+def another(x: Episode, kept: Kept, ladder: tuple[str, ...], *, strange: bool) -> bool:
+    """Whether an event is another story than an episode that a person called benign: it reaches somebody new, does more harm, or is strange and touches another resource."""
+    alone = Episode(x.agent_id, x.agent_type, kept.event.event_id, kept.time, kept.time, kept.time, kept.time)
+    absorb(alone, kept, ladder)
+    elsewhere = not set(alone.counted_resources).issubset(x.counted_resources)
+    return alone.harm > x.harm or not alone.reached.keys() <= x.reached.keys() or (strange and elsewhere)
+
+
 def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
     """Add an event's evidence to that of others: of each signal the strongest observation, and which events showed it. A number varies from event to event; a name is another."""
     for item in found:
@@ -136,7 +148,8 @@ def _told(x: Episode) -> list[Evidence]:
         : MOST_EVIDENCE - len(x.lead) - len(x.changed)
     ]
     others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
-    return sorted([*x.lead, *others, *x.changed.values()], key=lambda i: (-i.bits, i.name))
+    linked = [x.linked] if x.linked else []
+    return sorted([*x.lead, *others, *x.changed.values(), *linked], key=lambda i: (-i.bits, i.name))
 
 
 def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None = None) -> None:
@@ -194,7 +207,6 @@ def alert(x: Episode, time: float) -> Alert:
     rung = max(level(x), x.said_severity)  # a shift of its cohort, seen later, takes back nothing that was said
     kinds = kinds_of(x)
     x.revision += 1
-    x.settled = -1
     x.said_recipients = len(x.reached)
     x.said, x.said_severity, x.said_kinds = x.events, rung, kinds
     evidence = _told(x)
@@ -229,6 +241,7 @@ def alert(x: Episode, time: float) -> Alert:
             strong=x.strong,
             serious=x.harm >= SERIOUS,
             about=about,
+            late=x.late,
         ),
         evidence,
         exposure,
@@ -242,5 +255,5 @@ def alert(x: Episode, time: float) -> Alert:
         HARMS[x.harm],
         x.strong,
         x.version and x.version[:MOST_TEXT],
-        next_step(x.agent_type, about, x.did, evidence, serious=x.harm >= SERIOUS),
+        next_step(x.agent_type, about, x.did, evidence, exposure, serious=x.harm >= SERIOUS),
     )

@@ -20,9 +20,9 @@ from models.learning import EPISODE_GAP, EPISODE_LONGEST, LOUD_GAP
 from stream.alert import Alert, Evidence, alert_id
 from stream.change import NEW_WORK, explained, left, told_of
 from stream.counterfactual import pays
-from stream.episode import Episode, absorb, alert, kinds_of, level, over_threshold
+from stream.episode import Episode, absorb, alert, another, kinds_of, level, over_threshold
 from stream.kept import Kept
-from stream.rollout import Began, Rollouts, whole
+from stream.rollout import Began, Rollouts, linked, whole
 from stream.rollout import evidence as rolled_out
 from stream.severity import SERIOUS, opens
 
@@ -58,6 +58,10 @@ class Episodes:
         out = self.lapse(clock)
         agent_id = kept.event.agent_id
         episode = self.open.get(agent_id)
+        strange = kept.own >= threshold / 2
+        if episode is not None and episode.closed and another(episode, kept, self.ladder, strange=strange):
+            self._forget(episode)
+            episode = None
         if episode is None:
             episode = Episode(agent_id, kept.event.agent_type, kept.event.event_id, clock, clock, kept.time, kept.time)
             self.open[agent_id] = episode
@@ -67,7 +71,7 @@ class Episodes:
         self.changed.add(agent_id)
         episode.last = clock
         episode.events += 1
-        strange = kept.own >= threshold / 2
+        episode.late = max(episode.late, clock - kept.time)
         episode.strong += strange
         episode.waiting.append(kept)
         self.waiting += 1
@@ -85,6 +89,7 @@ class Episodes:
         if episode.score > 0:
             if episode.agent_type is not None:
                 self.rollouts.note(episode.agent_type, agent_id, episode.begun, clock, episode.version)
+            self.rollouts.note_recipients(agent_id, episode.strangers, clock)
             opened = episode.revision == 0 and self._opens(episode, clock)
             if opened or (episode.revision and _worth_saying(episode, strange=strange, clock=clock)):
                 out.append(self._say(episode, kept.time, clock))
@@ -130,11 +135,14 @@ class Episodes:
         return [] if episode is None else self._end(episode, clock)
 
     def _end(self, x: Episode, time: float) -> list[Alert]:
-        out = [self._say(x, time, time)] if x.revision and x.events > x.said and x.settled < 0 else []
+        out = [self._say(x, time, time)] if x.revision and x.events > x.said and not x.closed else []
+        self._forget(x)
+        return out
+
+    def _forget(self, x: Episode) -> None:
         self.waiting -= len(x.waiting)
         del self.open[x.agent_id]
         self.changed.add(x.agent_id)
-        return out
 
     def _end_oldest(self, but: str, clock: float) -> list[Alert]:
         """Make room for other agents: a quarter at a time; first those that no alert tells of, the longest silent before."""
@@ -181,16 +189,17 @@ class Episodes:
         for c in x.changed.values():
             if c.name != "rollout":
                 self.rollouts.tell_of(*told_of(c, x.agent_type, x.agent_id), clock)
+        shared = self.rollouts.shared(x.agent_id, x.strangers, clock)
+        x.linked = linked(shared) if shared else None
         x.said_at = clock
         return alert(x, time)
 
-    def settle(self, agent_id: str, alert: str, *, benign: bool) -> None:
-        """Heed a verdict on an open alert: one that is benign is not said again unless it gets worse, or reaches somebody new."""
+    def heed(self, agent_id: str, alert: str, *, benign: bool) -> None:
+        """Say no more of an open alert that a person called benign: more of the same belongs to it, and anything else is another alert."""
         episode = self.open.get(agent_id)
         if episode is not None and episode.revision and alert_id(agent_id, episode.first_event_id) == alert:
             self._absorb_waiting(episode)
-            episode.settled = len(episode.reached) if benign else -1
-            episode.settled_resources = len(episode.counted_resources)
+            episode.closed = benign
             self.changed.add(agent_id)
 
     def restore(self, agent_id: str, episode: Episode | None) -> None:
@@ -211,9 +220,8 @@ def _end(x: Episode) -> float:
 
 def _worth_saying(x: Episode, *, strange: bool, clock: float) -> bool:
     """Whether there is news; somebody whom a strange event reached for the first time is."""
-    if x.settled >= 0:
-        more = strange and len(x.counted_resources) > x.settled_resources
-        return level(x) > x.said_severity or len(x.reached) > x.settled or more
+    if x.closed:
+        return False
     if strange and x.harm >= SERIOUS and len(x.reached) > x.said_recipients and clock - x.said_at >= NEWS_GAP:
         return True
     n = x.events

@@ -6,7 +6,6 @@
   x OutputError       a result cannot be written
   x BrokerError       the broker, or a topic on it, is not as it must be
     x TopicsError     a topic is missing, or has a shape that would lose something
-  x StateError        stored baselines cannot be used
 
 A record that cannot be used is not an error: it becomes a `Reject` with its reason (`stream/codec.py`).
 """
@@ -36,7 +35,3 @@ class BrokerError(StraylineError):
 
 class TopicsError(BrokerError):
     """A topic is missing, or shaped so that baselines or verdicts would be lost; the message has the command that mends it."""
-
-
-class StateError(StraylineError):
-    """Stored baselines were written by another version or for other settings, and cannot be used."""

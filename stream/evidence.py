@@ -199,7 +199,7 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
         # Another signal of its group said more; it is said all the same.
         out.append(measured(N_FACTS + CLEARANCE, kept, d))
     if event.approved or (event.approved is not None and event.recipients):
-        said = "nobody approved it" if not event.approved else "it was approved by a person"
+        said = "nobody approved it" if not event.approved else "a person approved it"
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))
     top, records = int(d[SESSION]), d[SESSION + 1]
     if event.recipients and top >= 0 and (2 * top >= len(ladder) or top > kept.rung):

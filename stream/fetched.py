@@ -12,7 +12,6 @@ from __future__ import annotations
 import inspect
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,13 +34,15 @@ MOST_RECORDS = 1 << 20  # of one batch: where each stands takes more memory than
 _METHODS = {
     "__init__": ["self", "tp", "records", "aborted_transactions", "fetch_offset", "key_deserializer", "value_deserializer", "check_crcs", "isolation_level"],
     "_consume_aborted_up_to": ["self", "batch_offset"],
+    "_consumer_record": ["self", "tp", "record"],
     "_contains_abort_marker": ["self", "next_batch"],
     "_unpack_records": ["self"],
 }  # fmt: skip
 _HEADER = struct.Struct(">q i i b I h i q q q h i i")  # of a record batch
 _BASE, _LENGTH, _MAGIC, _LAST, _TIME, _COUNT = 0, 1, 3, 6, 8, 12  # in it
 _OVERHEAD = 12  # bytes of it that its length does not count
-_suspect: dict[TopicPartition, int] = {}  # offset of a batch whose checksum was wrong when it came last
+# Offsets of batches whose checksum was wrong when they came last. A topic may have several readers here, each somewhere else.
+_suspect: set[tuple[TopicPartition, int]] = set()
 
 
 class Damaged(Records):
@@ -70,11 +71,12 @@ STOCK: Any = fetcher.PartitionRecords
 
 
 class _Span(NamedTuple):
-    """Where a batch stands in what was sent, and the offset after it."""
+    """Where a batch stands in what was sent, the offset after it, and aiokafka's reader of it."""
 
     low: int
     high: int
     after: int
+    batch: Any
 
 
 class _DamageError(Exception):
@@ -97,10 +99,18 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
 
     def _each(self) -> Iterator[Any]:
         """aiokafka's records."""
-        try:
-            yield from super()._unpack_records()
-        except CorruptRecordException:
-            raise _DamageError(_broken(self._records.data), "its checksum is wrong", sent=True) from None
+        for packed, span in self._batches():
+            if packed is not None:
+                try:
+                    unpack([packed])
+                    records = list(span.batch)
+                except (ValueError, CorruptRecordException) as reason:
+                    raise _DamageError(span.low, str(reason)) from None
+                for record in records:
+                    if record.offset >= self.next_fetch_offset:  # type: ignore[has-type]
+                        self.next_fetch_offset = record.offset + 1
+                        yield self._consumer_record(self._tp, record)
+            self.next_fetch_offset = span.after
 
     def _polls(self, most: int) -> Iterator[Records]:
         enough = _even(_held(self._records.data), most)
@@ -131,7 +141,7 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
         if batches:
             try:
                 # A batch is sent whole, from before where we stood too.
-                records = unpack([packed for packed, _ in batches]).since(self.next_fetch_offset)  # type: ignore[has-type]
+                records = unpack([packed for packed, _ in batches]).since(self.next_fetch_offset)
             except ValueError as reason:
                 if len(batches) == 1:
                     raise _DamageError(batches[0][1].low, str(reason)) from None
@@ -153,7 +163,7 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
         data, at = self._records.data, 0
         while self._records.has_next():
             begin = at
-            head = _HEADER.unpack_from(data, begin)
+            head = _head(data, begin)
             if head[_LENGTH] < _HEADER.size - _OVERHEAD:
                 raise _DamageError(begin, "its length is wrong", sent=True)
             at = begin + _OVERHEAD + head[_LENGTH]
@@ -164,7 +174,7 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
                 raise CorruptRecordException(
                     f"{self._tp} holds records in a format of before Kafka 0.11, which is not read here; copy them to a new topic"
                 )
-            span = _Span(begin, at, batch.next_offset)
+            span = _Span(begin, at, batch.next_offset, batch)
             if self._isolation_level == fetcher.READ_COMMITTED and batch.producer_id is not None:
                 self._consume_aborted_up_to(batch.base_offset)
                 if batch.is_control_batch and self._contains_abort_marker(batch):
@@ -195,12 +205,12 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
     def _instead(self, damage: _DamageError, *, is_batched: bool) -> Iterator[Any]:
         """What stands for a batch that cannot be read; nothing where it is to be fetched once more."""
         tp, data = self._tp, self._records.data
-        head = _HEADER.unpack_from(data, damage.low)
+        head = _head(data, damage.low)
         first = head[_BASE]
-        if damage.sent and _suspect.get(tp) != first:
-            _suspect[tp] = first
+        if damage.sent and (tp, first) not in _suspect:
+            _suspect.add((tp, first))
             return
-        _suspect.pop(tp, None)
+        _suspect.discard((tp, first))
         after = _after(data, damage.low, checked=not damage.sent, gaps=not is_batched)
         if after is None or after <= self.next_fetch_offset:
             raise CorruptRecordException(
@@ -230,7 +240,7 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
 def _after(data: bytes, low: int, *, checked: bool, gaps: bool) -> int | None:
     """The offset after a batch, which its own header says where that was `checked`, else the next batch's, or how many records it has; None
     where these do not agree. Where a topic is compacted there are `gaps`."""
-    head = _HEADER.unpack_from(data, low)
+    head = _head(data, low)
     base, last, count = head[_BASE], head[_LAST], head[_COUNT]
     if checked:
         return int(base + last + 1)
@@ -244,13 +254,9 @@ def _after(data: bytes, low: int, *, checked: bool, gaps: bool) -> int | None:
     return None
 
 
-def _broken(data: bytes) -> int:
-    """Where the first batch stands whose checksum, or length, is wrong."""
-    at, records = 0, MemoryRecords(data)
-    with suppress(CorruptRecordException):
-        while records.has_next() and records.next_batch().validate_crc():
-            at += _OVERHEAD + _HEADER.unpack_from(data, at)[_LENGTH]
-    return at
+def _head(data: bytes, at: int) -> tuple[int, ...]:
+    """The header of a batch. One that says that it ends within may be the last, and lack bytes."""
+    return _HEADER.unpack_from(data[at : at + _HEADER.size].ljust(_HEADER.size, b"\0"))
 
 
 def _even(count: int, most: int) -> int:

@@ -79,7 +79,7 @@ def _cut(alert_id: str) -> str:
 
 
 async def _naming(settings: Settings, name: bytes) -> list[bytes]:
-    """The alerts that have these bytes in them, from the beginning of the topic to its present end. aiokafka reads the worker's lz4."""
+    """The alerts that have these bytes in them, from the beginning of the topic to its present end."""
     found: list[bytes] = []
     async with AIOKafkaConsumer(
         ALERTS,

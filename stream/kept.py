@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import msgspec
 
-from models.batch import DETAIL, SESSION, Batch, Scores, Text
+from models.batch import DETAIL, FACT, FACT_WIDTH, SESSION, Batch, Scores, Text
 from models.memory import TEXTS
+from models.signals import RECIPIENT
 from models.table import Array
 from stream.alert import Did, rfc3339
 from stream.codec import AccessEvent, Events, Recipient
@@ -123,6 +124,14 @@ def detail(kept: Kept) -> list[float]:
 def outside(d: list[float]) -> bool:
     """Whether what was scored with these numbers went to someone outside the organisation."""
     return d[SESSION + 2] > 0
+
+
+def stranger(kept: Kept, d: list[float]) -> str | None:
+    """Whom an event reached to whom its agent had never sent anything, if it reached anybody outside; of several the strangest."""
+    row = FACT + RECIPIENT * FACT_WIDTH
+    if kept.denied or not kept.event.recipients or not outside(d) or d[row] >= 0.5:
+        return None
+    return kept.event.recipients[int(d[row + 5])].id[:MOST_TEXT]
 
 
 def did(kept: Kept) -> Did:

@@ -193,6 +193,8 @@ def _whom(kept: Kept) -> dict[str, Any]:
     numbers: dict[str, Any] = {"recipient": first.id[:MOST_TEXT], "more": len(low) - 1, "people": below(kept)}
     agents = sum(r.type in {"agent", "service"} for r in low.values())
     numbers |= {"agents": agents} if agents else {}
+    # Of how many people stand behind a group nothing is known where its event does not say it: each counts as one.
+    numbers |= {"unsized": True} if any(r.size is None and r.type in {"group", "channel"} for r in low.values()) else {}
     return numbers | ({"resource": kept.event.resource[:MOST_TEXT]} if kept.event.resource else {})
 
 

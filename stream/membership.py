@@ -15,7 +15,7 @@ from stream.settings import Settings
 
 log = structlog.get_logger()
 THROWN_OUT, THROWN_OUT_SECONDS = 5, 60.0  # once may be a pause of the process; two of one name do it every few seconds
-NAMESAKE = "see that no two workers have the same STRAYLINE_INSTANCE: they would end each other for ever"
+NAMESAKE = "see that no two workers have the same STRAYLINE_INSTANCE, and all on this broker the same STRAYLINE_GROUP: they would end each other for ever"
 
 
 class Membership:

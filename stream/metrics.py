@@ -215,8 +215,9 @@ def observe(partition: int, engine: Engine, scored: Scored, records: int) -> Non
         EVICTIONS.labels(name).inc(gone)
     fleet = state.fleet
     THRESHOLD.labels(number).set(engine.threshold)
-    AGENTS.labels(number).set(int(state["agents"].tally[0]))
-    WARMING.labels(number).set(max(0, int(fleet["warming"])))
+    # Not by the table: asking for one while it grows, on the thread that scores, would make its index anew under that.
+    AGENTS.labels(number).set(int(state.tally[TABLES.index("agents"), 0]))
+    WARMING.labels(number).set_function(lambda: engine.warming)  # counted when somebody asks
     STATE.labels(number).set(state.nbytes)
     EVENT_TIME.labels(number).set(float(fleet["clock"]))
 

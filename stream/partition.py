@@ -21,15 +21,16 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from stream import metrics
-from stream.alert import Alert
 from stream.baselines import Position, Reader, Writer
 from stream.client import arguments
 from stream.codec import Events, Reject
 from stream.delivery import Refused, deliver, sender
 from stream.engine import Decoded, Engine, Ran
+from stream.explain import baseline
 from stream.fetched import Damaged
 from stream.fields import meant
 from stream.others import Others
+from stream.outbox import Outbox
 from stream.placement import Placement
 from stream.records import Records
 from stream.recovery import Recovery
@@ -41,8 +42,6 @@ from stream.unfit import Unfit
 from stream.verdict import Reset, decode_verdict
 
 log = structlog.get_logger()
-MOST_WAITING = 200_000  # records scored and not yet delivered; then scoring waits for the delivery
-MOST_REFUSED = 16 << 20  # bytes of rejects not yet delivered; likewise
 _T = TypeVar("_T")
 
 
@@ -85,30 +84,25 @@ class Partition:
         self._sharing = Sharing(settings, self.engine, number, others, work.score) if others is not None else None
         self.next_offset = 0
         self.next_verdict = 0
-        self.waiting = 0
         self.news = asyncio.Event()  # for whoever calls `flush`: better now than later
-        self._judged = 0  # records of verdicts since the last flush
         self._threads = work
         self._is_current = is_current
         self._writer = Writer(self.engine)
         self._scoring = asyncio.Lock()
         self._flushing = asyncio.Lock()
         self._untold: tuple[Ran, Taken] | None = None  # the batch that was scored last
-        self._acknowledge: list[Any] = []
-        self._alerts: list[tuple[Alert, float]] = []  # with the arrival of the record that called for it
-        self._rejects: list[Refused] = []
-        self._refused = 0  # bytes of those
+        self._outbox = Outbox()
         self._unfit = Unfit(number)
         self._placement = Placement(number, others.of if others is not None else 1)
         self._consumer: AIOKafkaConsumer | None = None  # of verdicts
         self._producer: AIOKafkaProducer | None = None
         self._recovery = Recovery(number)
-        self.flushed_at = time.monotonic()
+        self.moved_at = time.monotonic()
 
     @property
     def undelivered(self) -> bool:
         """Whether anything waits for the next flush, or is being delivered."""
-        return bool(self.waiting or self._judged or self._acknowledge or self._flushing.locked())
+        return self._outbox.learned or bool(self._outbox.events) or self._flushing.locked()
 
     @property
     def read(self) -> int:
@@ -167,7 +161,7 @@ class Partition:
                 end=last,
             )
             self.next_offset = 0
-        self.flushed_at = time.monotonic()
+        self.moved_at = time.monotonic()
         seconds = time.perf_counter() - begin
         metrics.RECOVERY.observe(seconds)
         log.info(
@@ -183,7 +177,7 @@ class Partition:
     async def _begin(self, consumer: AIOKafkaConsumer, end: int) -> dict[int, Position]:
         """Read all of the baselines into an engine that knows nothing; how far it had come with what other partitions gave."""
         self.engine = Engine(self.settings)
-        self._alerts, self._rejects, self.waiting, self._judged, self._refused = [], [], 0, 0, 0
+        self._outbox.forget()
         reader = await self._recovery.of_all(consumer, self.engine, end)
         self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
         self._writer = self._writer_of(reader)
@@ -194,7 +188,7 @@ class Partition:
         reader = Reader(self.engine, self._writer)
         reader.next_offset, reader.next_verdict = self.next_offset, self.next_verdict
         reader.positions = self._sharing.positions if self._sharing is not None else {}
-        knows_more = bool(self.waiting or self._judged or self._writer.anew)
+        knows_more = self._outbox.learned or self._writer.anew
         if not await self._recovery.of_the_rest(consumer, reader, end, knows_more=knows_more):
             return None
         if self._recovery.read:
@@ -216,8 +210,8 @@ class Partition:
 
     @property
     def somebody_waits(self) -> bool:
-        """Whether somebody waits for what was scored: alerts and rejects, not baselines alone."""
-        return bool(self._alerts or self._rejects)
+        """Whether somebody waits for what was scored."""
+        return self._outbox.somebody_waits
 
     async def decode(self, event: Any) -> Taken:
         """Decode a batch: `event` is Faust's, its value `Records`. It changes nothing, so the ones before may still be scored."""
@@ -225,7 +219,7 @@ class Partition:
 
     async def score(self, taken: Taken, meanwhile: Callable[[], None]) -> None:
         """Score a batch. `tell` says what follows from it, and a later `flush` acknowledges it. What is done `meanwhile` has the interpreter for itself."""
-        if self.waiting >= MOST_WAITING or self._refused >= MOST_REFUSED:
+        if self._outbox.full:
             await self.flush()
         async with self._scoring:
             if self._consumer is None or not self._is_current(taken.event.message):
@@ -242,10 +236,10 @@ class Partition:
                 self.tell()
                 self._untold = ran, taken
                 self.next_offset = int(taken.records.position[-1]) + 1
-                self.waiting += len(taken.records)
+                self._outbox.scored += len(taken.records)
             else:
                 taken.event.message.value.clear()
-            self._acknowledge.append(taken.event)
+            self._outbox.events.append(taken.event)
 
     def tell(self) -> None:
         """Say what the last scored batch means, if that was not done yet: its alerts and rejects then wait to be delivered."""
@@ -256,13 +250,10 @@ class Partition:
         with metrics.STAGE.labels("tell").time():
             scored = self.engine.tell(ran)
         warn(scored)
-        self._alerts += [
-            (a, float(fresh.timestamp[i]) / 1000.0) for a, i in zip(scored.alerts, scored.alert_positions, strict=True)
-        ]
+        self._outbox.say(scored.alerts, [float(fresh.timestamp[i]) / 1000.0 for i in scored.alert_positions])
         for reject in scored.rejects:
             key = fresh.key(int(np.searchsorted(fresh.position, reject.position)))
-            self._rejects.append(Refused(reject, EVENTS, key))
-            self._refused += len(reject.raw)
+            self._outbox.refuse(Refused(reject, EVENTS, key))
         self._unfit.add(scored.rejects)
         metrics.MISPLACED.inc(self._placement.look(scored.events))
         metrics.observe(self.number, self.engine, scored, len(fresh))
@@ -283,9 +274,7 @@ class Partition:
             async with self._scoring:
                 self.tell()
                 await self._heed()
-                events, alerts, rejects = self._acknowledge, self._alerts, self._rejects
-                self._acknowledge, self._alerts, self._rejects = [], [], []
-                learned, self.waiting, self._judged, self._refused = self.waiting + self._judged, 0, 0, 0
+                events, alerts, rejects, learned = self._outbox.empty()
                 learned += self._sharing is not None and await self._sharing.receive()
                 if not events and not learned:
                     return held
@@ -307,7 +296,7 @@ class Partition:
             if records:
                 with metrics.STAGE.labels("deliver").time():
                     self._recovery.last = await deliver(
-                        producer, self.number, [a for a, _ in alerts], rejects, given, records
+                        producer, self.number, [a for a, _ in alerts], rejects, given, records, self._move
                     )
                 now = time.time()
                 for _, arrived in alerts:
@@ -316,8 +305,17 @@ class Partition:
                 metrics.GIVEN.inc(sum(len(r.value or b"") for r in given))
             for event in events:
                 event.ack()
-            self.flushed_at = time.monotonic()
+            self.moved_at = time.monotonic()
         return held
+
+    def _move(self) -> None:
+        """A delivery goes on, however long it takes: to the watchdog that is no stall."""
+        self.moved_at = time.monotonic()
+
+    async def explain(self, agent_id: str) -> dict[str, Any] | None:
+        """All that is known of an agent; None if nothing is, or the partition is closed. Between two batches: a table may grow within one."""
+        async with self._scoring:
+            return baseline(self.engine, agent_id) if self._consumer is not None else None
 
     async def close(self) -> None:
         """Give the partition up; what was not flushed is for the next owner, unless that is us."""
@@ -330,7 +328,7 @@ class Partition:
             if self._consumer is not None:
                 await self._consumer.stop()
             self._producer = self._consumer = None
-            self._acknowledge = []  # they are read again, from what was committed
+            self._outbox.events = []  # they are read again, from what was committed
         metrics.forget(self.number)
 
     async def _heed(self) -> None:
@@ -341,12 +339,12 @@ class Partition:
         for record in (await self._consumer.getmany(tp, timeout_ms=0)).get(tp, ()):
             verdict = decode_verdict(record.value, record.offset)
             if isinstance(verdict, Reject):
-                self._rejects.append(Refused(verdict, VERDICTS, record.key))
+                self._outbox.refuse(Refused(verdict, VERDICTS, record.key))
                 metrics.REJECTS.labels(verdict.reason).inc()
             else:
                 self.tell()
                 alerts = await self._run(self._threads.score, self.engine.judge, verdict)
-                self._alerts += [(alert, record.timestamp / 1000.0) for alert in alerts]
+                self._outbox.say(alerts, [record.timestamp / 1000.0] * len(alerts))
                 metrics.VERDICTS.labels(verdict.verdict).inc()
                 if isinstance(verdict, Reset) and not self.engine.knows(verdict.agent_id):
                     log.warning(
@@ -362,7 +360,7 @@ class Partition:
                     before_offset=self.next_offset,
                 )
             self.next_verdict = record.offset + 1
-            self._judged += 1
+            self._outbox.judged += 1
 
     def _run(self, where: Executor, what: Callable[..., _T], *given: Any) -> asyncio.Future[_T]:
         return asyncio.get_running_loop().run_in_executor(where, what, *given)

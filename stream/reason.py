@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models.clock import TOLERANCE
 from stream.alert import Did, Evidence, Exposure
 from stream.change import against
 from stream.clauses import OF_THE_COHORT, clause, shown_to
 from stream.counterfactual import condition, otherwise, pays
 from stream.kept import MOST_RECIPIENTS
-from stream.words import MOST_OFTEN, counted, people, plain, size
+from stream.words import MOST_OFTEN, counted, lasting, people, plain, size
 
 # Tried to, and done.
 _VERBS = {
@@ -40,17 +41,18 @@ def did(event: Did) -> str:
     base, past = _VERBS.get(event.action, (f"do “{plain(event.action, 24)}” on", f"did “{plain(event.action, 24)}” on"))
     verb = f"tried to {base}" if event.denied else past
     data = f"{plain(event.classification, 32)} data" if event.classification else ""
+    resource = plain(event.resource) if event.resource else ""
+    on_data = event.action in _ON_DATA or not resource
     if event.records is not None:
         amount = counted(event.records, "record")
         data = f"{amount} of {data}" if data else amount
-        data += f" ({size(event.bytes)})" if event.bytes else ""
+        data += (f" ({size(event.bytes)})" if on_data else f", {size(event.bytes)}") if event.bytes else ""
     elif event.bytes is not None:
         data = f"{size(event.bytes)} of {data}" if data else size(event.bytes)
-    resource = plain(event.resource) if event.resource else ""
-    if event.action in _ON_DATA or not resource:
+    if on_data:
         target = f"{data} in {resource}" if data and resource else data or resource
     else:
-        target = f"{resource}, {data}," if data else resource
+        target = f"{resource} ({data})" if data else resource
     out = f"{verb} {target}" if target else verb.removesuffix(" to").removesuffix(" on")
     if event.recipients:
         names = ", ".join(plain(r, 48) for r in event.recipients[:2])
@@ -97,10 +99,11 @@ def reason(
     strong: int,
     serious: bool,
     about: Evidence | None = None,
+    late: float = 0.0,
 ) -> str:
     """The sentences that a person reads: what it did, what is usual, what else the episode shows, and what would have been usual.
 
-    What the title is about (`about`) is told in any case.
+    What the title is about (`about`) is told in any case; `late` is by how many seconds its latest event came late.
     """
     lead = [e for e in evidence if event.event_id in e.event_ids]
     other = otherwise(event, lead, exposure.events, score, threshold, strong=strong, serious=serious)
@@ -115,22 +118,28 @@ def reason(
     if others:
         out += f" In the same episode: {'; '.join(clause(e) + _how_often(e) for e in others)}."
     if exposure.events > 1:
-        out += f" In all, {exposure.events:,} such events{_moved(exposure, evidence)}."
+        out += (
+            f" In all, {exposure.events:,} such events{_moved(exposure, evidence)}{_others(exposure, evidence, out)}."
+        )
+    link = next((e for e in evidence if e.name == "same_recipient"), None)
+    out += f" {clause(link)}: look at them together." if link else ""
     usual = next((e for e in (*first, *told) if e in lead and e.name in _USUALLY and _has_habits(e)), None)
     if usual:
         out += f" Most often it {_USUALLY[usual.name]} {usual.expected.removeprefix(MOST_OFTEN)}."
-    out += _changed(evidence)
+    out += _changed(evidence, [*first, *told, *beside, *others])
+    if late > TOLERANCE:
+        out += f" Its events came up to {lasting(late)} late: what is said of minutes, sessions and hours is of when they came."
     if warming:
         out += f" It is new, so it is judged mostly by {'its peers' if agent_type else 'the rest of the fleet'}."
     return out + other.sentence
 
 
-def _changed(evidence: Sequence[Evidence]) -> str:
-    """What has changed for the agent or its peers, and what of the alert that does not explain."""
+def _changed(evidence: Sequence[Evidence], told: Sequence[Evidence]) -> str:
+    """What has changed for the agent or its peers, and what of that which was told it does not explain."""
     # One peer that began the same explains nothing.
     changed = [e for e in evidence if e.name in OF_THE_COHORT and (e.name != "rollout" or e.baseline["began"])]
     said = "".join(f" Meanwhile, {clause(e)}." for e in changed)
-    rest = against(evidence, changed) if changed else ""
+    rest = against(told, changed) if changed else ""
     return said + (f" That does not explain {rest}." if rest else "")
 
 
@@ -200,6 +209,17 @@ def _told_as(e: Evidence) -> tuple[str, str | float]:
 
 def _how_often(e: Evidence) -> str:
     return f" [in {e.count:,} events]" if e.count > 1 else ""
+
+
+def _others(x: Exposure, evidence: Sequence[Evidence], said: str) -> str:
+    """Recipients that no sentence has named, those of the evidence first."""
+    strange = [str(e.observed if e.name == "recipient" else e.baseline.get("recipient")) for e in evidence]
+    names = sorted((r for r in x.recipients if plain(r, 48) not in said), key=lambda r: r not in strange)
+    if not names:
+        return ""
+    more = len(names) + x.recipients_total - len(x.recipients) - 2
+    listed = ", ".join(plain(r, 48) for r in names[:2]) + (f" and {more:,} more" if more > 0 else "")
+    return f"; {'another recipient' if len(names) == 1 and more < 0 else 'other recipients'}: {listed}"
 
 
 def _moved(x: Exposure, evidence: Sequence[Evidence]) -> str:

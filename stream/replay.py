@@ -123,7 +123,7 @@ def replay(
     if verdicts:
         engine.verdicts, unfit = verdicts_in(verdicts)
     given = tuple(engine.verdicts)
-    outputs = [Output(path) for path in (scores, alerts, rejects)]
+    outputs: list[Output] = []
     events = opened = messages = 0
     refused = blank = 0
     reasons: Counter[str] = Counter()
@@ -137,6 +137,8 @@ def replay(
     gc.disable()
     sys.setswitchinterval(0.00005)  # the threads hand over once a batch, and should not wait 5 ms for it
     try:
+        # One by one: those before one that cannot be opened are discarded.
+        outputs.extend(Output(path) for path in (scores, alerts, rejects))
         outputs[2].write(b"".join(reject_line(r, verdicts or "") + b"\n" for r in unfit))
         for path in paths:
             before, had = refused - events, events
@@ -157,7 +159,9 @@ def replay(
                         events += len(done.events)
                         refused += len(done.rejects)
                         blank += sum(r.reason == "empty" for r in done.rejects)
-                        reasons.update(r.detail for r in done.rejects[: max(0, MOST_REASONS - len(reasons))])
+                        reasons.update(
+                            r.detail for r in done.rejects if r.detail in reasons or len(reasons) < MOST_REASONS
+                        )
                         messages += len(done.alerts)
                         opened += sum(a.revision == 1 for a in done.alerts)
                         highest = max(highest, float(done.score.max(initial=0.0)))
@@ -201,7 +205,7 @@ def replay(
         threshold=engine.threshold,
         highest=highest,
         agents=int(engine.state["agents"].tally[0]),
-        warming=max(0, int(fleet["warming"])),
+        warming=engine.warming,
         young=bool(fleet["watched"] * profile.fade(engine.state) ** BUDGET_POWER < DAY_ENDED),
         verdicts=len(heeded),
         later=len(engine.verdicts),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stream.alert import Did, Evidence
+from stream.alert import Did, Evidence, Exposure
 from stream.change import explained
 from stream.clauses import OF_THE_COHORT, uncleared
 from stream.words import first, people, plain
@@ -21,6 +21,7 @@ def next_step(
     about: Evidence,
     event: Did,
     evidence: Sequence[Evidence],
+    exposure: Exposure,
     *,
     serious: bool = False,
 ) -> str:
@@ -51,13 +52,17 @@ def next_step(
         n = int(about.baseline.get("people", 0))
         many = f" ({people(n)})" if n > about.baseline.get("more", 0) + 1 else ""
         given = "was" if n == 1 else "were"
-        return f"Withdraw {what} from {uncleared(about)}{many}, who {given} not cleared for it, and find out who has opened it; ask {who} whether it was meant for them."
+        step = f"Withdraw {what} from {uncleared(about)}{many}, who {given} not cleared for it, and find out who has opened it; ask {who} whether it was meant for them."
+        rest = (exposure.people_below_clearance or 0) > n
+        return step + (" Then the same of the alert's other recipients, which `exposure` names." if rest else "")
     released = next((e for e in evidence if e.name == "new_version"), None)
     if released is not None and not serious:
         version = plain(str(released.baseline["version"]), MOST)
         return f"Ask {owner} whether the change came with version {version}; if it did and nobody meant it, go back to the version before; if it did not, find out what else drove the agent."
     if to and not (own and event.denied):
-        return f"Ask {who} whether {to} should have {what}; if not, stop the agent's sending and recall what was sent."
+        rest = exposure.recipients_total > len(event.recipients)
+        recall = "recall what was sent to all whom `exposure` names" if rest else "recall what was sent"
+        return f"Ask {who} whether {to} should have {what}; if not, stop the agent's sending and {recall}."
     if own and event.denied:
         return f"Ask {who} what the agent was after{within}; if nobody knows, suspend it: it tries what it may not."
     return {

@@ -4,6 +4,8 @@ Kept is who began what, from events over the threshold alone, for three days. Th
 rollout. Their alerts name the change. An episode that is strange by it most of all is less sure of itself
 (`stream.severity`); one that is strange by nothing else opens no alert once one has told of the rollout, unless it did serious harm.
 
+Beside that, whom alerts' agents have reached for the first time outside the organisation: where other agents reached the same, their alerts are linked.
+
 What it misses: an attacker who has three agents of a cohort begin the same, harmlessly, is called a rollout; the first alert
 says so, and names them.
 """
@@ -31,6 +33,7 @@ _BEGAN = {
     "action": "do “{}”",
 }
 _MORE = {"bytes_sum", "records_sum"}
+_REACH, ANY = "reach {}", ""  # a stranger, in whatever cohort: this explains nothing, it links alerts
 
 
 class Began(msgspec.Struct):
@@ -95,6 +98,15 @@ class Rollouts:
         found = {each: self.peers(agent_type, agent_id, each, time) for each in what}
         return {each: peers for each, peers in found.items() if peers}
 
+    def shared(self, agent_id: str, recipients: Sequence[str], time: float) -> dict[str, list[Began]]:
+        """Which of these recipients other agents of the fleet have reached in alerts of these days, and those agents."""
+        found = {r: self.peers(ANY, agent_id, _REACH.format(r), time) for r in recipients}
+        return {r: agents for r, agents in found.items() if agents}
+
+    def note_recipients(self, agent_id: str, recipients: Sequence[str], time: float) -> None:
+        """Keep whom an alert's agent has reached that was a stranger to it."""
+        self.note(ANY, agent_id, [_REACH.format(r) for r in recipients], time, None)
+
     def tell(self, rollout: dict[str, list[Began]]) -> None:
         """An alert tells of it: from now on it is known."""
         for began in (b for peers in whole(rollout).values() for b in peers if not b.said):
@@ -121,6 +133,16 @@ class Rollouts:
             self._keep(b)
 
 
+def linked(shared: dict[str, list[Began]]) -> Evidence:
+    """The recipient that most other agents have reached as well, in words."""
+    recipient, agents = foremost(shared)
+    names = [plain(b.agent_id, 48) for b in agents[:3]]
+    more = f" and {len(agents) - 3} more" if len(agents) > 3 else ""
+    said = f"{plain(recipient, 48)} has been reached by {', '.join(names)}{more} in these days as well, in alerts of their own"
+    whom = {"recipient": recipient, "agents": [b.agent_id for b in agents[:20]]}
+    return Evidence("same_recipient", "recipient", said, "-", 0.0, [], 1, whom)
+
+
 def whole(rollout: dict[str, list[Began]]) -> dict[str, list[Began]]:
     """What enough peers began for it to be a change to the cohort."""
     return {what: peers for what, peers in rollout.items() if len(peers) >= ENOUGH}
@@ -144,5 +166,9 @@ def evidence(rollout: dict[str, list[Began]], version: str | None) -> Evidence:
         if same
         else ")"
     )
-    said += ", so it looks like a change to all of them" if len(peers) >= ENOUGH else ""
+    said += (
+        ", so look at them together: a change to all of them, or one cause that drives them"
+        if len(peers) >= ENOUGH
+        else ""
+    )
     return Evidence("rollout", "scope", said, "-", 0.0, [], 1, {"peers": len(peers), "began": sorted(whole(rollout))})

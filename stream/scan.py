@@ -45,7 +45,7 @@ _NAMES = (
 )  # fmt: skip
 (
     EVENT, AGENT, COHORT, VERSION, PRINCIPAL, SESSION, TOOL, ACTION, RESOURCE, CLASSIFICATION, OUTCOME,
-    _TIME, _SCOPES, _BYTES, _RECORDS, _RECIPIENTS, _APPROVED, _ATTRIBUTES,
+    _TIME, _SCOPES, _BYTES, _RECORDS, _RECIPIENTS, _APPROVED, _,
 ) = range(len(_NAMES))  # fmt: skip
 TEXTS = OUTCOME + 1
 _PARTY_NAMES = ("id", "type", "domain", "clearance", "size")

@@ -1,4 +1,4 @@
-"""Every setting, in one table, from the environment. Nothing else reads the environment."""
+"""Every setting, in one table, from the environment. Nothing else reads one there."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ SETTINGS = (
     Setting("STRAYLINE_SASL_USERNAME", str, "", "user name for SASL"),
     Setting("STRAYLINE_SASL_PASSWORD", str, "", "its password; never printed, and better kept in a file"),
     Setting("STRAYLINE_SASL_PASSWORD_FILE", str, "", "file whose first line is the password, read when a client connects"),
-    Setting("STRAYLINE_GROUP", _name, "strayline", "consumer group of the workers; also names their stored baselines"),
+    Setting("STRAYLINE_GROUP", _name, "strayline", "consumer group of the workers: one for all on a broker, since those of another would take the same partitions from them, in turns"),
     Setting("STRAYLINE_INSTANCE", str, "", "this worker's fixed name in the group (static membership: a restart within STRAYLINE_SESSION_SECONDS moves no partition); default: host name and HTTP port"),
     Setting("STRAYLINE_SESSION_SECONDS", _whole(6, 300), "10", "a worker that nothing is heard of for so long loses its partitions to the others (s); longer than a restart takes, or every restart moves them twice"),
     Setting("STRAYLINE_ISOLATION", _one_of(COMMITTED, UNCOMMITTED), COMMITTED, "which events are scored: read_committed waits for the end of a producer's transaction and leaves out what it aborted; read_uncommitted scores them at once, aborted or not"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from stream.alert import Did, Evidence, Exposure
 from stream.change import explained
-from stream.clauses import in_unit, ordinary, shown_to, slight, step
+from stream.clauses import flow, in_unit, ordinary, shown_to, slight, step
 from stream.counterfactual import pays
 from stream.words import counted, first, number, plain, size
 
@@ -18,7 +18,9 @@ def _name(e: Evidence) -> str:
 
 
 def _how_new(e: Evidence) -> str:
-    return "new to it" if e.baseline.get("own", 0.0) < 0.5 else "rare for it"
+    """As the sentence has it: never, or hardly ever."""
+    b = e.baseline
+    return "new to it" if b.get("since") or (b.get("own", 0.0) <= 0 and "judged" not in b) else "rare for it"
 
 
 def _usual(e: Evidence, say: Callable[[float], str]) -> str:
@@ -71,7 +73,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "recipient": lambda e: f"sends to {_name(e)}, {_how_new(e)}",
     "domain": lambda e: f"sends to someone at {_name(e)}, {_how_new(e)}",
     "closeness": lambda e: f"sends to {_name(e)}",
-    "flow": lambda e: f"sends {_name(e)}, {_how_new(e)}",
+    "flow": lambda e: f"sends {flow(_name(e))}, {_how_new(e)}",
     "owner": lambda e: f"touches a resource that {plain(str(e.observed))}",
     "unapproved": lambda e: f"calls {plain(str(e.observed), 2 * MOST)}",
     "clearance": lambda _: "shows data to someone who lacks the clearance",
@@ -119,12 +121,10 @@ def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, s
     much = max((pays(e) for e in own), default=0.0) / 2
     strong = own if serious else [e for e in own if pays(e) >= much]
     first = ("policy", "recipient", *kinds) if serious else kinds
-    ways = [(k, strong) for k in first] + [(k, some) for k in kinds for some in (own, known)]
-    for kind, some in ways:
-        for e in some:
-            if e.kind == kind and e.name not in {"resource", "closeness"}:
-                return e
-    return (own or known)[0]
+    clear = [e for e in own if e.name not in {"resource", "closeness"}]
+    ways = [(k, [e for e in strong if e in clear]) for k in first] + [(k, strong) for k in first]
+    ways += [(k, clear) for k in kinds] + [(k, known) for k in kinds]
+    return next((e for kind, some in ways for e in some if e.kind == kind), (own or known)[0])
 
 
 def title(

@@ -25,6 +25,7 @@ REJECTED = "agent.access.rejected"
 BASELINES = "agent.access.baselines"
 VERDICTS = "agent.access.verdicts"
 COHORTS = "agent.access.cohorts"
+TRANSACTIONS = f"strayline-{EVENTS}-"  # ids begin so, whatever the group is: of all workers on these topics one at a time may write what a partition has learned
 
 _DAY = 24 * 60 * 60 * 1000
 # A broker refuses what is dated more than an hour ahead of it, and deletes by date: a worker's clock that is wrong, or jumps, must not count.
@@ -46,26 +47,22 @@ _FORBIDDEN = 29
 
 @dataclass(frozen=True)
 class Topic:
-    """One row: what it is called, how many partitions it has, how the broker keeps it, who uses it, and why so."""
+    """One row: what it is called, how many partitions it has, and how the broker keeps it. Who uses it, and why so, is said above each."""
 
     name: str
     partitions: int | None
     """None: as many as the events have."""
     configs: dict[str, str] = field(hash=False)
-    written_by: str
-    read_by: str
-    why: str
 
 
 TOPICS = (
+    # Written by the agents' gateways; read by the worker. A week, so that an outage of days loses nothing and a new model can be tried on real traffic.
     Topic(
         EVENTS,
         None,
         {"cleanup.policy": "delete", "retention.ms": f"{7 * _DAY}"},
-        "the agents' gateways",
-        "worker",
-        "a week, so that an outage of days loses nothing and a new model can be tried on real traffic",
     ),
+    # Written by the worker; read by the SIEM, analysts. A quarter: investigations begin long after the alert.
     Topic(
         ALERTS,
         None,
@@ -76,32 +73,26 @@ TOPICS = (
             "max.message.bytes": f"{4 << 20}",
             **_BROKERS_TIME,
         },
-        "worker",
-        "the SIEM, analysts",
-        "a quarter: investigations begin long after the alert",
     ),
+    # Written by the worker; read by whoever owns the producers. A month to mend a producer and send the records again; a trickle, so one partition.
     Topic(
         REJECTED,
         1,
-        # An event that just fits its topic no longer fits here by default, with the reason and in base64.
+        # An event that just fits its topic no longer fits here by default, with the reason in its headers.
         {
             "cleanup.policy": "delete",
             "retention.ms": f"{30 * _DAY}",
             "max.message.bytes": f"{4 << 20}",
             **_BROKERS_TIME,
         },
-        "worker",
-        "whoever owns the producers",
-        "a month to mend a producer and send the records again; a trickle, so one partition",
     ),
+    # Written by the worker; read by the worker, when it is given a partition. What is usual for each agent; partition for partition beside the events.
     Topic(
         BASELINES,
         None,
         _COMPACTED,
-        "worker",
-        "worker, when it is given a partition",
-        "what is usual for each agent; partition for partition beside the events",
     ),
+    # Written by analysts, with `strayline verdict` or from the SIEM; read by the worker. Over a year, for auditors, and to be heeded again where baselines were lost; partition for partition beside the events.
     Topic(
         VERDICTS,
         None,
@@ -112,17 +103,12 @@ TOPICS = (
             "max.message.bytes": f"{4 << 20}",
             **_BROKERS_TIME,
         },
-        "analysts, with `strayline verdict` or from the SIEM",
-        "worker",
-        "over a year, for auditors, and to be heeded again where baselines were lost; partition for partition beside the events",
     ),
+    # Written by the worker; read by the workers of the other partitions. What each partition has taught of cohorts and the fleet; partition for partition beside the events.
     Topic(
         COHORTS,
         None,
         _COMPACTED,
-        "worker",
-        "the workers of the other partitions",
-        "what each partition has taught of cohorts and the fleet; partition for partition beside the events",
     ),
 )
 

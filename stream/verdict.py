@@ -177,15 +177,15 @@ def judged(v: Verdict, ladder: Sequence[str]) -> Judged:
     amounts = [a for item in v.evidence if (a := _amount(item)) is not None]
     tails = [(INDEX[i.name] - N_FACTS, i.count) for i in v.evidence if N_FACTS <= INDEX.get(i.name, -1) < RHYTHM]
 
-    def columns(rows: Sequence[Sequence[Any]], *kinds: type) -> Iterator[Any]:
+    def turned(rows: Sequence[Sequence[Any]], *kinds: type) -> Iterator[Any]:
         return (np.array([row[at] for row in rows], kind) for at, kind in enumerate(kinds))
 
     return Judged(
         np.uint64(name_hash(v.agent_id)),
         np.uint64(name_hash(v.agent_type or "")),
-        *columns(facts, np.int64, np.uint64, np.uint64, np.float64, np.float64),
-        *columns(amounts, np.int64, np.uint64, np.bool_, np.float64, np.float64, np.float64),
-        *columns(tails, np.int64, np.float64),
+        *turned(facts, np.int64, np.uint64, np.uint64, np.float64, np.float64),
+        *turned(amounts, np.int64, np.uint64, np.bool_, np.float64, np.float64, np.float64),
+        *turned(tails, np.int64, np.float64),
     )
 
 
@@ -292,7 +292,7 @@ def _amount(item: Named) -> tuple[int, int, bool, float, float, float] | None:
 
 
 def _scaled(number: int, x: float) -> float:
-    """The inverse of what `stream.evidence` does."""
+    """The inverse of what `stream.measured` does."""
     if number == 3:
         return math.log(max(0.0, x) + RATE_OFFSET - 1.0)
     return math.log(max(1.0, x)) if number == 2 else math.log1p(max(0.0, x))

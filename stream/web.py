@@ -12,7 +12,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from stream import metrics
 from stream.desk import Desk
-from stream.explain import baseline
 from stream.log import fatal
 from stream.settings import Settings
 
@@ -53,8 +52,8 @@ class Web(Service):  # type: ignore[misc]
         return web.Response(text=f"partitions {sorted(self._desk.held)}\n")
 
     async def _agent(self, request: web.Request) -> web.Response:
-        for partition in self._desk.partitions.values():
-            found = baseline(partition.engine, request.match_info["agent_id"])
+        for partition in list(self._desk.partitions.values()):
+            found = await partition.explain(request.match_info["agent_id"])
             if found is not None:
                 return web.json_response(found)
         if self._desk.waiting_for:  # it may be in what is not read yet

@@ -164,7 +164,7 @@ class Site:
 
         async def send() -> None:
             async with aiokafka.AIOKafkaProducer(
-                bootstrap_servers=self.bootstrap, compression_type=codec, linger_ms=2
+                bootstrap_servers=self.bootstrap, compression_type=codec, linger_ms=2, max_request_size=16 << 20
             ) as producer:
                 await asyncio.gather(*[await producer.send(topic, value, key=key) for key, value in records])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -125,6 +124,20 @@ def test_workers_that_follow_one_another_lose_nothing(fleet, monkeypatch, data, 
     assert sum(map(len, topic.records.values())) < (3 + 1.5 / pace) * whole
 
 
+@pytest.mark.parametrize("pace", PACES)
+def test_offsets_are_those_of_the_last_flush_also_where_a_topic_was_made_anew(fleet, monkeypatch, pace):
+    """Or all that came since would be read again at each start, and what comes where the old one ended never. The description of the layout is of the first flush for good."""
+    monkeypatch.setattr(baselines, "PACE", pace)
+    engine, topic = Engine(SETTINGS), Topic()
+    writer = Writer(engine)
+    for n, at in enumerate([(300, 100), (1, 100), (2, 1), (3, 2)]):
+        feed(engine, fleet[n : n + 1])
+        topic.add(writer.flush(*at))
+        reader = topic.reader()
+        assert (reader.next_offset, reader.next_verdict) == at
+        engine, writer = reader.engine, reader.writer()
+
+
 def test_an_open_episode_outlives_the_changes_after_it(fleet, monkeypatch):
     """Though nothing in it changes while others take every key many times."""
     monkeypatch.setattr(baselines, "PACE", 50.0)
@@ -190,13 +203,18 @@ def test_a_damaged_record_is_refused_and_leaves_no_trace(written, data):
 
 @many
 @given(kind=st.integers(0, 255), payload=st.binary(max_size=300), at=st.integers(0, 200))
-def test_a_sound_record_of_something_else_is_refused(written, kind, payload, at):
-    """As another program, or a mistake of ours, would write it."""
+def test_a_sound_record_of_something_else_is_refused_and_leaves_no_trace(written, kind, payload, at):
+    """As another program, or a mistake of ours, would write it. Nothing at all, and what is JSON of nothing, is a record like any other."""
     writer = Writer(Engine(SETTINGS))
-    reader = Reader(Engine(SETTINGS))
     for body in (payload, bytes(48) + payload, b'[["a",null]' + payload, written[0].value[:at] + payload):
-        with suppress(Corrupt):
-            reader.read(b"c/1", writer._value(kind, body, (1, 0)))
+        reader = Reader(Engine(SETTINGS))
+        try:
+            reader.read(b"c/1", writer._value(kind, body, (1, 1)))
+        except Corrupt:
+            assert (reader.next_offset, reader.next_verdict, reader.records) == (0, 0, 0)
+        else:
+            assert (kind, body) == (0, b"") or body.strip() in {b"[]", b"{}"}
+        assert differing(reader.engine, Engine(SETTINGS)) == []
 
 
 @pytest.mark.parametrize(

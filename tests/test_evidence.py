@@ -200,7 +200,7 @@ def test_nothing_is_said_of_peers_where_an_agent_has_none(alerts):
         (0.0, 0.4, "it has never used x in 100 calls, its peers hardly ever"),
         (0.0, 1.2, "it has never used x in 100 calls, but at least one of its peers has"),
         (0.3, 3.3, "it has hardly ever used x in 100 calls, but some of its peers have"),
-        (7.2, 1.0, "it seldom uses x (about 7 of 100 calls), its peers hardly ever"),
+        (7.2, 1.0, "it seldom uses x (about 7 of 100 calls)"),
         (7.2, 4.1, "it seldom uses x (about 7 of 100 calls), as do some of its peers"),
         (1.0, None, "it seldom uses x (about 1 of 100 calls)"),
     ],

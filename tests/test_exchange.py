@@ -356,3 +356,27 @@ def test_alone_there_is_nothing_to_give_and_the_marks_do_not_matter():
     assert (engine.state["facts"].dirty & SHARED).any()
     Writer(engine).flush(1)
     assert not engine.state["facts"].dirty.any()
+
+
+def test_a_change_that_is_told_again_after_days_is_told_in_no_other_partition_once_more():
+    """Its time goes with it. One that is told for the first time by two at once is left as each has it."""
+    one, other = Part(0), Part(1)
+    told = [part.engine.episodes.rollouts for part in (one, other)]
+    for day in (0.0, 6.0, 12.0):
+        assert not told[1].was_told("copilot", "rise", day * 86400)
+        told[0].tell_of("copilot", "rise", day * 86400)
+        one.give()
+        other.take(one)
+        assert told[1].was_told("copilot", "rise", day * 86400)
+        other.give()
+        one.take(other)
+        assert told[0].was_told("copilot", "rise", day * 86400)
+    assert [next(iter(each.began.values())).said for each in told] == [True, True]
+    assert not other.log
+    told[1].tell_of("copilot", "slump", 1000.0)
+    told[0].tell_of("copilot", "slump", 2000.0)
+    one.give()
+    other.take(one)
+    other.give()
+    assert told[1].began["copilot", "slump", ""].time == 1000.0
+    assert not other.log

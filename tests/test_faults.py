@@ -360,7 +360,7 @@ def test_a_changelog_that_was_compacted_and_one_of_nothing_but_an_aborted_transa
     with KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, BASELINES, configs=eager)])
     asyncio.run(abort())
-    short = "import stream.baselines\nstream.baselines.RING = 64"  # so that there is much to compact
+    short = "import stream.baselines\nstream.baselines.PACE = 50.0"  # so that changes soon leave their keys, and there is much to compact
     records = fleet(23, agents=12, days=8)
     half = len(records) // 2
     with site.worker(injected=short) as worker:
@@ -377,6 +377,7 @@ def test_a_changelog_that_was_compacted_and_one_of_nothing_but_an_aborted_transa
         assert time.monotonic() < deadline
     asyncio.run(abort())
     assert left[-1].offset > 2 * len(left)
+    assert sum(r.key.startswith(b"c/") for r in left) < half // 200  # of twice as many flushes and more
     site.produce(records[half:])
     with site.worker(injected=short) as worker:
         worker.until(lambda: site.committed() == {0: len(records)})

@@ -19,7 +19,7 @@ from stream.response import next_step
 from stream.severity import HARMS, SERIOUS
 from stream.title import title
 from tests.shared import few
-from tests.telling import MIB, about, episode, hostile, rendered
+from tests.telling import BASE, MIB, about, episode, hostile, rendered
 
 MOST_TITLE, MOST_REASON = 260, 4000  # characters; a name takes 80 at most
 
@@ -63,7 +63,7 @@ def test_a_reason_says_the_strongest_and_leaves_the_rest_to_the_evidence(alerts)
     for alert in alerts:
         said = {clauses.clause(e) for e in alert.evidence if e.name not in reason.CONTEXT}
         assert sum(text in alert.reason for text in said) <= reason.MOST_CLAUSES
-    assert statistics.median(len(alert.reason) for alert in alerts) < 700
+    assert statistics.median(len(alert.reason) for alert in alerts) < 750
 
 
 def test_serious_harm_is_said_with_how_it_came_about(alerts):
@@ -170,6 +170,31 @@ def test_broken_clearance_of_another_event_is_said_in_a_sentence_of_its_own():
     assert "1 recipient may see public data at most, and was given internal data" in rest
 
 
+def test_every_recipient_is_named_or_counted_and_all_are_recalled():
+    """Whoever acts on the alert alone leaves none of the leak behind."""
+    cleared = [{"id": f"drop{i}@x.example", "clearance": "restricted"} for i in range(5)]
+    alert = episode([hostile(n, "x", recipients=[r]) for n, r in enumerate(cleared)])[-1]
+    said = alert.reason.partition("; other recipients: ")[2].partition(". ")[0]
+    named = [r["id"] for r in cleared if r["id"] in alert.reason]
+    assert len(named) + int(re.findall(r"and (\d+) more", said)[0]) == len(cleared)
+    assert alert.next_step.endswith("recall what was sent to all whom `exposure` names.")
+
+
+def test_people_behind_a_group_of_unknown_size_are_at_least_so_many():
+    parties = [{"id": "#all", "type": "channel", "clearance": "public"}]
+    alerts = [episode([hostile(0, "x", recipients=[parties[0] | more])])[-1] for more in ({}, {"size": 1})]
+    assert [a.title.removeprefix("bot-1 ") for a in alerts] == [
+        f"shows restricted data to {many}1 person without the clearance" for many in ("at least ", "")
+    ]
+
+
+def test_what_came_late_is_said_to():
+    """What is said of minutes and hours is of when it came; in time, nothing of the kind is said."""
+    late, in_time = (hostile(0, "x") | {"time": BASE + 47 * 1800 - back} for back in (7200, 0))
+    assert "came up to 2 hours late" in episode([late])[-1].reason
+    assert " late" not in episode([in_time])[-1].reason
+
+
 @settings(parent=few, max_examples=300)
 @given(
     items=st.lists(
@@ -266,7 +291,7 @@ def test_no_name_at_all_breaks_the_words(name, denied):
         )
         for item in evidence:
             line = title(name, item, event, evidence, Exposure(events=events))
-            step = next_step(name, item, event, evidence)
+            step = next_step(name, item, event, evidence, Exposure(events=events))
             assert (text + line + step).isprintable()
             assert len(line) <= MOST_TITLE
         assert len(text) <= MOST_REASON

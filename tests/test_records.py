@@ -198,6 +198,72 @@ def test_what_cannot_be_unpacked_is_kept_too(codec):
     assert (kept[0], kept.position.tolist(), kept.reason, after) == (bytes(cut), [5], "damaged", 6)
 
 
+def resealed(sound: bytes) -> bytes:
+    """With the length and the checksum that such bytes have."""
+    out = bytearray(sound)
+    out[8:12] = (len(out) - 12).to_bytes(4, "big")
+    out[17:21] = crc32c(bytes(out[21:])).to_bytes(4, "big")
+    return bytes(out)
+
+
+@pytest.mark.parametrize("codec", range(5))
+def test_of_a_topic_that_is_not_batched_what_cannot_be_unpacked_is_one_record(codec):
+    """Verdicts, cohorts and baselines. What is written so comes again at every start."""
+    plain = [(b"k", b"v" * 100, 0, [("h", b"x")])] * 3
+    cut = resealed(batch(3, plain, codec)[:-9])
+    *before, kept, after = fetch(batch(0, plain, codec) + cut + batch(6, plain, codec), topic="test.others")
+    assert [(r.offset, r.key, r.value, r.headers) for r in before] == [
+        (n, b"k", b"v" * 100, (("h", b"x"),)) for n in range(3)
+    ]
+    assert (kept.offset, kept.key, kept.value, after) == (5, None, cut, 6)
+
+
+def test_of_a_topic_that_is_not_batched_too_a_batch_is_bounded(monkeypatch):
+    large = batch(0, [(None, bytes(300_000), 0, [])] * 10, 3)
+    monkeypatch.setattr(compression, "MOST_UNPACKED", 2 << 20)
+    kept, after = fetch(large, topic="test.others")
+    assert (kept.value, after) == (large, 10)
+
+
+@slow
+@given(
+    some.lists(
+        some.tuples(some.lists(record, min_size=1, max_size=6), some.sampled_from([0, 1, 2, 3, 4])),
+        min_size=1,
+        max_size=4,
+    ),
+    some.integers(0, 12),
+)
+def test_of_a_topic_that_is_not_batched_every_record_is_aiokafka_s(batches, start):
+    """Headers too, and from the middle of a batch."""
+    data, first = b"", 0
+    for records, codec in batches:
+        data += batch(first, records, codec)
+        first += len(records)
+    start = min(start, len(batches[0][0]) - 1)
+    taken = STOCK(
+        TopicPartition("test.others", 3), MemoryRecords(data), (), start, None, None, False, fetcher.READ_COMMITTED
+    )
+    assert fetch(data, start, topic="test.others") == [*taken, taken.next_fetch_offset]
+
+
+def test_two_readers_of_a_topic_who_stand_before_different_damage_both_come_behind_it():
+    """The cohorts have two, and neither must be told again and again to fetch once more because the other was."""
+    damaged = [batch(first, [(b"k", b"v", 0, [])])[:-3] + b"!!!" for first in (0, 7)]
+    found = [fetch(damaged[n], 7 * n, topic="test.others") for n in (0, 1, 0, 1)]
+    assert [answer[-1] for answer in found] == [0, 7, 1, 8]
+
+
+def test_a_header_that_is_cut_short_and_says_that_it_is_whole_is_damage():
+    """The length is under no checksum."""
+    cut = bytearray(batch(0, [(b"k", b"v", 0, [])])[:40])
+    cut[8:12] = (28).to_bytes(4, "big")
+    for topic in (TP.topic, "test.others"):
+        assert fetch(bytes(cut), topic=topic) == [0]
+        with pytest.raises(CorruptRecordException, match="offset 0 is damaged"):
+            fetch(bytes(cut), topic=topic)
+
+
 @pytest.mark.parametrize("codec", [1, 2, 3, 4])
 def test_what_unpacks_to_more_than_memory_should_hold_is_kept_as_it_is(monkeypatch, codec):
     """A kilobyte may be a gigabyte."""

@@ -513,6 +513,18 @@ def test_the_counts_on_stderr_are_those_of_the_files(records, strayline, tmp_pat
     assert "; see why with --rejects PATH, most often: " in strayline("replay", tmp_path / "in").err.splitlines()[0]
 
 
+def test_the_commonest_reason_is_that_of_all_rejects_though_only_so_many_are_told_apart(
+    strayline, tmp_path, monkeypatch
+):
+    """Whatever comes first in a batch; and what is known by then is counted to the end."""
+    monkeypatch.setattr("stream.replay.MOST_REASONS", 2)
+    first, second, third = b"", b'{"event_id": "1"}', b"[" * 600
+    text = [first, first, second, second, second, third, third, third, third]
+    said, alone = (strayline("replay", written(tmp_path / "in", lines)).err for lines in (text, [second]))
+    commonest = [told.splitlines()[0].partition("most often: ")[2] for told in (said, alone)]
+    assert commonest[0] == commonest[1] != ""
+
+
 # Results are written whole or not at all
 
 
@@ -564,6 +576,14 @@ def test_a_path_that_cannot_be_written_is_said_before_anything_is_read(strayline
         said = strayline("replay", "/dev/null", "--scores", path)
         assert said.status == 1
         assert said.err.startswith(f"strayline: cannot write {path}: {reason}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_written_leaves_nothing_beside_the_others(strayline, tmp_path):
+    """They were opened before it."""
+    said = strayline("replay", "/dev/null", "--scores", tmp_path / "a", "--alerts", tmp_path / "no" / "b")
+    assert said.status == 1
+    assert said.err.startswith(f"strayline: cannot write {tmp_path / 'no' / 'b'}: No such file")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -90,3 +90,27 @@ def test_what_is_kept_is_bounded_and_the_oldest_gives_way():
         rollouts.note("copilot", f"bot-{n}", ["use x"], float(n), None)
     assert len(rollouts.began) == MOST
     assert rollouts.peers("copilot", "other", "use x", float(MOST + 50))[0].agent_id == "bot-50"
+
+
+def linked(alert: Alert) -> list[str]:
+    """Agents with whose alerts it is linked, by whom they reached."""
+    return [a for e in alert.evidence if e.name == "same_recipient" for a in e.baseline["agents"]]
+
+
+def test_alerts_that_reach_the_same_stranger_are_linked_and_nothing_is_excused_by_it():
+    """Of whatever type their agents are; not to another stranger, nor to one of the organisation, nor where all was denied."""
+    drop, other, home = (
+        {"recipients": [{"id": id_, "type": "email"}], "action": "send"}
+        for id_ in ("mal@drop.example", "mal@other.example", "bo@corp.example")
+    )
+    first = began(1, 1, **drop)
+    alerts = told(first, began(2, 2, **drop, agent_type="reviewer"))
+    assert linked(alerts["bot-1"]) == []
+    assert linked(alerts["bot-2"]) == ["bot-1"]
+    said = "mal@drop.example has been reached by bot-1 in these days as well, in alerts of their own: look at them together."
+    assert said in alerts["bot-2"].reason
+    alone = told(began(2, 2, **drop, agent_type="reviewer"))["bot-2"]
+    assert (alerts["bot-2"].severity, alerts["bot-2"].confidence) == (alone.severity, alone.confidence)
+    for second in (began(2, 2, **other), began(2, 2, **drop, outcome="denied")):
+        assert linked(told(first, second)["bot-2"]) == []
+    assert linked(told(began(1, 1, **home), began(2, 2, **home))["bot-2"]) == []

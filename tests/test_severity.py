@@ -144,7 +144,7 @@ def test_what_is_for_everybody_harms_nobody_outside():
 
 def test_that_a_person_approved_it_is_said_and_makes_it_less_sure():
     alone, approved = (sent("internal", domain="drop.example", given={"approved": a}) for a in (None, True))
-    assert "it was approved by a person" in approved.reason
+    assert "a person approved it" in approved.reason
     assert approved.score == alone.score
     assert CONFIDENCES.index(approved.confidence) == CONFIDENCES.index(alone.confidence) - 1
 

@@ -25,7 +25,7 @@ def test_every_signal_has_a_title_and_a_next_step_of_its_own(signal):
     line = title("bot", about, EVENT, [about], Exposure())
     assert line.startswith("bot ")
     assert "strays" not in line
-    assert next_step("copilot", about, EVENT, [about]).endswith(".")
+    assert next_step("copilot", about, EVENT, [about], Exposure()).endswith(".")
 
 
 def test_the_title_is_about_the_strongest_evidence_of_the_foremost_kind():
@@ -74,7 +74,7 @@ def test_broken_clearance_is_counted_in_people():
         title("bot", about, event, [about], shown) == "bot shows restricted data to 2,000 people without the clearance"
     )
     about.baseline = {"recipient": "#forum", "more": 0, "people": 2000, "resource": "crm/1"}
-    assert next_step("copilot", about, event, [about]).startswith(
+    assert next_step("copilot", about, event, [about], Exposure()).startswith(
         "Withdraw crm/1 from #forum (2,000 people), who were not cleared for it"
     )
 
@@ -95,7 +95,7 @@ def test_the_next_step_asks_about_whom_the_evidence_blames(name, observed, basel
     about = Evidence(name, "recipient", observed, "-", 12.0, [event_id], 1, baseline | {"resource": "crm/2"})
     if asked != "leif" and event_id == "e":
         asked = "hana and 1 more"
-    assert next_step("copilot", about, event, [about]).startswith(
+    assert next_step("copilot", about, event, [about], Exposure()).startswith(
         f"Ask ada@corp.example whether {asked} should have crm/2;"
     )
 
@@ -103,8 +103,8 @@ def test_the_next_step_asks_about_whom_the_evidence_blames(name, observed, basel
 def test_the_next_step_asks_about_no_recipient_where_there_is_none():
     about = item("classification", "scope", "restricted")
     for event in (Did("e", "read", resource="crm/1"), Did("other", "send", recipients=["hana"])):
-        assert "recipient" not in next_step("copilot", about, event, [about], serious=True)
-        assert "hana" not in next_step("copilot", about, event, [about], serious=True)
+        assert "recipient" not in next_step("copilot", about, event, [about], Exposure(), serious=True)
+        assert "hana" not in next_step("copilot", about, event, [about], Exposure(), serious=True)
 
 
 @pytest.mark.parametrize(

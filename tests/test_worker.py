@@ -9,8 +9,9 @@ import re
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import SimpleNamespace
 
@@ -18,10 +19,12 @@ import aiokafka
 import pytest
 
 from benchmarks.kafka import Broker, jars
+from stream import metrics
 from stream.codec import REASONS, encode
 from stream.engine import Engine
 from stream.errors import BrokerError, InputError
 from stream.explain import from_worker
+from stream.outbox import MOST_REFUSED
 from stream.partition import Partition, threads
 from stream.placement import partition_of
 from stream.settings import load
@@ -233,6 +236,23 @@ def test_baselines_that_cannot_be_read_end_the_worker_with_the_reason():
     assert told.returncode == 1
     assert "the baselines of partition 3 could not be read; is the broker up?" in told.stdout + told.stderr
     assert "Traceback" not in told.stderr
+
+
+def test_a_batch_of_a_partition_that_was_taken_away_does_not_open_it():
+    """That would take it from the worker that has it now."""
+    script = (
+        "import asyncio\n"
+        "from types import SimpleNamespace\n"
+        "from stream.settings import load\n"
+        "from stream.desk import Desk\n"
+        "message = SimpleNamespace(partition=3, value=[])\n"
+        "app = SimpleNamespace(consumer=SimpleNamespace(is_current=lambda message: False))\n"
+        "async def main():\n"
+        "    await Desk(app, load(), 4).take(SimpleNamespace(message=message))\n"
+        "asyncio.run(main())\n"
+    )
+    told = python("-c", script, STRAYLINE_BROKER=f"127.0.0.1:{free_port()}")
+    assert (told.returncode, told.stdout + told.stderr) == (0, "")
 
 
 @pytest.mark.kafka
@@ -508,6 +528,23 @@ def test_two_workers_of_one_name_end_each_other_and_say_that_it_is_the_name(site
 
 
 @pytest.mark.kafka
+def test_a_worker_of_another_group_fences_the_first_which_says_that_it_may_be_the_group(site):
+    """The topics are the same, so both would have the partition, and each write its baselines over the other's."""
+    records = fleet(7)
+    site.produce(records[:-100])
+    with site.worker("one") as first:
+        first.until(lambda: site.committed() == {0: len(records) - 100})
+        with site.worker("two", group=f"{site.group}-other") as second:
+            second.until_ready()
+            site.produce(records[-100:])
+            assert first.process.wait(DEADLINE) == 1
+            assert "all on this broker the same STRAYLINE_GROUP" in first.said()
+            second.until_scored(len(records))
+            assert second.stop() == 0
+    site.same_as_replay()
+
+
+@pytest.mark.kafka
 def test_two_workers_of_one_name_that_have_nothing_to_do_say_so_too(site):
     """The broker tells neither that there is another: it only no longer knows it, and each would join again for ever."""
     with site.worker("one") as first, site.worker("one") as second:
@@ -644,6 +681,91 @@ def test_a_batch_from_before_a_rebalance_is_not_scored_after_it(site):
     site.same_as_replay()
 
 
+@pytest.mark.kafka
+def test_who_asks_for_a_baseline_while_a_batch_is_scored_is_answered_after_it(site):
+    """A table that grows has no index for a while, and whoever looked then would make one under the thread that scores."""
+    site.produce([(b"k", value) for _, value in fleet(10, garbage=0.0)[:700]])
+    read = site.read(EVENTS)
+    agent_id = json.loads(read[0].value)["agent_id"]
+    event = SimpleNamespace(message=SimpleNamespace(value=polled(read)), ack=lambda: None)
+
+    async def run() -> None:
+        work, gate = threads(), threading.Event()
+        partition = Partition(site.settings, 0, work, is_current=bool)
+        await partition.open()
+        taken = await partition.decode(event)
+        scoring = asyncio.Event()
+        work.score.submit(gate.wait)  # the batch is in hand and not scored
+        batch = asyncio.create_task(partition.score(taken, scoring.set))
+        await scoring.wait()
+        asked = asyncio.create_task(partition.explain(agent_id))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not asked.done()
+        gate.set()
+        found = await asked
+        assert found is not None
+        assert found["events"] == sum(json.loads(r.value)["agent_id"] == agent_id for r in read)
+        await batch
+        await partition.close()
+        assert await partition.explain(agent_id) is None
+
+    asyncio.run(run())
+
+
+def test_counting_what_a_batch_said_makes_no_index_anew():
+    """The next batch of the same partition may be growing the table meanwhile, on another thread."""
+    engine = Engine(load({}))
+    values = [value for _, value in fleet(10, garbage=0.0)[:100]]
+    said = engine.score(engine.decode(values, range(100)))
+    agents = engine.state["agents"]
+    agents.stale = True  # as while it grows
+    metrics.observe(99, engine, said, len(said.events))
+    assert agents.stale
+    assert metrics.REGISTRY.get_sample_value("strayline_agents", {"partition": "99"}) == agents.tally[0] > 0
+    metrics.forget(99)
+
+
+def test_who_gave_way_in_a_flood_of_names_is_not_warming_any_more():
+    """Nor in the last line of a replay. Or the panel would only ever rise, beyond the agents that there are."""
+    engine = Engine(load({"STRAYLINE_STATE_MIB": "16"}))
+    values = [
+        encode({"event_id": str(n), "time": float(n), "agent_id": f"a{n}", "action": "read"}) for n in range(3000)
+    ]
+    values += [
+        encode({"event_id": f"old-{n}", "time": 3000.0 + n, "agent_id": "old", "action": "read"}) for n in range(60)
+    ]
+    said = engine.score(engine.decode(values, range(len(values))))
+    assert len(said.events) == len(values)
+    metrics.observe(98, engine, said, len(values))
+    agents, warming = (
+        metrics.REGISTRY.get_sample_value(f"strayline_{name}", {"partition": "98"})
+        for name in ("agents", "warming_agents")
+    )
+    assert agents < 3000
+    assert warming == agents - 1
+    metrics.forget(98)
+
+
+def flushed(site: Site, until: Callable[[], bool] = lambda: True) -> None:
+    """Score all events of the only partition in this process, again `until` it is so, then flush."""
+    read = site.read(EVENTS)
+
+    async def run() -> None:
+        partition = Partition(site.settings, 0, threads(), is_current=bool)
+        await partition.open()
+        deadline, done = time.monotonic() + DEADLINE, False
+        while not done:
+            assert time.monotonic() < deadline
+            event = SimpleNamespace(message=SimpleNamespace(value=polled(read)), ack=lambda: None)
+            await partition.score(await partition.decode(event), partition.tell)
+            done = await asyncio.to_thread(until)
+        await partition.flush()
+        await partition.close()
+
+    asyncio.run(run())
+
+
 def rejects_in(records: Sequence[Record]) -> int:
     return len(Engine(load({})).decode([value for _, value in records], range(len(records))).rejects)
 
@@ -668,6 +790,53 @@ def test_a_verdict_without_events_is_heeded_at_once(site):
         assert worker.stop() == 0
     (marked,) = [row for row in site.baselines().state["facts"].head if row["d"] < 0]
     assert marked["w"] == -marked["d"]
+
+
+@pytest.mark.kafka
+def test_a_reject_whose_key_is_large_fits_its_topic(site):
+    """Without the key, which a header has the beginning of: it would end the worker at every start. A batch of zeros is small while it is compressed."""
+    site.produce([(bytes(9 << 20), b""), (b"k" * (1 << 20), b"\xff" * (3 << 20)), (b"k" * 1000, b"x")], codec="lz4")
+    flushed(site)
+    told = [(r.key, len(r.value), dict(r.headers)) for r in site.read(REJECTED)]
+    assert [(key, size) for key, size, _ in told] == [(None, 0), (None, 3 << 20), (b"k" * 1000, 1)]
+    cut = [(h.get("key_begins"), h.get("key_cut_from_bytes")) for _, _, h in told]
+    assert cut == [(bytes(256), b"%d" % (9 << 20)), (b"k" * 256, b"%d" % (1 << 20)), (None, None)]
+    looked = strayline("rejects", STRAYLINE_BROKER=site.bootstrap)
+    assert looked.returncode == 0
+    assert looked.stdout.count("empty") == 1
+
+
+@pytest.mark.kafka
+def test_rejected_verdicts_are_delivered_before_they_are_more_than_may_wait(site):
+    """As rejected events are: whoever may write there could fill the memory of a worker whose flushes are far apart."""
+    site.produce([(b"k", b"x" * (3 << 20)) for _ in range(2 * MOST_REFUSED // (3 << 20))], VERDICTS)
+    site.produce([(b"k", fleet(1, garbage=0.0)[0][1])])
+    flushed(site, until=lambda: site.end(REJECTED) > 0)
+
+
+@pytest.mark.kafka
+def test_verdicts_on_a_topic_that_was_made_anew_are_heeded_once_however_often_the_worker_starts(site):
+    """Though there were more on the old one than on the new."""
+
+    def send(*reasons: str) -> None:
+        said = {"agent_id": "k", "verdict": "reset", "time": 1.0, "by": "a"}
+        site.produce([(b"k", encode(said | {"reason": reason})) for reason in reasons], VERDICTS)
+
+    send("old", "old", "old")
+    heeded = 0
+    for sent in (3, 2, 1):
+        with site.worker() as worker:
+            worker.until(lambda sent=sent: worker.metric("strayline_verdicts_total") >= sent)
+            assert worker.stop() == 0
+        if sent == 3:
+            remove_topics(site.bootstrap, [VERDICTS])
+            assert ensure_topics(site.settings, 1) == []
+            send("new", "new")
+        else:
+            send("last")
+        heeded += sent
+        lines = (site.folder / "one.log").read_text().splitlines()
+        assert sum(json.loads(line)["event"] == "verdict heeded" for line in lines) == heeded
 
 
 @pytest.mark.kafka

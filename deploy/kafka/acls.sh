@@ -27,8 +27,8 @@ worker)
     allow --operation Write --operation DescribeConfigs --topic agent.access.alerts --topic agent.access.rejected
     allow --operation Read --operation Write --operation DescribeConfigs --topic agent.access.baselines --topic agent.access.cohorts
     allow --operation Read --group "$group"
-    # One transactional id for each partition, named after it.
-    allow --operation Write --resource-pattern-type prefixed --transactional-id "$group-agent.access.events-"
+    # One transactional id for each partition, named after it, whatever the group.
+    allow --operation Write --resource-pattern-type prefixed --transactional-id strayline-agent.access.events-
     ;;
 analyst)
     allow --operation Read --topic agent.access.alerts --topic agent.access.rejected
