@@ -17,7 +17,7 @@ from stream.codec import FIELDS, ID_FIELDS, OUTCOMES, REQUIRED
 from stream.fields import likely
 from stream.words import plain
 
-SAMPLE = 200  # records of a file
+SAMPLE, MOST_BYTES = 200, 1 << 16  # records of a file, and bytes of each: a line may be as long as memory
 _MOST_FIELDS = 60
 _DEEP = 3
 _MOST_KEPT = 12  # fields that nothing reads, for `attributes`

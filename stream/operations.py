@@ -167,7 +167,7 @@ def produce(files: tuple[str, ...]) -> None:
 
     from stream.codec import Reject  # noqa: PLC0415
     from stream.files import readable  # noqa: PLC0415
-    from stream.foreign import SAMPLE  # noqa: PLC0415
+    from stream.foreign import MOST_BYTES, SAMPLE  # noqa: PLC0415
     from stream.foreign import told as likely  # noqa: PLC0415
     from stream.produce import produce_files  # noqa: PLC0415
 
@@ -178,7 +178,7 @@ def produce(files: tuple[str, ...]) -> None:
     def tell(path: str, reject: Reject) -> None:
         unfit[reject.reason] += 1
         if reject.reason != "empty" and len(sample[path]) < SAMPLE:
-            sample[path].append(reject.raw)
+            sample[path].append(reject.raw[:MOST_BYTES])
         if not first:
             first.append(f"line {reject.position:,} of {path}: {plain(reject.detail, 300)}")
 

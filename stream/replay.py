@@ -11,6 +11,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import NamedTuple
 
 import structlog
@@ -165,8 +166,8 @@ def replay(
                         messages += len(done.alerts)
                         opened += sum(a.revision == 1 for a in done.alerts)
                         highest = max(highest, float(done.score.max(initial=0.0)))
-                        if len(sample) < foreign_log.SAMPLE:
-                            sample += [r.raw.strip() for r in done.rejects if r.reason != "empty"]
+                        some = (r.raw[: foreign_log.MOST_BYTES].strip() for r in done.rejects if r.reason != "empty")
+                        sample += islice(some, foreign_log.SAMPLE - len(sample))
             except InputError as error:
                 failed = error
                 break
@@ -177,7 +178,7 @@ def replay(
             elif first and events == had and not first.startswith(b"{"):
                 folded.append((path, ""))
             elif first and events == had:
-                foreign += foreign_log.told(path, sample[: foreign_log.SAMPLE])
+                foreign += foreign_log.told(path, sample)
         for output in outputs:
             output.flush()
         for output in outputs:
