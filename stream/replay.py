@@ -40,7 +40,6 @@ class Summary(NamedTuple):
 
     events: int
     rejects: int
-    blank: int  # of those, lines with nothing in them
     commonest: str  # reason of a reject, in words; "" without any
     alerts: int
     messages: int
@@ -126,7 +125,7 @@ def replay(
     given = tuple(engine.verdicts)
     outputs: list[Output] = []
     events = opened = messages = 0
-    refused = blank = 0
+    refused = 0
     reasons: Counter[str] = Counter()
     highest = 0.0
     folded: list[tuple[str, str]] = []
@@ -159,7 +158,6 @@ def replay(
                             )
                         events += len(done.events)
                         refused += len(done.rejects)
-                        blank += sum(r.reason == "empty" for r in done.rejects)
                         reasons.update(
                             r.detail for r in done.rejects if r.detail in reasons or len(reasons) < MOST_REASONS
                         )
@@ -198,7 +196,6 @@ def replay(
     return engine, Summary(
         events,
         refused,
-        blank,
         reasons.most_common(1)[0][0] if reasons else "",
         opened,
         messages,
