@@ -298,7 +298,6 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
         newcomer.begin(a.agents, a.agents_body, ag, clock_s)
         a.agents[ag].leader = a.agents[ag].entity = 0
         a.agents[ag].entity = parties.entity_of(a, agent)
-        a.fleet[0].warming += 1
     cohort_key = parties.cohort_of(a, b.cohort[e], ag)
     peered = b.cohort[e] != 0 or a.agents[ag].leader != 0
     co = parties.cohort_row(a, cohort_key, clock_s)
@@ -314,8 +313,6 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
         a.agents[ag].seen += 1
     seen = max(1.0, a.agents[ag].seen)
     warming = col.WARMING if seen < YOUNG_EVENTS else 0
-    if seen == YOUNG_EVENTS and learned:
-        a.fleet[0].warming -= 1
     session = b.session[e]
     if session == np.uint64(0):
         if learned and (fresh or gap >= SESSION_GAP):

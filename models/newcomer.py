@@ -67,8 +67,6 @@ def reset(a: st.Arrays, agent: Key) -> bool:
         a.contacts_dirty[met] |= 1
     if ag < 0:
         return False
-    if a.agents[ag].seen >= YOUNG_EVENTS:
-        a.fleet[0].warming += 1
     begin(a.agents, a.agents_body, ag, clock)
     a.agents[ag].entity = parties.next_entity(old)
     a.agents_dirty[ag] = 1

@@ -1,4 +1,4 @@
-"""Everything that is remembered: a dozen bounded tables of plain numbers, their growth, and what of them has changed.
+"""Everything that is remembered: some twenty bounded tables of plain numbers, their growth, and what of them has changed.
 
 Counts fade by *forward decay* (Cormode, Shkapenyuk, Srivastava and Xu 2009): an event at time t adds `2^((t − t0)/H)`, and a reader
 divides by the present weight. So nothing has to be aged, and one power of two is computed per event.
@@ -44,7 +44,7 @@ SHARED, TAKEN = 2, 4
 TOO_FAR = 64.0  # half-lives after which weights are scaled down, long before a float overflows
 
 # Columns of an agent's body and of a cohort's.
-OWN_USUAL, OWN_TAILS = 0, 2 * N_NAMED
+OWN_TAILS = 2 * N_NAMED  # behind the usual surprises
 OWN_HOURS = OWN_TAILS + N_TAILS
 OWN_WINDOW = OWN_HOURS + 2 * HALF_HOURS
 OWN_AGAIN = OWN_WINDOW + WINDOW_SUMS
@@ -125,7 +125,7 @@ LAYOUTS = (
     Layout("shared", [K, ("w", "f8"), ("of", "u1")], ("u1", 0), 1 << 6, 0.03, ages=False, lasts=360),
     # ids of the last events: a repeated one is scored and not learned again
     Layout("recent", [K], ("u1", 0), 1 << 16, 0.0, ages=False, lasts=0),
-    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("since", "f8"), ("clock", "f8"), ("ahead", "f8"), ("ahead_from", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("watched", "f8"), ("burst_at", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8"), ("warming", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0, sections=_FLEET),
+    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("since", "f8"), ("clock", "f8"), ("ahead", "f8"), ("ahead_from", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("watched", "f8"), ("burst_at", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0, sections=_FLEET),
 )  # fmt: skip
 TABLES = tuple(layout.name for layout in LAYOUTS)
 GROWING = tuple(i for i, layout in enumerate(LAYOUTS) if layout.share > 0)
@@ -293,7 +293,7 @@ class State:
         return Arrays(**{field: out[field] for field in Arrays._fields})
 
     def grow(self, which: int) -> None:
-        """Make room in one table: rows unused for long go, and if that frees too little it gets a quarter more of them."""
+        """Make room in one table: rows unused for long go, and if that frees too little it gets a quarter more of them, or an eighth where there are a million."""
         t = self.tables[which]
         fleet = self.fleet
         oldest = fleet["clock"] - t.layout.lasts * 86400.0

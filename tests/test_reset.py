@@ -74,7 +74,6 @@ def test_it_touches_no_row_of_anybody_else():
         "facts": [left],
         "agents": [int(MARKED)],
         "contacts": [int(MARKED)],
-        "fleet": [0],  # how many are warming
     }
     assert [baseline(engine, other) for other in others] == told
 
