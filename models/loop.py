@@ -58,10 +58,8 @@ from models.table import Array, Key, claim, find, mix
 
 POOL_HALF_LIFE, POOL_KEEP, POOL_DEAD = 1800.0, 0.8, 3.0
 POOL_SAME, POOL_ANY = 4.0, 0.5  # how often its own evidence an event may draw from its own kind, and from any
-SESSION_SHARE, SESSION_MOST = (
-    0.5,
-    20.0,
-)  # of the highest score of its session an event has so much, at most so many bits
+# Of the highest score of its session an event has so much, at most so many bits.
+SESSION_SHARE, SESSION_MOST = 0.5, 20.0
 SESSION_GAP = 1800.0  # seconds of quiet after which a session begins, where the event names none
 DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3

@@ -138,6 +138,14 @@ def by_kind(parts: dict[str, float]) -> list[str]:
 _decode = msgspec.json.Decoder(Alert).decode
 
 
+def alert_of(value: bytes) -> Alert | None:
+    """What these bytes say; None where that is no alert."""
+    try:
+        return decode_alert(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 def decode_alert(line: bytes) -> Alert:
     """An alert from its JSON."""
     return _decode(line)

@@ -29,13 +29,9 @@ CONDITION = {
 _IMPLIES = {TRANSITION: (TOOL,), ACTION: (TOOL,)}
 
 
-def _condition(k: int) -> str:
-    return CONDITION.get(SIGNALS[k].name, SIGNALS[k].name)
-
-
-def condition(e: Evidence) -> str:
-    """What would have been usual, had it not been strange."""
-    return CONDITION.get(e.name, e.name)
+def condition(signal: str) -> str:
+    """What would have been usual, had a signal been silent."""
+    return CONDITION.get(signal, signal)
 
 
 # Of each signal, the others of its group that another condition stands for: place of their bits, weight, dead zone.
@@ -43,7 +39,9 @@ _RIVALS = [
     [
         (BITS + j, SIGNALS[j].weight, SIGNALS[j].dead)
         for j in range(N_SIGNALS)
-        if GROUP_OF[j] == GROUP_OF[k] and _condition(j) != _condition(k) and j not in _IMPLIES.get(k, ())
+        if GROUP_OF[j] == GROUP_OF[k]
+        and condition(SIGNALS[j].name) != condition(SIGNALS[k].name)
+        and j not in _IMPLIES.get(k, ())
     ]
     for k in range(N_SIGNALS)
 ]
@@ -70,7 +68,7 @@ def next_bits(k: int, d: list[float]) -> dict[str, float]:
 
 def _had(e: Evidence, event: Did) -> str:
     """The condition of a signal in words. Of what an event may state several times, all of it must be usual."""
-    of, observed, many = condition(e), plain(str(e.observed), 160), len(event.recipients) > 1
+    of, observed, many = condition(e.name), plain(str(e.observed), 160), len(event.recipients) > 1
     whose = "about" if e.baseline.get("new") else "its usual"
     if of == "parties":
         if many:
@@ -161,7 +159,7 @@ def otherwise(
     gains: dict[str, float] = {}
     says: dict[str, Evidence] = {}
     for e in paying:
-        of = condition(e)
+        of = condition(e.name)
         gains[of] = gains.get(of, 0.0) + pays(e) - e.baseline.get("next_bits", 0.0)
         says.setdefault(of, e)
     left, named = paid, []

@@ -17,9 +17,8 @@ from stream.settings import Settings
 from stream.topics import ALERTS, BASELINES, COHORTS, REJECTED, TRANSACTIONS
 
 MOST_REJECT = 3 << 20  # bytes of a reject's value, so that it fits the topic with its key and headers
-MOST_KEY = (
-    64 << 10
-)  # bytes of its key; one that was cut would be another, so of a longer one a header has the beginning
+# Bytes of its key; one that was cut would be another, so of a longer one a header has the beginning.
+MOST_KEY = 64 << 10
 KEY_BEGINS = 256
 TURN = 32  # alerts that are sent in one go
 DELIVERY_MS = 30_000

@@ -40,6 +40,7 @@ class Episode(msgspec.Struct):
     score: float = 0.0
     threshold: float = 0.0
     rank: tuple[int, float] = (-1, 0.0)  # harm, as far as it is serious, and bits of the event that it is about
+    late: float = 0.0  # seconds by which the latest of its events came late
     warming: bool = False
     parts: list[float] = []
     waiting: list[Kept] = []  # not yet turned into evidence
@@ -54,7 +55,6 @@ class Episode(msgspec.Struct):
     scopes: list[str] = []
     counted_resources: list[int] = []
     reached: dict[int, int] = {}  # digest of a recipient → people behind it
-    late: float = 0.0  # seconds by which the latest of its events came late
     reached_below: dict[int, int] = {}  # of these, who once got what they are not cleared for
     records: float | None = None
     bytes: float | None = None
@@ -75,8 +75,8 @@ class Episode(msgspec.Struct):
     said_severity: int = -1
     said_kinds: list[str] = []
     said_at: float = 0.0  # stream's clock
-    closed: bool = False  # a person called it benign
     said_recipients: int = 0  # that it had reached when it was last said
+    closed: bool = False  # a person called it benign
 
 
 def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:

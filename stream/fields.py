@@ -112,8 +112,7 @@ def meant(name: str) -> str:
     >>> meant("region")
     'it is not judged, and belongs in `attributes`.'
     """
-    ranked = sorted((rank, field) for field in FIELDS if (rank := likely([name], field)) is not None)
-    close = [field for _, field in ranked] or get_close_matches(name.lower(), FIELDS, 1, 0.8)
-    return (
-        f"did you mean `{close[0]}`? Only that is read." if close else "it is not judged, and belongs in `attributes`."
-    )
+    ranked = [(rank, field) for field in FIELDS if (rank := likely([name], field)) is not None]
+    if not ranked:
+        return "it is not judged, and belongs in `attributes`."
+    return f"did you mean `{min(ranked)[1]}`? Only that is read."

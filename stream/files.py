@@ -199,6 +199,11 @@ class _Rejoined:
         return self._source.read(size)
 
 
+def named(path: str) -> str:
+    """What a message calls an input."""
+    return "standard input" if path == "-" else path
+
+
 def readable(path: str) -> None:
     """Raises `InputError` if a file cannot be opened. Pipes are not tried: what is read of them is gone."""
     if path != "-" and (Path(path).is_file() or Path(path).is_dir() or not Path(path).exists()):

@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from stream.alert import SEVERITIES, Alert, decode_alert
+from stream.alert import SEVERITIES, Alert, alert_of
 from stream.client import arguments, said
 from stream.errors import InputError
-from stream.files import Lines, readable
+from stream.files import Lines, named, readable
 from stream.settings import Settings
 from stream.topics import ALERTS, partitions_of
 
@@ -31,8 +30,8 @@ def alerts(
         raise SystemExit(128 + ended_by)
 
 
-def alerts_in(paths: Sequence[str], tell: Callable[[bytes], object]) -> None:
-    """Give `tell` every line of files, in their order. Raises `InputError`, also where a file has lines and none is an alert."""
+def alerts_in(paths: Sequence[str], tell: Callable[[bytes], bool]) -> None:
+    """Give `tell`, which says whether it is an alert, every line of files, in their order. Raises `InputError`, also where a file has lines and none is an alert."""
     for path in paths:
         readable(path)
     for path in paths:
@@ -41,11 +40,10 @@ def alerts_in(paths: Sequence[str], tell: Callable[[bytes], object]) -> None:
             for _, batch in lines:
                 for line in batch:
                     if line:
-                        tell(line)
-                        some, fits = True, fits or alert_of(line) is not None
+                        some, fits = True, tell(line) or fits
         if some and not fits:
             raise InputError(
-                f"{'standard input' if path == '-' else path} has no alert: give what `strayline replay --alerts PATH` or "
+                f"{named(path)} has no alert: give what `strayline replay --alerts PATH` or "
                 "`strayline alerts --json` wrote; events are first replayed"
             )
 
@@ -85,14 +83,6 @@ async def _read(
             for records in (await consumer.getmany(*parts, timeout_ms=500)).values():
                 give(records, tell)
         return ended_by[0] if ended_by else 0
-
-
-def alert_of(value: bytes) -> Alert | None:
-    """What these bytes say; None where that is no alert."""
-    try:
-        return decode_alert(value)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
 
 
 class Choice(NamedTuple):
@@ -145,11 +135,11 @@ class Told:
         self.alerts.add(alert.alert_id)
         return alert, self._openings.news(alert)
 
-    def read(self, value: bytes) -> None:
-        """Read a revision, and tell of it if it is one of those wanted."""
+    def read(self, value: bytes) -> bool:
+        """Read a revision, and tell of it if it is one of those wanted; whether it is an alert at all."""
         found = self.know(value)
         if found is None:
-            return
+            return False
         alert, is_news = found
         if self._last is not None:
             before = self._last.get(alert.alert_id)
@@ -158,6 +148,7 @@ class Told:
         elif (is_news or self._every) and self._choice.takes(alert):
             self.count += 1
             self._tell(alert, value)
+        return True
 
     def end(self) -> None:
         """All was read: tell the last revisions, if those were wanted, by the time of their events."""

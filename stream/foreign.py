@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from stream.codec import FIELDS, ID_FIELDS, OUTCOMES, REQUIRED
 from stream.fields import likely
+from stream.files import named
 from stream.words import plain
 
 SAMPLE, MOST_BYTES = 200, 1 << 16  # records of a file, and bytes of each: a line may be as long as memory
@@ -41,14 +42,8 @@ _ENDED = {
     **dict.fromkeys(("error", "failed", "failure", "fail", "exception", "timeout", "500", "false"), "error"),
 }  # fmt: skip
 
-_ENDED_OFTEN = (
-    "success",
-    "ok",
-    "denied",
-    "forbidden",
-    "error",
-    "failed",
-)  # which may come later, though not among the first
+# Which may come later, though not among the first.
+_ENDED_OFTEN = ("success", "ok", "denied", "forbidden", "error", "failed")
 
 Path = tuple[str, ...]
 
@@ -105,9 +100,8 @@ def told(path: str, raws: Iterable[bytes]) -> list[str]:
     other = [m for m in foreign.meant if m.jq != _jq(m.path) or m.path != (m.field,)]
     if not foreign.lack and not other:
         return []
-    name = "standard input" if path == "-" else path
     lack = f": its records lack {_and(foreign.lack)}, which every event must have" if foreign.lack else ""
-    lines = [f"{name} has no event{lack}"]
+    lines = [f"{named(path)} has no event{lack}"]
     if not other:
         return [
             *lines,

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-import msgspec
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError as AioKafkaError
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from stream.alert import ID_LENGTH, Alert, decode_alert, rfc3339
+from stream.alert import ID_LENGTH, Alert, alert_of, rfc3339
 from stream.client import arguments
 from stream.codec import encode
 from stream.errors import BrokerError, InputError, OutputError
@@ -103,11 +102,8 @@ def _last(values: Iterator[bytes], alert_id: str) -> Alert | None:
     for value in values:
         if named not in value:
             continue
-        try:
-            alert = decode_alert(value)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            continue
-        if alert.alert_id == alert_id and (found is None or alert.revision >= found.revision):
+        alert = alert_of(value)
+        if alert is not None and alert.alert_id == alert_id and (found is None or alert.revision >= found.revision):
             found = alert
     return found
 

@@ -153,10 +153,9 @@ def produce(files: tuple[str, ...]) -> None:
     """Send events from files to agent.access.events, keyed by agent: to try a deployment, or to give it a past.
 
     FILE is what `strayline replay` reads. A line that is no event is not sent; how many, and why the first, is said; the exit status is 1
-    where not one is an event. Send the past
-    before the present: behind newer events it counts as late. And send it once: an event that comes again is known as repeated, and not
-    learned again, only while it is among the last events (of 7,000 ago 9 in 10 are). If it ends in the middle,
-    send the rest: `tail -n +N FILE | strayline produce -`.
+    where not one is an event. Send the past before the present: behind newer events it counts as late. And send it once: an event that comes
+    again is known as repeated, and not learned again, only while it is among the last events (of 7,000 ago 9 in 10 are). If it ends in the
+    middle, send the rest: `tail -n +N FILE | strayline produce -`.
 
     \b
     Example:

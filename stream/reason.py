@@ -162,8 +162,8 @@ def _strongest(
     own = [e for e in _signals(lead) if e not in first and _told_as(e) != elsewhere]
     enough = FAIR * max(map(pays, own if serious else lead), default=0.0)
     own = _new(own, first, enough, max((e.bits for e in lead), default=0.0))[: max(0, MOST_OWN - len(first))]
-    conditions = {condition(e) for e in (*first, *own)}
-    own += [e for e in named if condition(e) not in conditions]
+    conditions = {condition(e.name) for e in (*first, *own)}
+    own += [e for e in named if condition(e.name) not in conditions]
     most = max((e.bits for e in evidence), default=0.0)
     better = _signals(rest)  # amounts of several tools do not stand for each other
     said, head = [*first, *own], [e for e in rest if e is about and e.name not in CONTEXT]
@@ -213,7 +213,7 @@ def _how_often(e: Evidence) -> str:
 
 def _others(x: Exposure, evidence: Sequence[Evidence], said: str) -> str:
     """Recipients that no sentence has named, those of the evidence first."""
-    strange = [str(e.observed if e.name == "recipient" else e.baseline.get("recipient")) for e in evidence]
+    strange = [e.observed if e.name == "recipient" else e.baseline.get("recipient") for e in evidence]
     names = sorted((r for r in x.recipients if plain(r, 48) not in said), key=lambda r: r not in strange)
     if not names:
         return ""

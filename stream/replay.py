@@ -17,8 +17,8 @@ from typing import NamedTuple
 import structlog
 
 from models import profile
-from models.budget import DAY_ENDED, STEP
-from models.state import BUDGET_POWER, START
+from models.budget import STEP, first_day
+from models.state import START
 from stream import foreign as foreign_log
 from stream.codec import Reject, encode_lines, reject_line
 from stream.engine import Engine, Ran, Scored
@@ -204,7 +204,7 @@ def replay(
         highest=highest,
         agents=int(engine.state["agents"].tally[0]),
         warming=engine.warming,
-        young=bool(fleet["watched"] * profile.fade(engine.state) ** BUDGET_POWER < DAY_ENDED),
+        young=first_day(engine.state["fleet"].head, 1.0 / profile.fade(engine.state)),
         verdicts=len(heeded),
         later=len(engine.verdicts),
         early=sum(map(is_early, heeded)),

@@ -122,8 +122,8 @@ def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, s
     strong = own if serious else [e for e in own if pays(e) >= much]
     first = ("policy", "recipient", *kinds) if serious else kinds
     clear = [e for e in own if e.name not in {"resource", "closeness"}]
-    ways = [(k, [e for e in strong if e in clear]) for k in first] + [(k, strong) for k in first]
-    ways += [(k, clear) for k in kinds] + [(k, known) for k in kinds]
+    both = [e for e in strong if e in clear]
+    ways = [(k, some) for some in (both, strong) for k in first] + [(k, some) for some in (clear, known) for k in kinds]
     return next((e for kind, some in ways for e in some if e.kind == kind), (own or known)[0])
 
 

@@ -36,7 +36,7 @@ def test_every_alert_says_what_would_have_been_otherwise(alerts):
         )
         assert alert.reason.endswith(said)
         for e in named:  # nothing is excused that was not accused
-            told = [clause(x) for x in own if counterfactual.condition(x) == counterfactual.condition(e)]
+            told = [clause(x) for x in own if counterfactual.condition(x.name) == counterfactual.condition(e.name)]
             assert any(x in alert.reason for x in told), (alert.reason, e)
         ways[said.split(" had ")[0].strip()] += 1
         paid = sum({SIGNALS[INDEX[e.name]].group: 1 for e in own if e.name in INDEX}.values())
