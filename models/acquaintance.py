@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models import merge
-from models import state as st
+from models import merge, schema
 from models.increments import CONTACT, OWNER
 from models.seen import Seen, take_marked
 from models.state import SHARED, State, marked
@@ -27,7 +26,7 @@ def note(state: State, begin: float) -> None:
 def _note_facts(state: State, begin: float, keys: Array) -> None:
     state.reserve("facts", len(keys))
     t = state["facts"]
-    now = 2.0 ** ((float(state.fleet["clock"]) - begin) / st.HALF_LIFE)
+    now = 2.0 ** ((float(state.fleet["clock"]) - begin) / schema.HALF_LIFE)
     merge.note(t.head, t.dirty, t.tally, keys, now)
 
 
@@ -43,7 +42,7 @@ def export_contacts(state: State, seen: Seen) -> Array:
     at, keys, times, met = at[due], keys[due], times[due], met[due]
     seen.active.x[slots[due], 0] = times
     t.dirty[at] &= ~np.uint8(SHARED)
-    known = np.where(met[:, None] & (np.arange(st.RING) < t.head["n"][at][:, None]), t.body[at], 0)
+    known = np.where(met[:, None] & (np.arange(schema.RING) < t.head["n"][at][:, None]), t.body[at], 0)
     known[:, 0] = np.where(met, known[:, 0], 0)
     some = known != 0
     some[:, 0] |= ~met

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models import amounts, event, facts, parties, signals, tails, usual
+from models import amounts, event, facts, parties, schema, signals, tails, usual
 from models import change as ch
 from models import state as st
 from models.batch import Batch
@@ -155,7 +155,7 @@ def _ask(a: st.Arrays, p: Asked, e: int, row: bool) -> None:
         elif of == TAILS:
             at = ahead(a.tails, a.tails_dirty, key, row)
             if at >= 0:
-                fetch_bytes(a.tails_body, at * 4 * st.HALF, 4 * st.HALF)
+                fetch_bytes(a.tails_body, at * 4 * schema.HALF, 4 * schema.HALF)
         elif of == USES:
             ahead(a.uses, a.uses_dirty, key, row)
         elif of == CALLS:
@@ -163,7 +163,7 @@ def _ask(a: st.Arrays, p: Asked, e: int, row: bool) -> None:
         elif of == CONTACTS:
             at = ahead(a.contacts, a.contacts_dirty, key, row)
             if at >= 0:
-                fetch_bytes(a.contacts_body, at * 4 * st.RING, 4 * st.RING)
+                fetch_bytes(a.contacts_body, at * 4 * schema.RING, 4 * schema.RING)
         elif of == OWNERS:
             ahead(a.owners, a.owners_dirty, key, row)
         elif of == SESSIONS:
@@ -174,9 +174,9 @@ def _ask(a: st.Arrays, p: Asked, e: int, row: bool) -> None:
             at = ahead(a.agents, a.agents_dirty, key, row)
             if at >= 0:
                 fetch_bytes(a.agents, at * a.agents.itemsize, a.agents.itemsize)
-                body = at * 4 * st.OWN_WIDTH
-                fetch_bytes(a.agents_body, body, 4 * st.OWN_HOURS)
-                fetch_bytes(a.agents_body, body + 4 * st.OWN_AGAIN, 4 * (signals.N_AGAIN + signals.N_POOLS))
+                body = at * 4 * schema.OWN_WIDTH
+                fetch_bytes(a.agents_body, body, 4 * schema.OWN_HOURS)
+                fetch_bytes(a.agents_body, body + 4 * schema.OWN_AGAIN, 4 * (signals.N_AGAIN + signals.N_POOLS))
 
 
 @apart

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from models.memory import TEXTS
+from models.schema import RING, TEXT, WINDOW_SUMS
 from models.signals import KEPT_NEW, KINDS, N_AMOUNTS, N_FACTS, N_SIGNALS
-from models.state import RING, TEXT, WINDOW_SUMS
 from models.table import Array
 
 NONE = 0  # the hash of the empty text: the field was absent

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from models.compiled import inline
-from models.state import ALL_BUDGET, ALL_BURST, BUDGET_POWER, SCORE_BINS, START
+from models.schema import ALL_BUDGET, ALL_BURST, BUDGET_POWER, SCORE_BINS, START
 from models.table import Array
 
 LONE = 1.5  # an episode of fewer than three strange events must be so many times as strange, unless it did serious harm

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from models import batch as col
-from models import clock, newcomer
+from models import clock, newcomer, schema
 from models import state as st
 from models.batch import Batch
 from models.compiled import inline
@@ -129,15 +129,15 @@ def learn_people(a: st.Arrays, b: Batch, e: int, h: Here, entity: Key) -> None:
 def missed(a: st.Arrays, h: Here, time: float) -> float:
     """How many sessions the agent would have begun since one last began at a usual time, of a week at most."""
     agent = a.agents[h.ag]
-    own = a.agents_body[h.ag, st.OWN_HOURS : st.OWN_WINDOW]
+    own = a.agents_body[h.ag, schema.OWN_HOURS : schema.OWN_WINDOW]
     if agent.usual_at <= 0:
         return 0.0
     weeks = max(1.0, min(8.0, (h.clock - agent.first) / WEEK))
     lasted = min(h.clock - agent.usual_at, WEEK)
     out, at = 0.0, time - lasted + HALF_HOUR
     while at < time:
-        half = st.HALF_HOURS if clock.weekend(at) else 0
-        out += own[half + int(at // HALF_HOUR) % st.HALF_HOURS] / (2.0 if half else 5.0)
+        half = schema.HALF_HOURS if clock.weekend(at) else 0
+        out += own[half + int(at // HALF_HOUR) % schema.HALF_HOURS] / (2.0 if half else 5.0)
         at += HALF_HOUR
     return float(out * h.fade / weeks)
 
@@ -171,7 +171,9 @@ def tell(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
         i = find(a.contacts, b.recipient.hash[at])
         if i >= 0 and a.contacts[i].first - a.fleet[0].since >= newcomer.SETTLED:
             w.detail[col.NEWCOMER] = h.clock - a.contacts[i].first
-            w.detail[col.NEWCOMER + 1] = _others(a.contacts_body[i], min(st.RING, a.contacts[i].n), np.uint32(h.agent))
+            w.detail[col.NEWCOMER + 1] = _others(
+                a.contacts_body[i], min(schema.RING, a.contacts[i].n), np.uint32(h.agent)
+            )
 
 
 @inline

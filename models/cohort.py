@@ -21,7 +21,7 @@ import math
 
 import numpy as np
 
-from models import amounts, facts, parties, tails
+from models import amounts, facts, parties, schema, tails
 from models import state as st
 from models.compiled import inline, njit
 from models.memory import NAMED_FACTS, profile_of
@@ -33,8 +33,8 @@ ALIKE = 0.5
 NOBODY = np.uint64(0)
 # Rows that two agents who change their cohort may add to a table: the leader does with its first follower.
 ROOM = {
-    "facts": 4 * (len(NAMED_FACTS) * st.USUAL + st.USUAL * (st.USUAL + 1)),
-    "amounts": 4 * (3 * st.USUAL + 1),
+    "facts": 4 * (len(NAMED_FACTS) * schema.USUAL + schema.USUAL * (schema.USUAL + 1)),
+    "amounts": 4 * (3 * schema.USUAL + 1),
     "tails": 4 * N_TAILS,
     "cohorts": 2,
 }
@@ -99,7 +99,7 @@ def _overlap(a: st.Arrays, fact: int, one: Key, other: Key) -> float:
     if i < 0 or j < 0 or p < 0:
         return 0.0
     out = 0.0
-    for k in range(st.USUAL):
+    for k in range(schema.USUAL):
         value = a.profiles_body[p, k]
         if value == np.uint64(0):
             break
@@ -161,23 +161,23 @@ def _join(a: st.Arrays, ag: int, leader: Key, clock: float, fade: float) -> None
     _bring_facts(a, me, new, 1.0 / fade)
     tools = find(a.profiles, profile_of(me, TOOL))
     for k in range(N_AMOUNTS - 1):
-        for v in range(st.USUAL):
+        for v in range(schema.USUAL):
             tool = a.profiles_body[tools, v] if tools >= 0 else NOBODY
             if tool != NOBODY:
                 _bring_amount(a, amounts.place(k, tool), me, old, new, clock)
     _bring_amount(a, amounts.place(N_AMOUNTS - 1, NOBODY), me, old, new, clock)
     for k in range(N_TAILS):
-        a.cohorts_body[co, st.PEER_TAILS + k] += a.agents_body[ag, st.OWN_TAILS + k]
-        for half in range(st.BINS // st.HALF):
+        a.cohorts_body[co, schema.PEER_TAILS + k] += a.agents_body[ag, schema.OWN_TAILS + k]
+        for half in range(schema.BINS // schema.HALF):
             mine = find(a.tails, tails.half_of(tails.place(k, me), half))
             if mine < 0:
                 continue
             to = tails.half_of(tails.place(k, new), half)
-            i = tails.row(a.tails, a.tails_body, a.tails_dirty, a.tally[st.TABLES.index("tails")], to, clock)
-            for x in range(st.HALF):
+            i = tails.row(a.tails, a.tails_body, a.tails_dirty, a.tally[schema.TABLES.index("tails")], to, clock)
+            for x in range(schema.HALF):
                 a.tails_body[i, x] += a.tails_body[mine, x]
-    for x in range(2 * st.HALF_HOURS):
-        a.cohorts_body[co, st.PEER_HOURS + x] += a.agents_body[ag, st.OWN_HOURS + x]
+    for x in range(2 * schema.HALF_HOURS):
+        a.cohorts_body[co, schema.PEER_HOURS + x] += a.agents_body[ag, schema.OWN_HOURS + x]
 
 
 @njit
@@ -186,18 +186,18 @@ def _bring_facts(a: st.Arrays, me: Key, new: Key, now: float) -> None:
     for f in range(len(NAMED_FACTS)):
         fact = NAMED_FACTS[f]
         p = find(a.profiles, profile_of(me, fact))
-        for k in range(st.USUAL):
+        for k in range(schema.USUAL):
             value = a.profiles_body[p, k] if p >= 0 else NOBODY
             if value != NOBODY:
                 _bring(a, facts.place(fact, 0), value, me, new, now)
     p = find(a.profiles, profile_of(me, TOOL))
     if p < 0:
         return
-    for k in range(st.USUAL):
+    for k in range(schema.USUAL):
         if a.profiles_body[p, k] == NOBODY:
             continue
         _bring(a, facts.place(TRANSITION, 0), a.profiles_body[p, k], me, new, now)
-        for before in range(st.USUAL):
+        for before in range(schema.USUAL):
             if a.profiles_body[p, before] != NOBODY:
                 _bring(a, facts.place(TRANSITION, a.profiles_body[p, before]), a.profiles_body[p, k], me, new, now)
 
@@ -210,7 +210,7 @@ def _bring(a: st.Arrays, base: Key, value: Key, me: Key, new: Key, now: float) -
         return
     context = mix(base, new)
     for key in (context, facts.of_value(context, value)):
-        j, fresh = claim(a.facts, a.facts_dirty, a.tally[st.TABLES.index("facts")], key)
+        j, fresh = claim(a.facts, a.facts_dirty, a.tally[schema.TABLES.index("facts")], key)
         if fresh:
             a.facts[j].w = a.facts[j].d = 0.0
         a.facts[j].w += weight
@@ -231,7 +231,7 @@ def _bring_amount(a: st.Arrays, place: Key, me: Key, old: Key, new: Key, clock: 
         a.amounts[o].a = max(0.0, a.amounts[o].a - 1.0)
         a.amounts[o].z -= mine.z * math.exp(-(a.amounts[o].t - mine.t) / amounts.Z_FADE)
         a.amounts_dirty[o] |= 1
-    c, _ = amounts.row(a.amounts, a.amounts_dirty, a.tally[st.TABLES.index("amounts")], mix(place, new), clock)
+    c, _ = amounts.row(a.amounts, a.amounts_dirty, a.tally[schema.TABLES.index("amounts")], mix(place, new), clock)
     a.amounts[c].z = a.amounts[c].z * math.exp(-(clock - a.amounts[c].t) / amounts.Z_FADE) + now
     a.amounts[c].t = clock
     a.amounts[c].a += 1.0

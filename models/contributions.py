@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models import state as st
+from models import schema
 from models.amounts import Z_FADE as FADE
 from models.compiled import njit
 from models.increments import (
@@ -136,7 +136,7 @@ class Contributions:
         """The landmark of increments goes with time, and that of all of them follows: the numbers must not overflow."""
         if self.begin == 0.0:
             self.begin = begin
-        elif begin - self.begin > REACH * st.HALF_LIFE:
+        elif begin - self.begin > REACH * schema.HALF_LIFE:
             self.rescale(begin)
 
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models import budget, merge
-from models import state as st
+from models import budget, merge, schema
 from models.contributions import Contributions
 from models.increments import BURST, FACT, TAILS, Increments, between
 from models.seen import FACT_ROW, Seen, remember, take_marked
@@ -79,7 +78,7 @@ def add_tails(state: State, seen: Seen, keys: Array, added: Array, factor: float
 
 def export_burst(state: State, seen: Seen) -> Array:
     """What the budget's episodes of about a day have gained: its bound on a busy day is on those of all partitions."""
-    fleet, now = state.fleet, state["fleet"].body[0, st.ALL_BURST :]
+    fleet, now = state.fleet, state["fleet"].body[0, schema.ALL_BURST :]
     gained = now - seen.burst * _fade(float(fleet["burst_at"]) - seen.burst_at)
     at = np.flatnonzero(gained > LEAST)
     seen.see_burst(state)
@@ -90,7 +89,7 @@ def export_burst(state: State, seen: Seen) -> Array:
 
 def add_bursts(state: State, given: Sequence[Increments]) -> None:
     """Each as of its time, or as of now where that is to come here."""
-    fleet, body = state.fleet, state["fleet"].body[0, st.ALL_BURST :]
+    fleet, body = state.fleet, state["fleet"].body[0, schema.ALL_BURST :]
     clock = float(fleet["clock"])
     body *= _fade(clock - float(fleet["burst_at"]))
     fleet["burst_at"] = clock

@@ -23,8 +23,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from models import merge, parties, usual
-from models import state as st
+from models import merge, parties, schema, usual
 from models.acquaintance import add_contacts, add_owners, export_contacts, export_owners, note
 from models.contributions import Contributions, together
 from models.counts import add_bursts, add_facts, add_tails, export_burst, export_facts, export_tails
@@ -74,7 +73,7 @@ class Exchange:
         )
         fleet["watched"] = self.seen.watched = max(watched, self.seen.elsewhere)
         # What is sent has a landmark of its own, not long ago: what fades fast would overflow otherwise.
-        ago = max(0, int((float(fleet["clock"]) - self.seen.begin) // st.HALF_LIFE))
+        ago = max(0, int((float(fleet["clock"]) - self.seen.begin) // schema.HALF_LIFE))
         scale = 2.0**-ago
         clusters = self._changed_cohorts()
         facts = export_facts(self.state, self.seen, self.own)
@@ -82,7 +81,7 @@ class Exchange:
         facts["d"] *= np.float32(scale)
         rows = [export_tails(self.state, self.seen, clusters), self._export_cohorts(clusters), self._export_fleet()]
         out = Increments(
-            self.seen.begin + ago * st.HALF_LIFE,
+            self.seen.begin + ago * schema.HALF_LIFE,
             watched * of_budget(scale),
             float(fleet["burst_at"]),
             facts,
@@ -129,7 +128,7 @@ class Exchange:
         fleet["watched"] = self.seen.watched = max(self.seen.watched, self.seen.elsewhere)
         add_contacts(self.state, self.seen, x.contacts)
         add_owners(self.state, x.owners)
-        now = 2.0 ** ((float(fleet["clock"]) - self.seen.begin) / st.HALF_LIFE)
+        now = 2.0 ** ((float(fleet["clock"]) - self.seen.begin) / schema.HALF_LIFE)
         add_bursts(self.state, given)
         merge.settle(self.state["fleet"].head, self.state["fleet"].body[0], now, alerts_per_day)
         self.seen.see_burst(self.state)
@@ -159,7 +158,7 @@ class Exchange:
         remember(self.state, COHORT_ROW, keys)
 
     def _export_fleet(self) -> tuple[int, Array, Array]:
-        body = self.state["fleet"].body[:, : st.ALL_BURST]
+        body = self.state["fleet"].body[:, : schema.ALL_BURST]
         return (
             FLEET,
             FLEET_KEY,
@@ -168,7 +167,7 @@ class Exchange:
 
     def _add_fleet(self, keys: Array, added: Array, factor: float) -> None:
         if len(keys):
-            at, body = np.zeros(1, np.int64), self.state["fleet"].body[:, : st.ALL_BURST]
+            at, body = np.zeros(1, np.int64), self.state["fleet"].body[:, : schema.ALL_BURST]
             pool(self.seen.bodies[FLEET], FLEET_KEY, added, body, at, usual.MEMORY_FLEET, fading(FLEET, factor))
 
     def _shared(self, kind: int, table: str) -> tuple[Array, Array]:
@@ -215,5 +214,5 @@ class Exchange:
         return [
             (keys[slots >= 0], t.body, t.dirty, slots[slots >= 0]),
             (clusters, cohorts.body, cohorts.dirty, at),
-            (FLEET_KEY, fleet.body[:, : st.ALL_BURST], fleet.dirty, np.zeros(1, np.int64)),
+            (FLEET_KEY, fleet.body[:, : schema.ALL_BURST], fleet.dirty, np.zeros(1, np.int64)),
         ]

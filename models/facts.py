@@ -24,7 +24,8 @@ from river.base import AnomalyDetector
 
 from models.compiled import inline
 from models.signals import N_FACTS, NUMBER_OF_FACT
-from models.table import Array, Key, change_count, claim, detached, find, fnv, mix, rows_of
+from models.space import detached, rows_of
+from models.table import Array, Key, change_count, claim, find, fnv, mix
 
 THETA, DELTA, BEYOND = 1.0, 0.5, 10.0
 LEVELS = 3  # fleet, cohort, agent

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from models import signals
-from models import state as st
+from models import schema, signals
 from models.table import Array, Key
 
-TABLE = {name: i for i, name in enumerate(st.TABLES)}
+TABLE = {name: i for i, name in enumerate(schema.TABLES)}
 FACTS, AMOUNTS, TAILS, AGENTS, SESSIONS, CALLS, OWNERS, CONTACTS, PROFILES, NAMES, LEVELS, RHYTHMS, LIFTS, USES = (
     TABLE[name] for name in ("facts", "amounts", "tails", "agents", "sessions", "calls", "owners", "contacts", "profiles", "names", "levels", "rhythms", "lifts", "uses")
 )  # fmt: skip

@@ -23,7 +23,7 @@ import numpy as np
 
 from models import clock
 from models.compiled import inline
-from models.state import HALF_HOURS
+from models.schema import HALF_HOURS
 from models.table import Array
 
 HALF_HOUR = 1800.0

@@ -16,14 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models import state as st
+from models import schema
 from models.layout import describe, identify
 from models.signals import N_NAMED
 from models.table import Array
 
 TAILS, COHORTS, FLEET = 0, 1, 2  # what a body is of
-WIDTH = (st.HALF, st.PEER_WIDTH, st.ALL_BURST)
-USUAL = 2 * N_NAMED * st.AGES  # columns of (sum, weight) of usual surprise, which do not fade; the others of a body do
+WIDTH = (schema.HALF, schema.PEER_WIDTH, schema.ALL_BURST)
+USUAL = (
+    2 * N_NAMED * schema.AGES
+)  # columns of (sum, weight) of usual surprise, which do not fade; the others of a body do
 FACT = np.dtype([("key", "<u8"), ("w", "<f4"), ("d", "<f4")])
 # Observations, their sum, their sum of squares; agents; what is going on at present, at a time.
 AMOUNT = np.dtype([("key", "<u8"), ("n", "<f4"), ("s", "<f4"), ("q", "<f4"), ("a", "<f4"), ("z", "<f4"), ("t", "<f8")])
@@ -82,7 +84,7 @@ def load(data: bytes) -> Increments:
         raise ValueError("bodies that cannot be")
     if (out.cells["at"] >= np.repeat(widths[out.bodies["of"]], out.bodies["cells"])).any():
         raise ValueError("a column that is not there")
-    if (out.burst["at"] >= st.SCORE_BINS).any():
+    if (out.burst["at"] >= schema.SCORE_BINS).any():
         raise ValueError("a step that is not there")
     if not (np.isfinite([begin, watched, burst_at]).all() and all(_finite(part) for part in parts)):
         raise ValueError("numbers that are none")
@@ -116,12 +118,12 @@ def dense(x: Increments, of: int) -> tuple[Array, Array]:
 
 def between(of: float, at: float) -> float:
     """What a weight that fades from one landmark is worth at another; bounded, whatever a record says."""
-    return float(2.0 ** min(70.0, max(-120.0, (of - at) / st.HALF_LIFE)))
+    return float(2.0 ** min(70.0, max(-120.0, (of - at) / schema.HALF_LIFE)))
 
 
 def of_budget(factor: float) -> float:
     """The same of a weight of the budget, which fades faster."""
-    return float(factor**st.BUDGET_POWER)
+    return float(factor**schema.BUDGET_POWER)
 
 
 def fading(of: int, factor: float) -> Array:
@@ -134,7 +136,7 @@ def fade(of: int, column: Array, factor: Array) -> Array:
     if of == TAILS:
         return factor
     out = np.where(column < USUAL, 1.0, factor)
-    return np.where(column >= st.ALL_BUDGET, factor**st.BUDGET_POWER, out) if of == FLEET else out
+    return np.where(column >= schema.ALL_BUDGET, factor**schema.BUDGET_POWER, out) if of == FLEET else out
 
 
 @cache

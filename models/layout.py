@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from models import parties, piece, tails
+from models.schema import HALF_LIFE, LAYOUTS, TAIL_SCALE
 from models.signals import (
     AMOUNTS,
     AMOUNTS_OF_2,
@@ -27,7 +28,7 @@ from models.signals import (
     TAILS,
     TAILS_OF_2,
 )
-from models.state import HALF_LIFE, LAYOUTS, TAIL_SCALE, State, Table
+from models.state import State, Table
 from models.table import Array, fnv
 
 Description = Mapping[str, Any]

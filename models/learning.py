@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from models import batch as col
-from models import budget, event, facts, harm, levels, memory, ordinal, parties, signals, sitting, tails, usual
+from models import budget, event, facts, harm, levels, memory, ordinal, parties, schema, signals, sitting, tails, usual
 from models import state as st
 from models.batch import Batch, Scores
 from models.compiled import inline
@@ -120,12 +120,12 @@ def learn_tails(a: st.Arrays, w: Room, h: Here) -> None:
         one = h.now
         if k == signals.REPEATS:
             one /= max(1.0, w.detail[col.SAME])  # a flood is one observation, however long
-        fleet[st.ALL_TAILS + k] += one
-        peers[st.PEER_TAILS + k] += one
-        own[st.OWN_TAILS + k] += one
+        fleet[schema.ALL_TAILS + k] += one
+        peers[schema.PEER_TAILS + k] += one
+        own[schema.OWN_TAILS + k] += one
         if at == 0:
             continue
-        low = st.ALL_HISTOGRAMS + k * st.BINS
+        low = schema.ALL_HISTOGRAMS + k * schema.BINS
         for i in range(1, at + 1):
             fleet[low + i] += one
         tails.learn(a.tails, a.tails_body, a.tails_dirty, a.tally[TAILS], tails.place(k, h.cohort), at, one, h.clock)

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from models.compiled import inline
-from models.state import OWN_WINDOW, RING, WINDOW_SUMS
+from models.schema import OWN_WINDOW, RING, WINDOW_SUMS
 from models.table import Array, Key, claim
 
 DAY = 86400.0

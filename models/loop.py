@@ -44,6 +44,7 @@ from models import (
     memory,
     newcomer,
     parties,
+    schema,
     scoring,
     signals,
     usual,
@@ -63,12 +64,14 @@ SESSION_SHARE, SESSION_MOST = 0.5, 20.0
 SESSION_GAP = 1800.0  # seconds of quiet after which a session begins, where the event names none
 DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
-GROWING_TABLES = np.array(st.GROWING)
+GROWING_TABLES = np.array(schema.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
 _ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2) + usual.BY_TOOL.sum(), 6), "amounts": (8, 0), "tails": (4 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 3), "uses": (0, 1)}  # fmt: skip
-ROOM = np.array([_ROOM.get(st.TABLES[i], (1, 0))[0] for i in st.GROWING])
-ROOM_FACT = np.array([_ROOM.get(st.TABLES[i], (1, 0))[1] for i in st.GROWING])
-ROOM_COHORT = np.array([cohort.ROOM.get(st.TABLES[i], 0) for i in st.GROWING])  # where its agent may change its cohort
+ROOM = np.array([_ROOM.get(schema.TABLES[i], (1, 0))[0] for i in schema.GROWING])
+ROOM_FACT = np.array([_ROOM.get(schema.TABLES[i], (1, 0))[1] for i in schema.GROWING])
+ROOM_COHORT = np.array(
+    [cohort.ROOM.get(schema.TABLES[i], 0) for i in schema.GROWING]
+)  # where its agent may change its cohort
 
 
 @njit
@@ -150,7 +153,7 @@ def _events(
         w.saved[0] = f
         known = met >= 0 and a.agents[met].seen >= clock.KNOWN
         mark = clock.advance(a.fleet, b.time[e], b.agent.hash[e], a.tally[AGENTS, 0], known)
-        age_of_state = (f.clock - f.begin) / st.HALF_LIFE
+        age_of_state = (f.clock - f.begin) / schema.HALF_LIFE
         if age_of_state > st.TOO_FAR:
             a.fleet[0] = w.saved[0]  # this event will begin again
             return e, RESCALE
@@ -220,9 +223,9 @@ def _events(
         a.recent[at_recent].key = ticket
         a.recent_dirty[at_recent] = 1
         for f in range(signals.N_POOLS):
-            a.agents_body[h.ag, st.OWN_POOLS + f] = w.pool[f]
+            a.agents_body[h.ag, schema.OWN_POOLS + f] = w.pool[f]
         for g in range(signals.N_AGAIN):
-            a.agents_body[h.ag, st.OWN_AGAIN + g] = w.again[g]
+            a.agents_body[h.ag, schema.OWN_AGAIN + g] = w.again[g]
         if not w.judged[0]:
             weight = learning.doubt(a.fleet, score)
             met = learning.learn_facts(a, b, e, w, q, h, weight)
@@ -264,7 +267,7 @@ def _draw(a: st.Arrays, w: Room, h: Here, s: float) -> float:
     adds = max(0.0, s - w.detail[col.PAID + signals.RHYTHM] - POOL_DEAD)
     drawn, full = POOL_ANY * s, 0.0
     for f in range(signals.N_POOLS):
-        w.pool[f] = float(a.agents_body[h.ag, st.OWN_POOLS + f]) * leak
+        w.pool[f] = float(a.agents_body[h.ag, schema.OWN_POOLS + f]) * leak
         if s > 0:
             w.pool[f] += adds * w.kind[f] / s
         full += w.pool[f]
@@ -325,9 +328,9 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
     a.sessions[se].w = clock_s
     begins = begins and learned and clock_s - a.agents[ag].night_at >= hours.APART
     new = newcomer.is_one(a.agents, ag, a.fleet, clock_s)
-    age = min(st.POWERS - 1, int(math.log2(seen)))
+    age = min(schema.POWERS - 1, int(math.log2(seen)))
     if newcomer.is_late(a.agents, ag, a.fleet):
-        age += st.POWERS
+        age += schema.POWERS
     return Here(
         agent, cohort_key, peered, session, ag, co, se, clock_s, now, 1.0 / now, gap, new, age, begins, learned
     ), warming

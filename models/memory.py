@@ -11,8 +11,8 @@ import numpy as np
 
 from models import facts
 from models.compiled import inline
+from models.schema import TEXT, USUAL
 from models.signals import BRANCH, CLASSIFICATION, DOMAIN, NUMBER_OF_FACT, PERMISSION, RECIPIENT, ROOT, TOOL
-from models.state import TEXT, USUAL
 from models.table import Array, Key, change_one, claim, claim_part, find, mix
 
 NAMED_FACTS = np.array([TOOL, PERMISSION, ROOT, BRANCH, CLASSIFICATION, RECIPIENT, DOMAIN])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models import amounts, budget, facts, parties, tails
+from models import amounts, budget, facts, parties, schema, tails
 from models import state as st
 from models.compiled import njit
 from models.signals import N_TAILS, RECIPIENT
@@ -74,7 +74,7 @@ def writers(a: st.Arrays, met: Array) -> Array:
         if parties.is_agent(a, met[i]):
             known[n] = met[i]
             n += 1
-    out = np.empty(st.RING * n, np.uint64)
+    out = np.empty(schema.RING * n, np.uint64)
     k = 0
     for i in range(n):
         if find(a.agents, known[i]) < 0:
@@ -116,7 +116,7 @@ def claim_bodies(head: Array, body: Array, dirty: Array, tally: Array, keys: Arr
 @njit
 def tails_of(head: Array, cohorts: Array) -> tuple[Array, Array]:
     """Keys of both rows of every tail of cohorts, and their slots, -1 where there is none yet."""
-    halves = st.BINS // st.HALF
+    halves = schema.BINS // schema.HALF
     keys = np.empty(len(cohorts) * N_TAILS * halves, np.uint64)
     for i in range(len(cohorts)):
         for k in range(N_TAILS):
@@ -139,10 +139,10 @@ def meet(
         head[j].w = max(head[j].w, active[i])
         head[j].first = min(head[j].first, first[i])
         new = others[i] != np.uint32(0)
-        for k in range(min(st.RING, head[j].n)):
+        for k in range(min(schema.RING, head[j].n)):
             new = new and body[j, k] != others[i]
         if new:
-            body[j, head[j].n % st.RING] = others[i]
+            body[j, head[j].n % schema.RING] = others[i]
             head[j].n += 1
 
 

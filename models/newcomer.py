@@ -10,7 +10,7 @@ What it misses: marks of malicious verdicts were the agent's own, and go with th
 
 from __future__ import annotations
 
-from models import parties
+from models import parties, schema
 from models import state as st
 from models.compiled import inline, njit
 from models.table import Array, Key, claim, find
@@ -20,7 +20,7 @@ LEFT = 64.0  # events that the row of a key that was left is worth
 NEVER = -1e18
 # Seconds: who is met for the first time before is not new to all, and an agent no newcomer; nor is one after so long.
 SETTLED = 5 * 86400.0
-FACTS = st.TABLES.index("facts")
+FACTS = schema.TABLES.index("facts")
 
 
 @inline
@@ -58,7 +58,7 @@ def reset(a: st.Arrays, agent: Key) -> bool:
     ag = find(a.agents, agent)
     old = parties.entity_of(a, agent)
     i, _ = claim(a.facts, a.facts_dirty, a.tally[FACTS], parties.left_behind(old))
-    a.facts[i].w = LEFT * 2.0 ** ((clock - a.fleet[0].begin) / st.HALF_LIFE)
+    a.facts[i].w = LEFT * 2.0 ** ((clock - a.fleet[0].begin) / schema.HALF_LIFE)
     a.facts[i].d = 0
     a.facts_dirty[i] |= st.SHARED  # other partitions look for what it wrote to their agents
     met = find(a.contacts, agent)

@@ -14,8 +14,9 @@ import numpy as np
 
 from models.compiled import inline
 from models.facts import known, of_value, place
+from models.schema import RING, TABLES
 from models.signals import RECIPIENT
-from models.state import RING, SHARED, TABLES, Arrays
+from models.state import SHARED, Arrays
 from models.table import Array, Key, change_last, claim, claim_part, find, mix
 
 HOME = 40  # attribute under which the fleet counts the domains of its principals

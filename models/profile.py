@@ -11,8 +11,9 @@ import numpy as np
 from models import facts, parties
 from models.amounts import place
 from models.memory import NAMED_FACTS, profile_of
+from models.schema import HALF_HOURS, HALF_LIFE, OWN_HOURS, OWN_WINDOW, RING
 from models.signals import FACTS, TOOL
-from models.state import HALF_HOURS, HALF_LIFE, OWN_HOURS, OWN_WINDOW, RING, State
+from models.state import State
 from models.table import Array, Key, find, mix
 
 

@@ -26,7 +26,7 @@ import math
 
 from models import clock
 from models.compiled import inline
-from models.state import HOURS
+from models.schema import HOURS
 from models.table import Array, Key, claim
 
 HOUR = 3600.0

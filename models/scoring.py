@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from models import amounts, event, facts, hours, ordinal, rhythm, signals, sitting, tails, usual, verdict
+from models import amounts, event, facts, hours, ordinal, rhythm, schema, signals, sitting, tails, usual, verdict
 from models import batch as col
 from models import state as st
 from models.batch import Batch
@@ -176,8 +176,8 @@ def score_repeats(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
 @inline
 def score_hour(a: st.Arrays, b: Batch, e: int, w: Room, h: Here) -> None:
     """How unusual is the hour at which this session begins, and what of it adds up over the night; learn it."""
-    own = a.agents_body[h.ag, st.OWN_HOURS : st.OWN_WINDOW]
-    peers = a.cohorts_body[h.co, st.PEER_HOURS : st.PEER_WIDTH]
+    own = a.agents_body[h.ag, schema.OWN_HOURS : schema.OWN_WINDOW]
+    peers = a.cohorts_body[h.co, schema.PEER_HOURS : schema.PEER_WIDTH]
     bits, near, total = hours.surprise(own, peers, b.time[e], h.fade)
     w.detail[col.HOURS] = bits
     w.detail[col.HOURS + 1] = near
@@ -217,16 +217,16 @@ def score_tails(a: st.Arrays, w: Room, h: Here) -> None:
         if x < 0 and k in (signals.BYTES, signals.RECORDS, signals.OFF_HOURS, signals.REPEATS, signals.DORMANCY):
             continue  # only what could have had a value counts as having had none
         w.bins[k] = tails.bin_of(x) if x > 0 else 0
-        if x <= 0 or fleet[st.ALL_TAILS + k] <= 0:
+        if x <= 0 or fleet[schema.ALL_TAILS + k] <= 0:
             continue
         at = w.bins[k]
-        low = st.ALL_HISTOGRAMS + k * st.BINS
-        total = fleet[st.ALL_TAILS + k]
-        rarity = tails.lend(tails.above(fleet[low : low + st.BINS], total, at), total, h.now, 1.0)
-        total = peers[st.PEER_TAILS + k]
+        low = schema.ALL_HISTOGRAMS + k * schema.BINS
+        total = fleet[schema.ALL_TAILS + k]
+        rarity = tails.lend(tails.above(fleet[low : low + schema.BINS], total, at), total, h.now, 1.0)
+        total = peers[schema.PEER_TAILS + k]
         above = tails.weight_above(a.tails, a.tails_body, tails.place(k, h.cohort), total, at)
         rarity = tails.lend(above, total, h.now, rarity)
-        total = own[st.OWN_TAILS + k]
+        total = own[schema.OWN_TAILS + k]
         above = tails.weight_above(a.tails, a.tails_body, tails.place(k, w.entity[2]), total, at)
         rarity = tails.lend(above, total, h.now, rarity)
         _pay(w, signals.N_FACTS + k, math.log2(rarity))
@@ -238,7 +238,7 @@ def add_again(a: st.Arrays, w: Room, h: Here) -> None:
     fade = 2.0 ** (-h.gap / AGAIN_HALF_LIFE) * AGAIN_KEEP
     for n in range(signals.N_AGAIN):
         g = signals.AGAIN_GROUP[n]
-        left = float(a.agents_body[h.ag, st.OWN_AGAIN + n]) * fade
+        left = float(a.agents_body[h.ag, schema.OWN_AGAIN + n]) * fade
         excess = w.group[g] - signals.AGAIN_DEAD[n]
         if w.winner[g] < 0 or w.winner[g] == signals.RHYTHM or excess <= 0:  # a series repeats itself
             w.again[n] = left

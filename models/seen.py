@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models import merge
+from models import merge, schema
 from models import state as st
 from models.contributions import Ledger
 from models.increments import COHORTS, FLEET, TAILS, WIDTH, between, fading, of_budget
@@ -26,7 +26,7 @@ class Seen:
         """See no row any more."""
         self.facts, self.amounts, self.active = Ledger(2), Ledger(6, "f8"), Ledger(1, "f8")
         self.bodies = (Ledger(WIDTH[TAILS]), Ledger(WIDTH[COHORTS]), Ledger(WIDTH[FLEET], "f8"))
-        self.burst, self.burst_at = np.zeros(st.SCORE_BINS), 0.0
+        self.burst, self.burst_at = np.zeros(schema.SCORE_BINS), 0.0
         self.looked = 0  # rows of facts when all was looked at
 
     def follow(self, begin: float) -> None:
@@ -60,7 +60,7 @@ class Seen:
 
     def see_burst(self, state: State) -> None:
         """See the episodes of about a day as they are now."""
-        self.burst = state["fleet"].body[0, st.ALL_BURST :].copy()
+        self.burst = state["fleet"].body[0, schema.ALL_BURST :].copy()
         self.burst_at = float(state.fleet["burst_at"])
 
 

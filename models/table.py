@@ -15,7 +15,6 @@ is counted (`evictions`).
 
 from __future__ import annotations
 
-import mmap
 from typing import Any
 
 import numpy as np
@@ -33,12 +32,9 @@ NEAR = 8  # of them that are looked at ahead of it
 MOST_ROWS = (1 << 26) - 2  # a number is a row and six bits of its key
 _ROW = (1 << 26) - 1
 _GONE = 63 << 26  # what was here is not any more; probing goes on
-_HEADER = 64  # bytes between the index and the rows: how many numbers it has
-_PAGE = mmap.ALLOCATIONGRANULARITY
+HEADER = 64  # bytes between the index and the rows: how many numbers it has
 # A mark of a changed row: 1 all of it, two that `models.state` has, and in what is above them which part, where that is known and not all.
 MARKS, PART, PARTS = 7, 3, 31
-_SMALL = 1 << 17  # rows of which the index has room to spare
-_HUGE = 4 << 20  # bytes from which on large pages pay
 Array = NDArray[Any]
 Key = Any  # a numpy uint64
 
@@ -93,12 +89,12 @@ _read, _write = _word(types.uint32, store=False), _word(types.uint32, store=True
 @inline
 def _number(head: Array, at: int) -> int:
     """The index at a place: 0, or a row plus one and bits of its key."""
-    return np.int64(_read(head, np.int64(-_HEADER - 4 - 4 * at)))  # type: ignore[return-value]
+    return np.int64(_read(head, np.int64(-HEADER - 4 - 4 * at)))  # type: ignore[return-value]
 
 
 @inline
 def _put(head: Array, at: int, number: int) -> None:
-    _write(head, np.int64(-_HEADER - 4 - 4 * at), np.uint32(number))
+    _write(head, np.int64(-HEADER - 4 - 4 * at), np.uint32(number))
 
 
 @inline
@@ -174,8 +170,8 @@ def ahead(head: Array, dirty: Array, key: Key, row: bool) -> int:
     n = _entries(head)
     at = _place(x, n)
     if not row:
-        _fetch(head, np.int64(-_HEADER - 4 - 4 * at))
-        _fetch(head, np.int64(-_HEADER - 4 - 4 * min(at + NEAR - 1, n - 1)))
+        _fetch(head, np.int64(-HEADER - 4 - 4 * at))
+        _fetch(head, np.int64(-HEADER - 4 - 4 * min(at + NEAR - 1, n - 1)))
         return -1
     bits = _bits(x)
     for _ in range(NEAR):
@@ -349,7 +345,7 @@ def reindex(head: Array, n: int) -> int:
     used = 0
     for i in range(len(head)):
         if i + SOON < len(head):
-            _fetch(head, np.int64(-_HEADER - 4 - 4 * _place(_spread(head[i + SOON].key), n)))
+            _fetch(head, np.int64(-HEADER - 4 - 4 * _place(_spread(head[i + SOON].key), n)))
         key = head[i].key
         if key == np.uint64(0):
             continue
@@ -364,58 +360,3 @@ def reindex(head: Array, n: int) -> int:
         else:
             head[i].key = np.uint64(0)
     return used
-
-
-class Space:
-    """Address space for a table of at most so many rows; memory is what is written to."""
-
-    def __init__(self, dtype: Any, largest: int, kind: str = "u1", width: int = 0) -> None:
-        self.dtype, self.largest, self.kind, self.width = np.dtype(dtype), largest, np.dtype(kind), width
-        self.first = _up(_HEADER + 4 * numbers(largest))  # byte at which rows begin
-        self._body = _up(self.first + largest * self.dtype.itemsize)
-        self._dirty = _up(self._body + largest * width * self.kind.itemsize)
-        private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)}
-        self._memory = mmap.mmap(-1, _up(self._dirty + largest), **private)
-
-    def rows(self, n: int) -> tuple[Array, Array, Array]:
-        """Views of the first n rows: head, body and what has changed."""
-        width = self.width
-        body = np.frombuffer(self._memory, self.kind, n * width, self._body).reshape(n, width) if width else _NO_BODY
-        for low, high in (
-            (self.first - _HEADER - 4 * numbers(n), self.first + n * self.dtype.itemsize),
-            (self._body, self._body + n * width * self.kind.itemsize),
-            (self._dirty, self._dirty + n),
-        ):
-            if high - low >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):  # lookups are all over the place
-                self._memory.madvise(mmap.MADV_HUGEPAGE, low // _PAGE * _PAGE, high - low // _PAGE * _PAGE)
-        head = np.frombuffer(self._memory, self.dtype, n, self.first)
-        return head, body, np.frombuffer(self._memory, np.uint8, n, self._dirty)
-
-
-def detached(n: int, dtype: Any) -> Array:
-    """Memory of a table that does not grow and has no body, as bytes, so that it can be pickled; `rows_of` gives its rows."""
-    out: Array = np.zeros(_HEADER + 4 * numbers(n) + n * np.dtype(dtype).itemsize, np.uint8)
-    reindex(rows_of(out, n, dtype), numbers(n))
-    return out
-
-
-def rows_of(memory: Array, n: int, dtype: Any) -> Array:
-    """The rows of a table in memory that `detached` gave."""
-    return np.frombuffer(memory, dtype, n, _HEADER + 4 * numbers(n))
-
-
-_NO_BODY: Array = np.zeros((1, 0), np.uint8)
-
-
-def numbers(rows: int) -> int:
-    """Numbers in the index of so many rows: of a small table, twice as many, for a shorter way to what is absent."""
-    return rows * 5 // 4 + min(rows, _SMALL) * 3 // 4 + 1
-
-
-def most_rows(room: float, row: int) -> int:
-    """How many rows of so many bytes fit, with their index, into so much room."""
-    return min(MOST_ROWS, int(max(room / (row + 8), (room - 3 * _SMALL) / (row + 5))))
-
-
-def _up(x: int) -> int:
-    return -(-x // _PAGE) * _PAGE

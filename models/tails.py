@@ -21,8 +21,8 @@ import numpy as np
 from river.base import AnomalyDetector
 
 from models.compiled import inline
+from models.schema import BINS, HALF, TAIL_SCALE
 from models.signals import NUMBER_OF_TAIL
-from models.state import BINS, HALF, TAIL_SCALE
 from models.table import Array, Key, change_first, claim, claim_part, find, mix
 
 

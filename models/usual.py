@@ -20,7 +20,7 @@ import numpy as np
 from models import signals
 from models.compiled import inline
 from models.facts import place
-from models.state import AGES
+from models.schema import AGES
 from models.table import Array, Key, claim, find, mix
 
 PRIOR_BITS, YOUNG, OWN = 2.0, 5.0, 10.0

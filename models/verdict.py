@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models import amounts, facts, parties, tails
+from models import amounts, facts, parties, schema, tails
 from models import state as st
 from models.compiled import inline, njit
 from models.signals import CLEARANCE, DORMANCY, OFF_HOURS, REPEATS
@@ -32,7 +32,7 @@ MARK = 64.0  # events that a marked row is worth, so that no flood of names push
 RARE = 0.5  # uses before, from which on a fact is known to the agent: it is taken back, not marked
 FACT_ROWS = 6  # that a verdict may add for each fact: context and value at three levels
 ANY, SURE = np.inf, -1.0  # see `Judged.most`
-FACTS = st.TABLES.index("facts")
+FACTS = schema.TABLES.index("facts")
 
 
 class Judged(NamedTuple):
@@ -94,19 +94,21 @@ def benign(a: st.Arrays, j: Judged) -> None:
     if ag < 0:
         return
     a.agents_dirty[ag] = 1
-    a.agents_body[ag, st.OWN_AGAIN : st.OWN_WIDTH] = 0.0  # what had been gathered against it
+    a.agents_body[ag, schema.OWN_AGAIN : schema.OWN_WIDTH] = 0.0  # what had been gathered against it
     for t in range(len(j.tail)):
         if j.tail[t] == OFF_HOURS:
             a.agents[ag].night = 0.0
         whole = j.tail[t] in (CLEARANCE, DORMANCY, OFF_HOURS, REPEATS)  # of an amount, what was seen is now the edge
-        for half in range(st.BINS // st.HALF):
+        for half in range(schema.BINS // schema.HALF):
             i = find(a.tails, tails.half_of(tails.place(j.tail[t], entity[2]), half))
             if i < 0:
                 continue
             a.tails_dirty[i] |= 1
-            for x in range(1 if half == 0 else 0, st.HALF):
-                if a.tails_body[i, x] > 0 if whole else half * st.HALF + x <= tails.bin_of(EDGE) + 1:
-                    a.tails_body[i, x] = max(a.tails_body[i, x], SHARE * a.agents_body[ag, st.OWN_TAILS + j.tail[t]])
+            for x in range(1 if half == 0 else 0, schema.HALF):
+                if a.tails_body[i, x] > 0 if whole else half * schema.HALF + x <= tails.bin_of(EDGE) + 1:
+                    a.tails_body[i, x] = max(
+                        a.tails_body[i, x], SHARE * a.agents_body[ag, schema.OWN_TAILS + j.tail[t]]
+                    )
 
 
 @njit
@@ -146,16 +148,18 @@ def malicious(a: st.Arrays, j: Judged) -> None:
             ceiling = max(j.high[m], (j.typical[m] + j.seen[m]) / 2.0)
             a.amounts[i].never = min(a.amounts[i].never, ceiling) if a.amounts[i].never > 0 else ceiling
     for t in range(len(j.tail)):
-        for half in range(st.BINS // st.HALF):
+        for half in range(schema.BINS // schema.HALF):
             i = find(a.tails, tails.half_of(tails.place(j.tail[t], entity[2]), half))
             c = find(a.tails, tails.half_of(tails.place(j.tail[t], entity[1]), half))
             if i < 0 or c < 0:
                 continue
             a.tails_dirty[i] |= 1
             a.tails_dirty[c] |= 1
-            low = st.ALL_HISTOGRAMS + j.tail[t] * st.BINS + half * st.HALF
-            fleet = a.fleet_body[0, low : low + st.HALF]
-            for x in range(1 if half == 0 else 0, st.HALF):  # those that this agent has reached are taken back from all
+            low = schema.ALL_HISTOGRAMS + j.tail[t] * schema.BINS + half * schema.HALF
+            fleet = a.fleet_body[0, low : low + schema.HALF]
+            for x in range(
+                1 if half == 0 else 0, schema.HALF
+            ):  # those that this agent has reached are taken back from all
                 back = min(a.tails_body[i, x], j.times[t] * now)
                 a.tails_body[i, x] -= back
                 a.tails_body[c, x] = max(a.tails_body[i, x], a.tails_body[c, x] - back)
@@ -170,7 +174,7 @@ def marked(head: Array, slot: int) -> bool:
 
 @njit
 def _room(a: st.Arrays, j: Judged) -> Any:
-    age = (a.fleet[0].clock - a.fleet[0].begin) / st.HALF_LIFE
+    age = (a.fleet[0].clock - a.fleet[0].begin) / schema.HALF_LIFE
     entity = np.zeros(facts.LEVELS, np.uint64)
     entity[0] = parties.fleet_entity()
     ag = find(a.agents, j.agent)

@@ -28,7 +28,8 @@ import msgspec
 
 from models.layout import VERSION_2, Stored, describe, identify
 from models.piece import HEADER
-from models.state import PIECE, TABLES
+from models.schema import TABLES
+from models.state import PIECE
 from stream.engine import Engine
 from stream.episode import Episode
 from stream.rollout import Began

@@ -16,8 +16,9 @@ import numpy as np
 from models import drift, loop, newcomer, parties, put, verdict
 from models.batch import NOTABLE, WARMING, Batch, Scores, blank
 from models.budget import STEP
+from models.schema import TABLES
 from models.signals import KINDS, PAYS
-from models.state import TABLES, State
+from models.state import State
 from models.table import Array, find
 from stream.alert import Alert, Evidence, rfc3339
 from stream.codec import Events, Reject

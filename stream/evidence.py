@@ -17,6 +17,7 @@ from models.batch import (
 from models.levels import FEATURES
 from models.memory import NAMED_FACTS, TEXTS, TOP
 from models.parties import FAR
+from models.schema import TEXT
 from models.signals import (
     ACTION,
     BRANCH,
@@ -39,7 +40,6 @@ from models.signals import (
     TRANSITION,
     UNAPPROVED,
 )
-from models.state import TEXT
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
 from stream.kept import MOST_TEXT, Kept, below

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from models import profile
-from models.state import HALF_LIFE
+from models.schema import HALF_LIFE
 from stream.alert import rfc3339
 from stream.engine import Engine
 from stream.errors import BrokerError, InputError

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from models.batch import LATE as LATE_MARK
 from models.batch import REPEATED as REPEATED_MARK
 from models.batch import SKEWED as SKEWED_MARK
-from models.state import GROWING, TABLES
+from models.schema import GROWING, TABLES
 from stream.alert import SEVERITIES
 from stream.codec import REASONS
 from stream.verdict import WORDS

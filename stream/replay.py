@@ -18,7 +18,7 @@ import structlog
 
 from models import profile
 from models.budget import STEP, first_day
-from models.state import START
+from models.schema import START
 from stream import foreign as foreign_log
 from stream.codec import Reject, encode_lines, reject_line
 from stream.engine import Engine, Ran, Scored

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from models import budget
-from models.state import ALL_BURST, SCORE_BINS, State
+from models.schema import ALL_BURST, SCORE_BINS
+from models.state import State
 from stream import episodes
 from stream.alert import Alert, Evidence
 from stream.change import against, explained

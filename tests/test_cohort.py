@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models import cohort, profile
-from models.state import LEADERS
+from models.schema import LEADERS
 from stream.engine import Engine, Scored
 from stream.settings import load
 from stream.siphash import name_hash

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from models import state as st
+from models import schema
 from models.budget import BURST_HALF_LIFE, LOWEST
 from models.contributions import Contributions
 from models.facts import of_value, place
@@ -67,7 +67,7 @@ def found(key: bytes, value: bytes) -> Given:
 def shared(engine: Engine) -> dict[str, dict[int, np.ndarray]]:
     """What of a state is not one agent's: facts, amounts, cohorts and the fleet, faded to one time."""
     state = engine.state
-    fade = 2.0 ** (float(state.fleet["begin"]) / st.HALF_LIFE % 1.0)
+    fade = 2.0 ** (float(state.fleet["begin"]) / schema.HALF_LIFE % 1.0)
     rows = state["shared"].head
     out: dict[str, dict[int, np.ndarray]] = {"facts": {}, "amounts": {}}
     for row in rows[(rows["key"] != 0) & (rows["of"] < 2)]:
@@ -116,7 +116,7 @@ def test_partitions_that_have_told_each_other_know_the_same(bounds):
         total.add(reader.given.page(0, 1))
     for part in (a, b):
         state = part.engine.state
-        factor = 2.0 ** ((float(state.fleet["begin"]) - begin) / st.HALF_LIFE)
+        factor = 2.0 ** ((float(state.fleet["begin"]) - begin) / schema.HALF_LIFE)
         at = find_all(state["facts"].head, total.facts.keys)
         assert (at >= 0).mean() > 0.999  # a row may have given way, seldom
         told, at = total.facts.of(total.facts.keys)[at >= 0, 0], at[at >= 0]
@@ -139,7 +139,7 @@ def test_a_busy_day_is_that_of_all_partitions():
 def lately(engine: Engine, now: float) -> np.ndarray:
     """Episodes of about a day that have reached each step of the budget."""
     fade = 2.0 ** (-(now - float(engine.state.fleet["burst_at"])) / BURST_HALF_LIFE)
-    return engine.state["fleet"].body[0, st.ALL_BURST :] * fade
+    return engine.state["fleet"].body[0, schema.ALL_BURST :] * fade
 
 
 def test_after_years_what_is_given_is_as_exact_as_at_first():
@@ -153,9 +153,9 @@ def test_after_years_what_is_given_is_as_exact_as_at_first():
     new.take(a)
     for part in (a, b, new):
         fleet, body = part.engine.state.fleet, part.engine.state["fleet"].body[0]
-        one = 2.0 ** ((float(a.engine.state.fleet["clock"]) - float(fleet["begin"])) / st.HALF_LIFE)
-        part.said = body[st.ALL_BUDGET : st.ALL_BURST] / one**st.BUDGET_POWER
-        part.watched = float(fleet["watched"]) / one**st.BUDGET_POWER
+        one = 2.0 ** ((float(a.engine.state.fleet["clock"]) - float(fleet["begin"])) / schema.HALF_LIFE)
+        part.said = body[schema.ALL_BUDGET : schema.ALL_BURST] / one**schema.BUDGET_POWER
+        part.watched = float(fleet["watched"]) / one**schema.BUDGET_POWER
     assert a.said.max() > 1.0
     np.testing.assert_allclose(a.said, b.said, 1e-3, 1e-3)
     np.testing.assert_allclose(a.watched, b.watched, 1e-3)
@@ -274,7 +274,7 @@ def test_increments_added_at_once_are_those_added_one_by_one():
     """Whatever their landmarks: some of a year later, whose weights are counted from another time."""
     a, b = two(range(0, len(EVENTS), len(EVENTS) // 5))
     given_ = [found(*record).x for part in (a, b) for record in part.log]
-    given_ = [x._replace(begin=x.begin + n % 3 * 3 * st.HALF_LIFE) for n, x in enumerate(given_)]
+    given_ = [x._replace(begin=x.begin + n % 3 * 3 * schema.HALF_LIFE) for n, x in enumerate(given_)]
     assert len(given_) > 8
     at_once, one_by_one = Contributions(), Contributions()
     at_once.add(*given_)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from models import layout, profile
 from models.layout import Stored, describe
+from models.schema import LAYOUTS
 from models.signals import FACTS, NUMBER_OF_FACT, NUMBER_OF_TAIL, TAILS
-from models.state import LAYOUTS, State
+from models.state import State
 from stream import baselines
 from stream.baselines import Reader, Record, Writer
 from stream.engine import Engine

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from models import newcomer
-from models import state as st
+from models import newcomer, schema
 from models.batch import NOTABLE
 from models.loop import SESSION_MOST
 from models.sitting import LASTS
@@ -157,7 +156,7 @@ def ages(events: Sequence[dict[str, Any]], reset: str = "") -> set[int]:
         newcomer.reset(engine.state.arrays(), np.uint64(name_hash(reset)))
         records = records[-1:]
     engine.run(engine.decode(records, range(len(records))))
-    weights = engine.state["fleet"].body[0, 1 : 2 * st.AGES : 2]  # the tool comes first
+    weights = engine.state["fleet"].body[0, 1 : 2 * schema.AGES : 2]  # the tool comes first
     return set(np.flatnonzero(weights).tolist())
 
 
@@ -166,10 +165,10 @@ def test_who_comes_to_a_fleet_that_runs_is_compared_with_those_who_did():
     soon, late = (day * DAY + 9 * 3600 + 60.0 for day in (4, 6))
     assert soon < newcomer.SETTLED < late
     there = ages(weeks())
-    assert max(there) < st.POWERS
+    assert max(there) < schema.POWERS
     assert ages([*weeks(), sent(soon, "bo@corp.example", 9)]) == there
     came = [sent(late + 60 * n, "bo@corp.example", 9) for n in range(3)]
-    assert ages([*weeks(), *came]) == there | {st.POWERS, st.POWERS + 1}
+    assert ages([*weeks(), *came]) == there | {schema.POWERS, schema.POWERS + 1}
 
 
 def first_score(at: float, others_at: float) -> float:
@@ -201,7 +200,7 @@ def test_what_newcomers_are_used_to_excuses_the_next():
 
 def test_who_was_reset_is_compared_with_newcomers():
     """It is one: what it did before is nobody's."""
-    assert ages([*weeks(), sent(AT, "bo@corp.example")], reset="bot-0") - ages(weeks()) == {st.POWERS}
+    assert ages([*weeks(), sent(AT, "bo@corp.example")], reset="bot-0") - ages(weeks()) == {schema.POWERS}
 
 
 def odd(agent: int, after: float) -> tuple[float, float]:

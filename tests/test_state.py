@@ -18,8 +18,9 @@ from models import loop
 from models.batch import LATE, REPEATED, SKEWED, blank
 from models.clock import CONFIRM, SETTLE, TOLERANCE
 from models.piece import COUNTED, HEADER, PART, SAME, unpack
+from models.schema import LAYOUTS, TABLES
 from models.signals import PAYS
-from models.state import FEW, LAYOUTS, TABLES, State
+from models.state import FEW, State
 from models.table import Array, find
 from stream.codec import AccessEvent, Recipient, decode
 from stream.columns import columns
