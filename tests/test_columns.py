@@ -24,17 +24,15 @@ from stream.columns import columns, read
 from stream.scan import scan
 from stream.simulate import lines, simulate
 from stream.siphash import name_hash, siphash
+from tests.columned import LADDER, one, thorough, to, word, words
 
 ROOT = Path(__file__).parent.parent
-LADDER = np.array([name_hash(rung) for rung in ("public", "internal", "confidential", "restricted")], np.uint64)
 PER_ENTRY = {
     "scope": "scope_at",
     **dict.fromkeys(("recipient", "domain", "under", "kind", "clearance", "cleared_for", "size"), "recipient_at"),
 }
 PIECES = ("s3:", "://", "/", "//", "a", "crm", "crm:", ":", "@", "ada@corp.example", "é", "42", "?", "#")
 
-thorough = settings(deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
-word = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 name = word.filter(bool)
 path = st.lists(st.sampled_from(PIECES) | word, max_size=7).map("".join)
 party = st.builds(
@@ -63,23 +61,6 @@ event = st.builds(
     recipients=st.none() | st.lists(party, max_size=3).map(tuple),
     outcome=st.sampled_from([None, "success", "denied", "error"]),
 )
-
-
-def one(**fields: Any) -> Batch:
-    """Columns of one event that says no more than it must."""
-    return columns([AccessEvent("e", 0.0, "bot", "read", **fields)], LADDER)
-
-
-def to(*ids: str, **fields: Any) -> Batch:
-    return one(recipients=tuple(Recipient(i, **fields) for i in ids))
-
-
-def words(column: Text) -> list[str]:
-    """What a column of names says."""
-    return [
-        bytes(column.buffer[low:high]).decode("utf-8", "surrogatepass")
-        for low, high in zip(column.low, column.high, strict=True)
-    ]
 
 
 def plain(batch: Batch) -> dict[str, Any]:
@@ -369,135 +350,6 @@ def test_the_same_leaf_elsewhere_has_another_root_and_branch():
     a, b, c = (one(resource=r) for r in ("crm/customers/42", "crm/staff/42", "hr/customers/42"))
     assert a.root[0] == b.root[0] != c.root[0]
     assert len({int(x.branch[0]) for x in (a, b, c)}) == 3
-
-
-DOMAINS = {
-    "bob@corp.example": "corp.example",
-    "Bob@CORP.Example": "corp.example",
-    '"a@b"@corp.example': "corp.example",
-    "mailto:bob@corp.example": "corp.example",
-    "bob@": "",
-    "@corp.example": "corp.example",
-    "bot-7": "",
-    "#general": "",
-    "https://Hook.Example/x": "hook.example",
-    "https://hook.example": "hook.example",
-    "https://hook.example:8443/x": "hook.example",
-    "https://hook.example?to=bob@corp.example": "hook.example",
-    "https://hook.example#bob@corp.example": "hook.example",
-    "https://hook.example/bob@corp.example": "hook.example",
-    "https://hook.example/https://corp.example/": "hook.example",
-    "https://user@hook.example/": "hook.example",
-    "https://user:secret@hook.example:8443/x": "hook.example",
-    "https://corp.example:x@evil.example/": "evil.example",
-    "https://corp.example:443@evil.example": "evil.example",
-    "https://a@b@evil.example/": "evil.example",
-    "https://evil.example\\@corp.example/": "evil.example",
-    "https://[2001:DB8::1]:8443/x": "[2001:db8::1]",
-    "https://u:p@[::1]/": "[::1]",
-    "https:///x": "",
-    "https://": "",
-    "s3://Bucket/key": "bucket",
-    "user@bücher.example": "bücher.example",
-}
-
-
-@pytest.mark.parametrize(("party", "domain"), DOMAINS.items(), ids=str)
-def test_the_domain_of_a_party_is_where_its_data_goes(party, domain):
-    """Behind the last @ of an address, the host of a URL; nothing that the sender puts before it can stand in its place."""
-    b = to(party)
-    assert words(b.domain) == [domain]
-    assert b.domain.hash[0] == (name_hash(domain) if domain else NONE)
-
-
-@pytest.mark.parametrize(
-    ("party", "domain"),
-    {
-        "eve@evil.example,ana@corp.example": "eve@evil.example,ana@corp.example",
-        "evil.example/drop?to=@corp.example": "evil.example/drop?to=@corp.example",
-        "https:/evil.example/@corp.example": "https:/evil.example/@corp.example",
-        "eve.evil.example": "eve.evil.example",
-        "ana@corp.example": "corp.example",
-    }.items(),
-)
-def test_an_address_without_a_readable_domain_is_its_own(party, domain):
-    """Nowhere inside, whatever stands in it."""
-    for kind in ("email", "url"):
-        assert words(to(party, type=kind).domain) == [domain]
-
-
-@pytest.mark.parametrize("party", DOMAINS)
-def test_a_domain_that_is_given_wins(party):
-    """In lower case; an empty one is none."""
-    assert words(to(party, domain="Given.Example").domain) == ["given.example"]
-    assert words(to(party, domain="").domain) == [DOMAINS[party]]
-    assert to(party, domain="GIVEN.example").domain.hash[0] == name_hash("given.example")
-
-
-@thorough
-@given(st.lists(st.tuples(st.sampled_from(sorted(DOMAINS)), st.none() | word), min_size=1, max_size=9))
-def test_the_domains_of_many_parties_are_those_of_each(parties):
-    """Given and derived ones side by side share one buffer."""
-    b = one(recipients=tuple(Recipient(i, domain=d) for i, d in parties))
-    expected = [folded(d.replace("\0", "\ufffd")) if d else DOMAINS[i] for i, d in parties]
-    assert words(b.domain) == expected
-    assert b.domain.hash.tolist() == [name_hash(d) for d in expected]
-
-
-def folded(domain: str) -> str:
-    """ASCII in lower case; the rest as it is, as in DNS."""
-    return "".join(c.lower() if c.isascii() else c for c in domain)
-
-
-OWN = np.array([name_hash("corp.example"), name_hash("corp.test")], np.uint64)
-LIES_IN = {
-    "ana@corp.example": "corp.example",
-    "ana@mail.corp.example": "corp.example",
-    "ana@MAIL.Corp.Test": "corp.test",
-    "https://a.b.corp.example:8443/drop": "corp.example",
-    "ana@notcorp.example": "notcorp.example",
-    "ana@corp.example.evil.test": "corp.example.evil.test",
-    "https://evil.test/.corp.example": "evil.test",
-    "https://evil.test\\.corp.example": "evil.test",
-    "https://x.corp.example@evil.test": "evil.test",
-    "https://evil.test%2f.corp.example": "evil.test%2f.corp.example",
-    f"ana@{'a.' * 130}corp.example": f"{'a.' * 130}corp.example",  # longer than any name of a host
-}
-
-
-@pytest.mark.parametrize(("party", "domain"), LIES_IN.items(), ids=str)
-def test_a_subdomain_lies_in_the_domain_that_is_the_organisations(party, domain):
-    """And nothing else does that only ends alike."""
-    event = AccessEvent("e", 0.0, "bot", "send", recipients=(Recipient("x"), Recipient(party)))
-    assert columns([event], LADDER, OWN).under.tolist() == [NONE, name_hash(domain)]
-
-
-def test_two_addresses_in_one_lie_nowhere():
-    b = columns(
-        [AccessEvent("e", 0.0, "bot", "send", recipients=(Recipient("a@evil.test,b@x.corp.example", type="email"),))],
-        LADDER,
-        OWN,
-    )
-    assert b.under.tolist() == b.domain.hash.tolist()
-
-
-def test_without_domains_of_the_deployment_a_subdomain_lies_in_the_principals():
-    """With them the principal's counts for nothing."""
-    to_both = (Recipient("a@mail.home.test"), Recipient("a@mail.corp.test"))
-    events = [
-        AccessEvent("1", 0.0, "bot", "send", principal="ada@home.test", recipients=to_both),
-        AccessEvent("2", 0.0, "bot", "send", principal="ada@corp.test", recipients=to_both),
-        AccessEvent("3", 0.0, "bot", "send", recipients=to_both),
-    ]
-    home, corp, mail_home, mail_corp = map(name_hash, ("home.test", "corp.test", "mail.home.test", "mail.corp.test"))
-    assert columns(events, LADDER).under.tolist() == [home, mail_corp, mail_home, corp, mail_home, mail_corp]
-    assert columns(events, LADDER, OWN).under.tolist() == [mail_home, corp] * 3
-
-
-def test_the_home_of_a_principal_is_the_domain_of_its_address():
-    """What is inside the organisation is learned from it."""
-    assert one(principal="Ada@Corp.Example").home[0] == name_hash("corp.example")
-    assert one(principal="ada").home[0] == NONE
 
 
 def test_times_become_seconds_since_the_epoch():

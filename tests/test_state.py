@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,28 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import loop
-from models.batch import LATE, REPEATED, SKEWED, blank
-from models.clock import CONFIRM, SETTLE, TOLERANCE
+from models.batch import REPEATED
+from models.clock import CONFIRM, SETTLE
 from models.piece import COUNTED, HEADER, PART, SAME, unpack
 from models.schema import LAYOUTS, TABLES
-from models.signals import PAYS
 from models.state import FEW, State
-from models.table import Array, find
+from models.table import find
 from stream.codec import AccessEvent, Recipient, decode
-from stream.columns import columns
 from stream.simulate import lines, simulate
-from stream.siphash import name_hash
 from tests import shared
+from tests.looped import DAY, MIB, PER_EVENT, START, Run, read
 from tests.shared import rows
 
-MIB = 16
-DAY = 86400.0
-START = 1772409600.0  # 2026-03-02T00:00:00Z, a Monday
-LADDER = np.array([name_hash(rung) for rung in ("public", "internal", "confidential", "restricted")], np.uint64)
-ALERTS_PER_DAY = 5.0
-OWN = np.zeros(0, np.uint64)
-PER_EVENT = ("score", "own", "parts", "threshold", "marks", "clock")
 SEEDS = (3, 4)
 
 few = settings(shared.few, max_examples=15)
@@ -48,39 +36,6 @@ class Events(list[AccessEvent]):
         return f"{len(self)} events"
 
 
-@dataclass(repr=False)
-class Run:
-    """A state and all that was said of the events it has seen."""
-
-    state: State = field(default_factory=lambda: State(MIB))
-    said: dict[str, list[Array]] = field(default_factory=lambda: {name: [] for name in PER_EVENT})
-
-    def feed(self, events: Sequence[AccessEvent]) -> Run:
-        if not events:
-            return self
-        batch, out, at, asked = columns(events, LADDER), blank(len(events), window=False), 0, (-1, 0)
-        while True:
-            at, why = loop.run(self.state.arrays(), batch, out, at, ALERTS_PER_DAY, OWN, PAYS, np.inf)
-            if why == loop.FINISHED:
-                break
-            asked = (at, asked[1] + 1 if at == asked[0] else 1)
-            assert asked[1] < 1000, f"event {at} asks again and again for room in {why}"
-            if why == loop.RESCALE:
-                self.state.rescale()
-            else:
-                self.state.grow(why)
-        for name in PER_EVENT:
-            self.said[name].append(getattr(out, name))
-        return self
-
-    def __getitem__(self, name: str) -> Array:
-        return np.concatenate(self.said[name])
-
-    def same_as(self, other: Run) -> bool:
-        """Whether both said the same of every event, to the last bit."""
-        return all(self[name].tobytes() == other[name].tobytes() for name in PER_EVENT)
-
-
 def pages(state: State) -> list[bytes]:
     """The whole state; what holds for all agents is in every delta instead."""
     return [piece for page in state.pages() for piece in state.page(*page)] + state.delta()
@@ -91,10 +46,6 @@ def restored(pieces: Sequence[bytes]) -> Run:
     for piece in pieces:
         run.state.apply(piece)
     return run
-
-
-def read(i: int, time: float, agent: str = "bot", **fields: Any) -> AccessEvent:
-    return AccessEvent(f"{agent}-{i}", time, agent, "read", **{"tool": "crm.read", "agent_type": "copilot"} | fields)
 
 
 @pytest.fixture(scope="module", params=SEEDS)
@@ -488,7 +439,7 @@ def test_a_slot_out_of_range_is_refused(packed):
         assert refused(bytes(data)) == (slot + ((255 - before) << 8 * plane) >= rows), plane
 
 
-# Repeats and clocks.
+# Repeats.
 
 
 def test_a_repeated_event_is_scored_and_marked_and_not_learned(fleet):
@@ -506,109 +457,3 @@ def test_a_repeated_event_is_scored_and_marked_and_not_learned(fleet):
     run.feed(rest)
     seen.feed(rest)
     assert seen["score"][850:].tobytes() == run["score"][800:].tobytes()
-
-
-def test_a_repeat_long_after_changes_no_later_score():
-    """A worker that starts over sends hours of events again, between new ones."""
-    events = [read(i, START + i * 60, bytes=1000.0) for i in range(200)]
-    loud = [read(1000 + i, START + 200 * 60 + i, tool=f"drop-{i}", scopes=(f"s{i}",)) for i in range(5)]
-    after = [read(2000 + i, START + 200 * 60 + 4 * 3600 + i * 3600, tool=f"new-{i}") for i in range(5)]
-    run = Run().feed(events + loud + after)
-    with_repeats = Run().feed(events + loud)
-    for i, event in enumerate(after):
-        with_repeats.feed([loud[i]])
-        with_repeats.feed([event])
-    assert (with_repeats["marks"][205::2] & REPEATED > 0).all()
-    assert with_repeats["score"][206::2].tolist() == run["score"][205:].tolist()
-
-
-def test_the_same_id_of_another_agent_is_another_event():
-    """An agent must not be able to hide another's event by sending its id first."""
-    run = Run().feed([read(0, START, "a"), AccessEvent("a-0", START, "b", "read"), read(0, START, "a")])
-    assert (run["marks"] & REPEATED > 0).tolist() == [False, False, True]
-
-
-def ordinary(n: int, agents: int = 3) -> list[AccessEvent]:
-    return [read(i, START + i * 60, f"bot-{i % agents}") for i in range(n)]
-
-
-def test_a_late_event_is_scored_and_marked_and_leaves_the_clock():
-    """Late is not lost, and not now."""
-    run = Run().feed(ordinary(100))
-    now = float(run.state.fleet["clock"])
-    for late, marked in ((TOLERANCE - 1, 0), (TOLERANCE + 1, LATE), (30 * DAY, LATE)):
-        before = float(run.state.fleet["events"])
-        run.feed([read(1000 + int(late), now - late)])
-        assert run["marks"][-1] & (LATE | SKEWED) == marked
-        assert run["clock"][-1] == run.state.fleet["clock"] == now
-        assert run.state.fleet["events"] == before + 1  # learned
-
-
-def test_one_broken_clock_does_not_carry_the_streams_clock_away():
-    """Every tenth event of one agent is a year ahead; all others go on as if it were not there."""
-    events = ordinary(400)
-    broken = [
-        msgspec.structs.replace(e, time=e.time + 365 * DAY) if i % 10 == 0 and i >= SETTLE else e
-        for i, e in enumerate(events)
-    ]
-    run = Run().feed(broken)
-    skewed = run["marks"] & SKEWED > 0
-    assert [i for i in range(400) if skewed[i]] == list(range(SETTLE, 400, 10))
-    assert run["clock"].max() == events[-1].time
-    assert not (run["marks"] & LATE).any()
-
-
-def test_two_agents_that_agree_move_the_clock():
-    """After a quiet week the stream goes on."""
-    events = ordinary(100)
-    later = START + 9 * DAY
-    run = Run().feed(
-        [*events, read(1000, later, "bot-0"), read(1001, later + 5, "bot-1"), read(1002, later + 9, "bot-2")]
-    )
-    assert (run["marks"][100:] & SKEWED > 0).tolist() == [True, False, False]
-    assert run["clock"][100:].tolist() == [events[-1].time, later + 5, later + 9]
-
-
-def test_one_agent_alone_moves_the_clock_at_its_third_event_in_a_row():
-    """A stream of one agent must not stand still after a quiet week."""
-    later = START + 9 * DAY
-    run = Run().feed([read(i, START + i) for i in range(100)] + [read(200 + i, later + i) for i in range(4)])
-    assert (run["marks"][100:] & SKEWED > 0).tolist() == [True, True, False, False]
-    assert run["clock"][-1] == later + 3
-
-
-def test_one_agent_that_goes_on_alone_moves_the_clock_after_hours_of_its_own():
-    """Of two that worked for a week one is retired, and the first quiet weekend must not stop the clock for good."""
-    later = START + 9 * DAY
-    alone = [read(1000 + i, later + 3600 * i, "bot-0") for i in range(24)]
-    run = Run().feed([*ordinary(100), *alone])
-    assert (run["marks"][100:] & SKEWED > 0).tolist() == [True] * 19 + [False] * 5
-    assert run["clock"][-1] == alone[-1].time
-
-
-def test_one_agent_of_many_cannot_move_the_clock_however_often_it_insists():
-    """A batch may well be one agent's alone."""
-    events = ordinary(100)
-    run = Run().feed([*events, *(read(1000 + i, START + 3650 * DAY + i, "odd") for i in range(50))])
-    assert (run["marks"][100:] & SKEWED > 0).all()
-    assert run["clock"][-1] == events[-1].time
-
-
-def test_a_broken_clock_that_comes_first_is_put_right():
-    """Being first is no authority."""
-    events = ordinary(100)
-    events[0] = msgspec.structs.replace(events[0], time=events[0].time + 3650 * DAY)
-    run = Run().feed(events)
-    assert run["clock"][1:].tolist() == [e.time for e in events[1:]]
-
-
-@pytest.mark.parametrize("time", [-62135596800.0, -1.0, 0.0, 253402300799.0])
-def test_the_first_and_the_last_second_there_is_harm_nothing(time):
-    """Alone, first, in the middle and thrice in a row."""
-    for where in (0, 1, 50):
-        for often in (1, CONFIRM, 2 * CONFIRM):
-            events = ordinary(100)
-            events[where:where] = [read(1000 + i, time, "odd") for i in range(often)]
-            run = Run().feed(events)
-            assert np.isfinite(run["score"]).all()
-            assert np.isfinite(run["clock"]).all()
