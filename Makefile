@@ -18,7 +18,7 @@ demo: setup  ## a simulated fleet with incidents in it, scored live; no broker
 	$(BIN)/strayline demo
 
 test: setup  ## every test, real Kafka included (needs Java 17 and Maven)
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: setup  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

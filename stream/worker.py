@@ -13,14 +13,12 @@ import logging
 import signal
 import socket
 import sys
-import threading
 from importlib.metadata import version
 from typing import Any
 
 import faust
 import structlog
 
-from models import drift
 from stream import cohorts, metrics
 from stream.acls import check_access
 from stream.client import quiet
@@ -89,7 +87,6 @@ async def _serve(app: Any, desk: Desk) -> int:
         await app.start()
     except Exception as error:  # noqa: BLE001  # whatever keeps it from starting is for the operator
         fatal("the worker could not start; is the broker up? `strayline topics` tells", error)
-    threading.Thread(target=drift.load, name="drift", daemon=True).start()  # or the first day's end would wait for it
     stopping = loop.create_task(stop.wait())
     crashed = loop.create_task(app.wait_until_stopped())
     await asyncio.wait({stopping, crashed}, return_when=asyncio.FIRST_COMPLETED)

@@ -19,6 +19,13 @@ from tests.site import Site
 from tests.telling import scored
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before `-n` starts its processes: compile once, not in each of them."""
+    if getattr(session.config.option, "numprocesses", None):
+        warm_up(load({}))
+
+
 def _running() -> Iterator[Broker]:
     """A real Kafka, started at its first use; skips, with the reason, where it cannot run."""
     lack = missing()
@@ -30,7 +37,7 @@ def _running() -> Iterator[Broker]:
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
-    """Shared by the session."""
+    """Shared by the session; each process of `-n` has one of its own."""
     yield from _running()
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from statistics import fmean
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from river.drift import PageHinkley
 
 from models import drift
 from tests.shared import few
-
-# Drift
 
 days = st.lists(st.integers(0, 200).map(lambda x: x / 8), max_size=32)
 
@@ -22,6 +23,17 @@ def test_drift_is_a_function_of_the_days_alone(first, second):
     drift.changed(second)
     assert drift.changed(tuple(first)) is answer
     assert first == before
+
+
+@settings(parent=few, max_examples=200)
+@given(days=days)
+def test_it_is_rivers_test_to_the_last_bit(days):
+    """But for days like the mean of all, which cannot complete a change."""
+    test = PageHinkley(min_instances=drift.DAYS, delta=drift.FORGIVEN, threshold=drift.THRESHOLD, alpha=drift.FADE)
+    for n, x in enumerate(days, 1):
+        test.update(x)
+        if abs(x - fmean(days[:n])) > drift.FORGIVEN:
+            assert drift.changed(days[:n]) == test.drift_detected
 
 
 @settings(parent=few, max_examples=100)
