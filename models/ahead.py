@@ -99,10 +99,9 @@ def _put_down(b: Batch, e: int, p: Asked) -> None:
     if b.approved[e] != event.UNTOLD:
         _fact(p, t, signals.UNAPPROVED, tool, np.uint64(b.approved[e]), me)
     low, high = b.recipient_at[e], min(b.recipient_at[e] + 2, b.recipient_at[e + 1])
-    if b.root[e] != 0:  # hardly ever another agent's: a row of its own at each level
+    if b.root[e] != 0:  # hardly ever another agent's: a row of its own at both levels
         base = facts.place(signals.RESOURCE, none)
         _say(p, t, FACTS, facts.of_value(mix(base, peers), resource))
-        _say(p, t, FACTS, facts.of_value(mix(base, everybody), resource))
         if principal != none:
             _say(p, t, OWNERS, resource)
             own = mix(facts.place(OWNER, b.root[e]), me)
