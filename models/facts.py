@@ -5,8 +5,8 @@ A fact is (attribute, context, value), such as (tool, -, `crm.export`). At each 
     p = (c + κ · p_above) / (N + κ),   κ = θ + δ · D
 
 with c the value's decayed count, N the context's total and D how many distinct values it has: something new is judged by
-how often this agent, then its peers, meet new things. What another cohort reaches excuses nobody: tools, permissions and resources have
-no c at the fleet, whose D then counts (cohort, value) (`models.signals.BROADEST`). Above the fleet, p = 1 / (D + 10). The surprise is −log2 p.
+how often this agent, then its peers, meet new things. What another cohort reaches excuses nobody: tools, permissions, resources
+and recipients have no c at the fleet, whose D then counts (cohort, value) (`models.signals.REACHED`). Above the fleet, p = 1 / (D + 10). The surprise is −log2 p.
 
 Learning adds a weight at the agent, and to the level above only the share that the level below could not explain, so the
 cohort and the fleet count *how many agents use* a value rather than how often. This is the predictive rule of a
