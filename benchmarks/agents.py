@@ -280,6 +280,7 @@ def agents() -> dict[int, Any]:
         path = Path(folder) / "department"
         say("agents: simulating a department …")
         path.write_bytes(pickle.dumps(department()))
+        warm_up(load({}))  # else the first bare worker has the compiler in memory
         bare = _bare()
         for n in SIZES:
             say(f"agents: {n:,} agents with {EVENTS} events each …")

@@ -77,7 +77,7 @@ def _put_down(b: Batch, e: int, p: Asked) -> None:
     p.n[t] = 0
     none, one = np.uint64(0), np.uint64(1)
     agent, tool, resource, principal = b.agent.hash[e], b.tool.hash[e], b.resource.hash[e], b.principal.hash[e]
-    me, peers, everybody = parties.agent_entity(agent), parties.cohort_entity(b.cohort[e]), parties.fleet_entity()
+    me, peers = parties.agent_entity(agent), parties.cohort_entity(b.cohort[e])
     _say(p, t, AGENTS, agent)
     _say(p, t, USES, _fact(p, t, signals.TOOL, none, tool, me))
     for j in range(b.scope_at[e], min(b.scope_at[e] + 3, b.scope_at[e + 1])):
@@ -99,10 +99,9 @@ def _put_down(b: Batch, e: int, p: Asked) -> None:
     if b.approved[e] != event.UNTOLD:
         _fact(p, t, signals.UNAPPROVED, tool, np.uint64(b.approved[e]), me)
     low, high = b.recipient_at[e], min(b.recipient_at[e] + 2, b.recipient_at[e + 1])
-    if b.root[e] != 0:  # hardly ever another agent's: a row of its own at each level
+    if b.root[e] != 0:  # hardly ever another agent's: a row of its own at both levels
         base = facts.place(signals.RESOURCE, none)
         _say(p, t, FACTS, facts.of_value(mix(base, peers), resource))
-        _say(p, t, FACTS, facts.of_value(mix(base, everybody), resource))
         if principal != none:
             _say(p, t, OWNERS, resource)
             own = mix(facts.place(OWNER, b.root[e]), me)
@@ -113,7 +112,6 @@ def _put_down(b: Batch, e: int, p: Asked) -> None:
         other, domain = b.recipient.hash[j], b.domain.hash[j]
         _fact(p, t, signals.RECIPIENT, none, other, me)
         _say(p, t, FACTS, facts.of_value(mix(base, peers), other))
-        _say(p, t, FACTS, facts.of_value(mix(base, everybody), other))
         if domain != none:
             _fact(p, t, signals.DOMAIN, none, domain, me)
             _say(p, t, FACTS, usual.with_tool_key(signals.DOMAIN, tool, me))

@@ -5,7 +5,8 @@ A fact is (attribute, context, value), such as (tool, -, `crm.export`). At each 
     p = (c + κ · p_above) / (N + κ),   κ = θ + δ · D
 
 with c the value's decayed count, N the context's total and D how many distinct values it has: something new is judged by
-how often this agent, then its peers, meet new things. Above the fleet, p = 1 / (D + 10). The surprise is −log2 p.
+how often this agent, then its peers, meet new things. What another cohort reaches excuses nobody: tools, permissions, resources
+and recipients have no c at the fleet, whose D then counts (cohort, value) (`models.signals.REACHED`). Above the fleet, p = 1 / (D + 10). The surprise is −log2 p.
 
 Learning adds a weight at the agent, and to the level above only the share that the level below could not explain, so the
 cohort and the fleet count *how many agents use* a value rather than how often. This is the predictive rule of a
@@ -63,8 +64,9 @@ def predict(
     slots: Array,
     counts: Array,
     q: int,
+    broadest: int,
 ) -> float:
-    """Probability of a value. Fills row q of `keys` and `slots` (level, 2: context and value) and of `counts` (level, 4: c, N, D, κ·p_above)."""
+    """Probability of a value that is counted from level `broadest` on. Fills row q of `keys` and `slots` (level, 2: context and value) and of `counts` (level, 4: c, N, D, κ·p_above)."""
     p = 1.0
     for level in range(LEVELS):
         context = mix(base, entity[level])
@@ -76,7 +78,7 @@ def predict(
         if i >= 0:
             total = facts[i].w * fade
             distinct = facts[i].d * fade
-        j = find(facts, row)
+        j = find(facts, row) if level >= broadest else -1
         if j >= 0:
             c = count(facts, j) * fade
         slots[q, level, 0] = i
@@ -110,21 +112,24 @@ def learn(
     now: float,
     weight: float,
     mark: Array,
+    broadest: int,
 ) -> float:
-    """Add a value that `predict` has just seen; `now` is the present weight of one event, `mark` that of a changed row at each level.
+    """Add a value that `predict` has just seen with the same `broadest`; `now` is the present weight of one event, `mark` that of a changed row at each level.
 
     The agent's count before, faded.
     """
+    fresh = False
     for level in range(LEVELS - 1, -1, -1):
-        i = slots[q, level, 1]
-        fresh = i < 0 or facts[i].key != keys[q, level, 1]  # another key may have taken the slot since
-        if fresh:
-            i, fresh = claim(facts, dirty, tally, keys[q, level, 1])
+        if level >= broadest:
+            i = slots[q, level, 1]
+            fresh = i < 0 or facts[i].key != keys[q, level, 1]  # another key may have taken the slot since
             if fresh:
-                facts[i].w = 0.0
-                facts[i].d = 0.0
-        facts[i].w += weight * now
-        change_count(dirty, i, mark[level])
+                i, fresh = claim(facts, dirty, tally, keys[q, level, 1])
+                if fresh:
+                    facts[i].w = 0.0
+                    facts[i].d = 0.0
+            facts[i].w += weight * now
+            change_count(dirty, i, mark[level])
         j = slots[q, level, 0]
         if j < 0 or facts[j].key != keys[q, level, 0]:
             j, first = claim(facts, dirty, tally, keys[q, level, 0])
@@ -205,6 +210,7 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
                 1.0,
                 1.0,
                 self._mark,
+                0,
             )
 
     def _predict(self, name: object, value: object) -> tuple[float, Array, Array, Array]:
@@ -216,7 +222,9 @@ class Novelty(AnomalyDetector):  # type: ignore[misc]
         base, number = np.uint64(_number(str(name))), np.uint64(_number(repr(value)))
         return (
             float(
-                predict(rows_of(self._memory, self.rows, _ROW), base, number, self._entity, 1.0, keys, slots, counts, 0)
+                predict(
+                    rows_of(self._memory, self.rows, _ROW), base, number, self._entity, 1.0, keys, slots, counts, 0, 0
+                )
             ),
             keys,
             slots,

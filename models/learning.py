@@ -68,7 +68,17 @@ def learn_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here, weight
     for q in range(n):
         k = f.attribute[q]
         before = facts.learn(
-            a.facts, a.facts_dirty, a.tally[FACTS], f.keys, f.slots, f.counts, q, h.now, weight, w.mark
+            a.facts,
+            a.facts_dirty,
+            a.tally[FACTS],
+            f.keys,
+            f.slots,
+            f.counts,
+            q,
+            h.now,
+            weight,
+            w.mark,
+            signals.BROADEST[k],
         )
         met = met or (k == signals.RECIPIENT and before == 0)
         sitting.remember(a, w, h, q, before)

@@ -85,8 +85,8 @@ LAYOUTS = (
     Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.01, ages=False, lasts=360, sections=_PEERS),
     # (agent, session) → last tool, highest class read and how much of it, highest score
     Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4"), ("peak", "f4")], ("u1", 0), 1 << 10, 0.02, ages=False, lasts=1),
-    # (session, tool) → calls
-    Layout("calls", [K, ("w", "f8"), ("n", "f4")], ("u1", 0), 1 << 10, 0.08, ages=False, lasts=1),
+    # what counts for hours: (session, tool) → calls; (agent, what it does or to whom) → how often of late (`models.scoring`); what is new in a sitting
+    Layout("calls", [K, ("w", "f8"), ("n", "f4")], ("u1", 0), 1 << 10, 0.08, ages=False, lasts=1 / 6),  # as a sitting (`models.sitting`)
     # resource → the first and the last principal that it was touched for, in which session (half of the hashes), how often another came
     Layout("owners", [K, ("w", "f4"), ("principal", "u4"), ("last", "u4"), ("session", "u4"), ("people", "u1")], ("u1", 0), 1 << 12, 0.10, ages=False, lasts=60),
     # party → the last parties that it wrote to or heard from (half of the hashes)

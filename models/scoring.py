@@ -43,7 +43,16 @@ def score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> Non
         k = f.attribute[q]
         s = facts.bits(
             facts.predict(
-                a.facts, facts.place(k, f.context[q]), f.value[q], w.entity, h.fade, f.keys, f.slots, f.counts, q
+                a.facts,
+                facts.place(k, f.context[q]),
+                f.value[q],
+                w.entity,
+                h.fade,
+                f.keys,
+                f.slots,
+                f.counts,
+                q,
+                signals.BROADEST[k],
             )
         )
         if verdict.marked(a.facts, f.slots[q, 2, 1]):

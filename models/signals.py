@@ -97,6 +97,10 @@ N_NAMED = CLOSENESS  # facts that are names
 KEPT_NEW = (TOOL, PERMISSION, ROOT, BRANCH, CLASSIFICATION, TRANSITION, RECIPIENT, DOMAIN, FLOW)
 KEPT_NEW_AT_FIRST = (TOOL, PERMISSION, ROOT, BRANCH, TRANSITION)
 OWN_AFFAIR = (RECIPIENT, DOMAIN)  # peers have others, so their usual surprise is no measure of an agent's
+# The broadest level at which a fact's values are counted: fleet (0) or cohort (1). What another cohort uses and whom it writes to excuses nobody:
+# of what is reached the fleet knows how often something is new to a cohort, and not what; of kinds (class, flow, outcome, order of tools) it does.
+REACHED = (TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, RECIPIENT, DOMAIN)
+BROADEST = np.where(np.isin(np.arange(N_FACTS), REACHED), 1, 0)
 N_STEPS = N_FACTS - N_NAMED
 N_AMOUNTS = 4  # bytes, records, session_calls, call_rate: tails 1 to 4; what of them adds up: tails 5 to 7
 

@@ -37,7 +37,7 @@ from models.table import Array, reindex
 
 PIECE = 1 << 17  # bytes
 FEW = 1 << 14  # rows up to which what lasts for hours may grow whenever it is full
-_MANY = 1 << 20  # rows from which on a table grows by an eighth: room that is not used costs index
+_MANY = 1 << 18  # rows from which on a table grows by an eighth: room that is not used costs index
 # Marks of a changed row, beside the 1 that each has: other partitions are to know; a verdict took from it (`models.exchange`).
 SHARED, TAKEN = 2, 4
 TOO_FAR = 64.0  # half-lives after which weights are scaled down, long before a float overflows
@@ -205,7 +205,7 @@ class State:
         return Arrays(**{field: out[field] for field in Arrays._fields})
 
     def grow(self, which: int) -> None:
-        """Make room in one table: rows unused for long go, and if that frees too little it gets a quarter more of them, or an eighth where there are a million."""
+        """Make room in one table: rows unused for long go, and if that frees too little it gets a quarter more of them, or an eighth where there are many."""
         t = self.tables[which]
         fleet = self.fleet
         oldest = fleet["clock"] - t.layout.lasts * 86400.0

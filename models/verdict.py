@@ -23,7 +23,7 @@ import numpy as np
 from models import amounts, facts, parties, schema, tails
 from models import state as st
 from models.compiled import inline, njit
-from models.signals import CLEARANCE, DORMANCY, OFF_HOURS, REPEATS
+from models.signals import BROADEST, CLEARANCE, DORMANCY, OFF_HOURS, REPEATS
 from models.table import Array, Key, claim, find, mix
 
 SHARE = 0.25  # of its context: 2 bits, which are within every dead zone
@@ -60,8 +60,8 @@ def benign(a: st.Arrays, j: Judged) -> None:
     """Count in full what doubt held back, and let the same again be ordinary for the agent."""
     now, fade, entity, mark, keys, slots, counts = _room(a, j)
     for n in range(len(j.attribute)):
-        base, value = facts.place(j.attribute[n], j.context[n]), j.value[n]
-        facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0)
+        base, value, broadest = facts.place(j.attribute[n], j.context[n]), j.value[n], BROADEST[j.attribute[n]]
+        facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0, broadest)
         i = slots[0, 2, 1]
         if not _is_on(j, n, i, counts[0, 2, 0]):
             continue
@@ -70,11 +70,11 @@ def benign(a: st.Arrays, j: Judged) -> None:
         if i >= 0:
             a.facts[i].d = 0.0
             a.facts_dirty[i] |= 1
-        facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0)
+        facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0, broadest)
         held_back = 1.0 - counts[0, 2, 0]
         if held_back > 0:
             counts[0, 2, 0] = 0.0  # the level above learns what is new
-            facts.learn(a.facts, a.facts_dirty, a.tally[FACTS], keys, slots, counts, 0, now, held_back, mark)
+            facts.learn(a.facts, a.facts_dirty, a.tally[FACTS], keys, slots, counts, 0, now, held_back, mark, broadest)
         i, total = find(a.facts, keys[0, 2, 1]), find(a.facts, keys[0, 2, 0])
         if i >= 0 and total >= 0:
             a.facts[i].d = max(0.0, SHARE * a.facts[total].w - a.facts[i].w)
@@ -116,8 +116,8 @@ def malicious(a: st.Arrays, j: Judged) -> None:
     """Take back what was taught, and let nothing be learned from its like."""
     now, fade, entity, mark, keys, slots, counts = _room(a, j)
     for n in range(len(j.attribute)):
-        base, value = facts.place(j.attribute[n], j.context[n]), j.value[n]
-        facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0)
+        base, value, broadest = facts.place(j.attribute[n], j.context[n]), j.value[n], BROADEST[j.attribute[n]]
+        facts.predict(a.facts, base, value, entity, fade, keys, slots, counts, 0, broadest)
         i = slots[0, 2, 1]
         if not _is_on(j, n, i, counts[0, 2, 0]):
             continue
@@ -126,14 +126,17 @@ def malicious(a: st.Arrays, j: Judged) -> None:
         keep = min(own, count)
         _untaught(a, slots[0, 2, 0], (count - keep) * now, now if own <= 0 else 0.0)
         if own <= 0 and _alone(a, base, value, j.agent):
-            for level in range(facts.LEVELS - 1):
-                above = slots[0, level, 1]
+            taught = 0.0
+            for level in range(facts.LEVELS - 2, -1, -1):
+                context, above = slots[0, level, 0], slots[0, level, 1]
                 if above >= 0:
-                    _untaught(a, slots[0, level, 0], a.facts[above].w, now)
+                    taught = a.facts[above].w
                     a.facts[above].w = 0.0
-                    for row in (above, slots[0, level, 0]):
-                        if row >= 0:
-                            a.facts_dirty[row] |= mark[level] | st.TAKEN
+                    a.facts_dirty[above] |= mark[level] | st.TAKEN
+                # Where the fleet does not count the value, it was taught as much as the cohort.
+                if context >= 0 and taught > 0:
+                    _untaught(a, context, taught, now)
+                    a.facts_dirty[context] |= mark[level] | st.TAKEN
         i, _ = claim(a.facts, a.facts_dirty, a.tally[FACTS], keys[0, 2, 1])
         marks = MARK if own < RARE else 0.0
         a.facts[i].w = (keep + marks) * now

@@ -83,6 +83,22 @@ def test_what_is_new_to_an_agent_is_less_strange_where_its_kind_does_it() -> Non
     assert scores[0] < scores[1]
 
 
+def test_what_another_cohort_reaches_excuses_nobody() -> None:
+    """A clerk's first look at a statement is as strange where the helpdesk does it every day as where nobody does."""
+    many = {f"{kind}-{i}": kind for i in range(4) for kind in DOES}
+    scores = []
+    for usual in (False, True):
+        history = working(many, 60)
+        for e in history:
+            e["agent_type"] = e["agent_id"].split("-")[0]
+            if usual and e["agent_type"] == "support" and int(e["event_id"].rsplit("-", 1)[1]) % 10 > 7:
+                e["tool"], e["resource"] = "bank.statement", "bank/statement"
+        strays = event("clerk-0", 60, "clerk", tool="bank.statement", resource="bank/statement", agent_type="clerk")
+        scores.append(own(run([*history, strays])[1], "clerk-0-60"))
+    nobody, another_cohort = scores
+    assert another_cohort > 0.95 * nobody > 5
+
+
 def test_an_agent_whom_nobody_resembles_stays_with_all_agents_without_a_type() -> None:
     engine, _ = run(working({"a": "clerk", "b": "support"}, 200))
     assert leader(engine, "a") == leader(engine, "b") == 0
@@ -157,7 +173,7 @@ def test_a_restored_state_knows_the_cohorts() -> None:
 def test_an_alert_claims_no_type_and_nothing_that_peers_have_not_done() -> None:
     """What they did before they were found to be peers is not known of all of it."""
     untyped = [{k: v for k, v in json.loads(line).items() if k != "agent_type"} for line in HISTORY]
-    alerts = scored([encode(e) for e in [*untyped, hostile(0, "x", agent_type=None)]]).alerts
+    alerts = scored([encode(e) for e in [*untyped, *(hostile(i, "x", agent_type=None) for i in range(2))]]).alerts
     assert {a.agent_type for a in alerts} == {None}
     assert not [a for a in alerts if "nor have its peers" in a.reason or "its peers hardly ever" in a.reason]
 

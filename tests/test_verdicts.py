@@ -207,7 +207,7 @@ def test_a_malicious_verdict_takes_back_what_was_taught():
     assert count(engine, agent, RECIPIENT, STRANGER) > 0
     assert count(engine, cohort(), RECIPIENT, STRANGER) > 0
     say(engine, "malicious", alert)
-    assert [count(engine, e, RECIPIENT, STRANGER) for e in (agent, cohort(), parties.fleet_entity())] == [0, 0, 0]
+    assert [count(engine, e, RECIPIENT, STRANGER) for e in (agent, cohort())] == [0, 0]
 
 
 def test_what_another_agent_taught_is_not_taken_back():
