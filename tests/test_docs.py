@@ -9,6 +9,8 @@ from typing import get_args
 
 import pytest
 
+from tests.site import strayline
+
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
 FOLDERS = ("stream", "models", "tests", "benchmarks", "deploy")
@@ -116,6 +118,11 @@ def test_every_command_and_option_that_the_readme_shows_exists():
             continue  # prose
         known = {"--help", *(o for p in main_group.commands[command].params for o in p.opts)}
         assert set(re.findall(r"(?<!\w)--[a-z-]+", rest)) <= known, (command, rest)
+
+
+def test_the_alert_that_the_readme_shows_is_the_demos():
+    (shown,) = re.findall(r"Alerts appear as they open:\n\n```\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert shown in strayline("demo").stdout
 
 
 def test_the_readme_has_every_field_and_every_value_of_an_event():
