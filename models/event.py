@@ -70,7 +70,7 @@ def owner_of(a: st.Arrays, b: Batch, e: int, session: Key, w: Room) -> bool:
     if b.principal.hash[e] == 0 or b.root[e] == 0 or (b.branch[e] == 0 and not b.in_path[e]):
         return False
     o, principal = find(a.owners, b.resource.hash[e]), np.uint32(b.principal.hash[e])
-    if o >= 0 and a.owners[o].session == np.uint32(session):
+    if o >= 0 and a.owners[o].session == np.uint16(session):
         return True
     w.step_of[OWNER] = b.root[e]
     if b.in_path[e]:

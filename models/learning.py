@@ -178,7 +178,7 @@ def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool, met: boo
             a.owners[i].people = min(255, a.owners[i].people + 1)
             a.owners_dirty[i] |= st.SHARED
         a.owners[i].last = principal
-        a.owners[i].session = np.uint32(h.session)
+        a.owners[i].session = np.uint16(h.session)
         a.owners[i].w = h.clock
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
         other = b.recipient.hash[j]

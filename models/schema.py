@@ -84,11 +84,11 @@ LAYOUTS = (
     Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("loud", "f4"), ("first_own", "f4"), ("second_own", "f4"), ("third_own", "f4"), ("serious", "u1"), ("night", "f4"), ("night_at", "f8"), ("novel_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8"), ("kind", "u8"), ("kind_left", "u8"), ("kind_since", "f8"), ("lift", "f4"), ("usual_at", "f8"), ("missed", "f4"), ("moved_at", "f8"), ("moved_for", "f4"), ("strangers", "f4"), ("strangers_usual", "f4"), ("strangers_at", "f8")], ("f4", OWN_WIDTH), 1 << 6, 0.04, ages=False, lasts=360, sections=_OWN),
     Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.01, ages=False, lasts=360, sections=_PEERS),
     # (agent, session) → last tool, highest class read and how much of it, highest score
-    Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4"), ("peak", "f4")], ("u1", 0), 1 << 10, 0.02, ages=False, lasts=1),
+    Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4"), ("peak", "f4")], ("u1", 0), 1 << 10, 0.02, ages=False, lasts=0.5),
     # what counts for hours: (session, tool) → calls; (agent, what it does or to whom) → how often of late (`models.scoring`); what is new in a sitting
     Layout("calls", [K, ("w", "f8"), ("n", "f4")], ("u1", 0), 1 << 10, 0.08, ages=False, lasts=1 / 6),  # as a sitting (`models.sitting`)
-    # resource → the first and the last principal that it was touched for, in which session (half of the hashes), how often another came
-    Layout("owners", [K, ("w", "f4"), ("principal", "u4"), ("last", "u4"), ("session", "u4"), ("people", "u1")], ("u1", 0), 1 << 12, 0.10, ages=False, lasts=60),
+    # resource → the first and the last principal that it was touched for, in which session (of the hashes a half and a quarter), how often another came
+    Layout("owners", [K, ("w", "f4"), ("principal", "u4"), ("last", "u4"), ("session", "u2"), ("people", "u1")], ("u1", 0), 1 << 12, 0.10, ages=False, lasts=60),
     # party → the last parties that it wrote to or heard from (half of the hashes)
     Layout("contacts", [K, ("w", "f8"), ("first", "f8"), ("n", "u4")], ("u4", RING), 1 << 8, 0.05, ages=False, lasts=180, part="last"),
     # (agent, attribute) → its most used values, and what they are called
@@ -101,7 +101,7 @@ LAYOUTS = (
     # (cohort, agent's hash) → an agent that lately moved more than usual, and how much more
     Layout("lifts", [K, ("w", "f8"), ("agent", "u8"), ("lift", "f4")], ("u1", 0), 1 << 5, 0.005, ages=False, lasts=3),
     # (agent, permission | tool) → when it was last used, on how many days the agent had worked by then; when it was last dormant, for how many days
-    Layout("uses", [K, ("w", "f4"), ("days", "u4"), ("woke", "f4"), ("slept", "f4")], ("u1", 0), 1 << 10, 0.03, ages=False, lasts=360),
+    Layout("uses", [K, ("w", "f4"), ("days", "u2"), ("woke", "f4"), ("slept", "f4")], ("u1", 0), 1 << 10, 0.03, ages=False, lasts=360),
     # the agents that those without a type are compared with, since when
     Layout("leaders", [K, ("w", "f8")], ("u1", 0), LEADERS, 0.0, ages=False, lasts=0),
     # the rows of facts (0), amounts (1) and cohorts (2) to which other partitions add (`models.exchange`)

@@ -268,6 +268,15 @@ def test_rows_unused_for_long_go_when_a_table_fills_up():
     assert busy.state["sessions"].tally[0] == 2000
 
 
+def test_a_table_that_fills_up_keeps_what_counts():
+    """How often of late, calls of this session, what is new in this sitting: all that happened within the hour."""
+    run = Run().feed([read(i, START + i * 60, session_id="s", resource=f"crm/customers/{i}") for i in range(60)])
+    for table in ("calls", "sessions"):
+        before = run.state[table].tally[0]
+        run.state.grow(TABLES.index(table))
+        assert run.state[table].tally[0] == before > 0
+
+
 def test_a_growth_that_empties_a_table_reaches_the_changelog():
     """Otherwise rows that are gone here come back after a restart."""
     first = Run().feed([read(i, START + i, session_id=f"s{i}") for i in range(300)])
