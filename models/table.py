@@ -4,7 +4,7 @@ A table is a structured array `head` (its fields start with `key` and `w`) and, 
 `body` beside it. `w` is what a row is worth: a decayed count or the time of last use. Rows are taken one after the other, so a
 table can be full to the last row, and grows without moving one: address space for all that it may ever hold is taken at birth,
 and costs memory only where a row is used. The index is in front of the rows: linear probing over numbers of rows, each with six bits of
-its key, so that a key that is absent hardly ever costs a look at a row. It is four fifths full at most, half in a small table, and is made anew when the table grows.
+its key, so that a key that is absent hardly ever costs a look at a row. It is five sixths full at most, half in a small table, and is made anew when the table grows.
 
 At its largest, a new key takes the place of the row of least `w` among sixteen neighbours. So memory has a bound, and a lookup reads
 `REACH` numbers at most, whatever keys somebody makes up.

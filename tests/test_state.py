@@ -269,8 +269,8 @@ def test_rows_unused_for_long_go_when_a_table_fills_up():
 
 
 def test_a_table_that_fills_up_keeps_what_counts():
-    """How often of late, calls of this session, what is new in this sitting: all that happened within the hour."""
-    run = Run().feed([read(i, START + i * 60, session_id="s", resource=f"crm/customers/{i}") for i in range(60)])
+    """How often of late, calls of this session, what is new in this sitting: all that happened within half an hour."""
+    run = Run().feed([read(i, START + i * 25, session_id="s", resource=f"crm/customers/{i}") for i in range(60)])
     for table in ("calls", "sessions"):
         before = run.state[table].tally[0]
         run.state.grow(TABLES.index(table))
