@@ -115,6 +115,7 @@ class Engine:
     def __init__(self, settings: Settings, pays: Array = PAYS) -> None:
         self.settings = settings
         self._pays = pays
+        self.share = 1.0  # of the alert budget that is this engine's
         self.forget()
         self._ladder = np.array([name_hash(rung.lower()) for rung in settings.classifications], np.uint64)
         self._own = np.array([name_hash(domain) for domain in settings.domains], np.uint64)
@@ -276,7 +277,7 @@ class Engine:
         while why != loop.FINISHED:
             due = self.verdicts[0].seconds if self.verdicts else np.inf
             at, why = loop.run(
-                self.state.arrays(), b, out, at, self.settings.alerts_per_day, self._own, self._pays, due
+                self.state.arrays(), b, out, at, self.settings.alerts_per_day * self.share, self._own, self._pays, due
             )
             if why == loop.RESCALE:
                 self.state.rescale()

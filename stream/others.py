@@ -20,7 +20,7 @@ from stream.client import arguments
 from stream.cohorts import Given, read
 from stream.sealed import Corrupt
 from stream.settings import Settings
-from stream.topics import COHORTS
+from stream.topics import COHORTS, EVENTS
 
 log = structlog.get_logger()
 SHORT_MS = 20
@@ -40,6 +40,7 @@ class Others:
 
     def __init__(self, settings: Settings, of: int, executor: Executor) -> None:
         self.of = of
+        self.busy = 0  # partitions of events that had any when the first one came here
         self._settings = settings
         self._executor = executor
         self._heard: dict[int, list[Heard]] = {}  # by the partition that listens: what it has not taken yet
@@ -55,12 +56,13 @@ class Others:
                 try:
                     consumer.assign(self._places())
                     ends = await consumer.end_offsets(self._places())
+                    events = await consumer.end_offsets([TopicPartition(EVENTS, q) for q in range(self.of)])
                 except BaseException:
                     await consumer.stop()
                     raise
                 for tp, end in ends.items():
                     consumer.seek(tp, end)
-                self._consumer = consumer
+                self._consumer, self.busy = consumer, sum(end > 0 for end in events.values())
             self._heard[number] = []
             return {tp.partition: await self._consumer.position(tp) for tp in self._places() if tp.partition != number}
 
@@ -72,19 +74,28 @@ class Others:
                 consumer, self._consumer = self._consumer, None
                 await consumer.stop()
 
-    async def listen(self, number: int) -> list[Heard]:
-        """What the others have given since a partition last asked."""
+    async def listen(self, number: int, *, to_the_end: bool = False) -> list[Heard]:
+        """What the others have given since a partition last asked; all that is there by now, or what has come of it."""
         async with self._turn:
             if self._consumer is not None:
-                for tp, records in (await self._consumer.getmany(timeout_ms=0)).items():
-                    heard = await self._run(lambda tp=tp, records=records: _decoded(tp.partition, records))  # type: ignore[misc]
-                    for listener, waiting in self._heard.items():
-                        if listener != tp.partition:
-                            waiting.extend(heard)
+                ends = await self._consumer.end_offsets(self._places()) if to_the_end else {}
+                await self._collect(0)
+                while [tp for tp, end in ends.items() if await self._consumer.position(tp) < end]:
+                    await self._collect(SHORT_MS)
             if number not in self._heard:
                 return []
             out, self._heard[number] = self._heard[number], []
             return out
+
+    async def _collect(self, wait_ms: int) -> None:
+        """Lay what has come before every partition that is here."""
+        if self._consumer is None:
+            return
+        for tp, records in (await self._consumer.getmany(timeout_ms=wait_ms)).items():
+            heard = await self._run(lambda tp=tp, records=records: _decoded(tp.partition, records))  # type: ignore[misc]
+            for listener, waiting in self._heard.items():
+                if listener != tp.partition:
+                    waiting.extend(heard)
 
     async def read(
         self, places: Mapping[int, tuple[int, int | None]], heed: Callable[[Sequence[Heard]], None]

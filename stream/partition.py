@@ -219,7 +219,7 @@ class Partition:
 
     async def score(self, taken: Taken, meanwhile: Callable[[], None]) -> None:
         """Score a batch. `tell` says what follows from it, and a later `flush` acknowledges it. What is done `meanwhile` has the interpreter for itself."""
-        if self._outbox.full:
+        if self._outbox.full or (self._sharing is not None and self._outbox.learned and self._sharing.is_due):
             await self.flush()
         async with self._scoring:
             if self._consumer is None or not self._is_current(taken.event.message):

@@ -19,6 +19,7 @@ from stream.settings import Settings
 log = structlog.get_logger()
 # What others gave is taken with the next flush; where a partition has no events to flush for, after so many records or seconds.
 MOST_PENDING, TAKE_SECONDS = 64, 5.0
+APART = 86400.0  # seconds of the events' time, after which a partition should hear what the others have learned: who is behind by weeks is there in a second
 _T = TypeVar("_T")
 
 
@@ -34,6 +35,7 @@ class Sharing:
         self._cohorts = Cohorts(engine, settings.alerts_per_day)
         self._pending: list[Heard] = []  # what others gave, and is not added yet
         self._taken_at = 0.0
+        self._clock = 0.0  # of the events, at the last exchange
 
     @property
     def positions(self) -> dict[int, Position]:
@@ -55,6 +57,19 @@ class Sharing:
                 behind[q] = (at.offset, end)
         if behind:
             await self._others.read(behind, self._keep)
+        self._settle()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether events have gone so far that scoring should wait for an exchange."""
+        return float(self._cohorts.engine.state.fleet["clock"]) - self._clock >= APART
+
+    def _settle(self) -> None:
+        """The partition's share of the alert budget: as long as it has heard of no other that has alerts too, it takes them to be like it."""
+        engine = self._cohorts.engine
+        heard = any(at.number for q, at in self._cohorts.positions.items() if q != self.number)
+        engine.share = 1.0 if heard else 1.0 / max(1, self._others.busy)
+        self._clock = float(engine.state.fleet["clock"])
 
     async def _begin(self, engine: Engine, positions: dict[int, Position]) -> None:
         """Read what this partition has given in all. Where the baselines tell of less, or of none, some of them were lost."""
@@ -69,7 +84,7 @@ class Sharing:
 
     async def receive(self) -> bool:
         """Read what the others have given by now; whether it should not wait for events."""
-        self._keep(await self._others.listen(self.number))
+        self._keep(await self._others.listen(self.number, to_the_end=self.is_due))
         waits = time.monotonic() - self._taken_at
         return len(self._pending) >= MOST_PENDING or (bool(self._pending) and waits >= TAKE_SECONDS)
 
@@ -82,6 +97,7 @@ class Sharing:
             await self._run(lambda: self._cohorts.take(taken))
         except Missing as reason:
             await self._restore(str(reason))
+        self._settle()
         return records
 
     async def close(self) -> None:
