@@ -81,7 +81,7 @@ def run(
     """Score and learn events from `start` on; `own` holds the hashes of the organisation's own domains, `pays` is like `signals.PAYS`.
 
     Returns the next event and FINISHED, or the event before which the table of that number must grow, or RESCALE, or DUE before
-    the first event whose clock has reached `due`.
+    the first event whose clock is past `due`.
     """
     most = 0
     for e in range(len(b.time)):
@@ -157,7 +157,7 @@ def _events(
         if age_of_state > st.TOO_FAR:
             a.fleet[0] = w.saved[0]  # this event will begin again
             return e, RESCALE
-        if f.clock >= due:
+        if f.clock > due:
             a.fleet[0] = w.saved[0]
             return e, DUE
         ticket = _ticket(b, e)

@@ -16,6 +16,7 @@ What it misses: a series (`models.rhythm`), which goes on judging by its own ran
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,7 +134,9 @@ def malicious(a: st.Arrays, j: Judged) -> None:
                     taught = a.facts[above].w
                     a.facts[above].w = 0.0
                     a.facts_dirty[above] |= mark[level] | st.TAKEN
-                # Where the fleet does not count the value, it was taught as much as the cohort.
+                elif level < broadest:  # it is not counted here: of c at the cohort the share s/(c + s) was taught
+                    s = counts[0, level + 1, 3]
+                    taught = s * math.log1p(taught * fade / s) * now
                 if context >= 0 and taught > 0:
                     _untaught(a, context, taught, now)
                     a.facts_dirty[context] |= mark[level] | st.TAKEN

@@ -226,8 +226,8 @@ def _moved(x: Exposure, evidence: Sequence[Evidence]) -> str:
     moved = [counted(x.records, "record")] if x.records is not None else []
     moved += [size(x.bytes)] if x.bytes is not None else []
     out = f" with {' and '.join(moved)}" if moved else ""
-    return out + (
-        f", shown to {shown_to(x.people_below_clearance, evidence)} without the clearance"
-        if x.people_below_clearance
-        else ""
-    )
+    if not x.people_below_clearance:
+        return out
+    shown = sum(e.count for e in evidence if e.name == "clearance")
+    of_them = f"{shown:,} of them " if shown < x.events else ""  # what was not shown stands in the same sum
+    return f"{out}, {of_them}shown to {shown_to(x.people_below_clearance, evidence)} without the clearance"

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models import facts, parties
+from models import facts, parties, profile
 from models.signals import RECIPIENT
 from models.table import find, mix
 from models.verdict import SURE
@@ -140,6 +140,13 @@ def count(engine: Engine, entity: Any, attribute: int, name: str) -> float:
     return float(facts.count(head, i)) if i >= 0 else 0.0
 
 
+def total(engine: Engine, attribute: int) -> float:
+    """What the fleet has learned of an attribute in all, faded."""
+    head = engine.state["facts"].head
+    i = find(head, np.uint64(mix(np.uint64(facts.place(attribute, 0)), parties.fleet_entity())))
+    return float(head[i]["w"]) * profile.fade(engine.state)
+
+
 def cohort() -> Any:
     from stream.siphash import name_hash
 
@@ -208,6 +215,23 @@ def test_a_malicious_verdict_takes_back_what_was_taught():
     assert count(engine, cohort(), RECIPIENT, STRANGER) > 0
     say(engine, "malicious", alert)
     assert [count(engine, e, RECIPIENT, STRANGER) for e in (agent, cohort())] == [0, 0]
+
+
+def test_verdicts_take_no_more_from_the_fleet_than_the_agent_has_taught_it():
+    """Called benign and used for days, then called malicious, again and again: what the others taught stays."""
+    engine, twin = past(leak(20))[0], past(leak(20))[0]
+    for number in range(21, 41):
+        run(twin, day(number))
+    for n in range(5):
+        stranger = [{"id": f"drop-{n}@stranger.example", "type": "email"}]
+        strange = leak(21 + 4 * n, recipients=stranger, event_id=f"again-{n}")
+        alert = run(engine, [*day(21 + 4 * n), strange]).alerts[-1]
+        say(engine, "benign", alert)
+        for more in (1, 2, 3):
+            number = 21 + 4 * n + more
+            run(engine, [*day(number), leak(number, recipients=stranger, event_id=f"again-{n}-{more}")])
+        say(engine, "malicious", alert)
+    assert total(engine, RECIPIENT) > total(twin, RECIPIENT) > 3
 
 
 def test_what_another_agent_taught_is_not_taken_back():
