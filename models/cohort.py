@@ -26,7 +26,7 @@ from models import state as st
 from models.compiled import inline, njit
 from models.memory import NAMED_FACTS, profile_of
 from models.signals import ACTION, N_AMOUNTS, N_TAILS, ROOT, TOOL, TRANSITION
-from models.table import Key, claim, find, mix
+from models.table import Key, find, mix
 
 FIRST = 20  # events of an agent before its cohort is sought
 ALIKE = 0.5
@@ -210,9 +210,7 @@ def _bring(a: st.Arrays, base: Key, value: Key, me: Key, new: Key, now: float) -
         return
     context = mix(base, new)
     for key in (context, facts.of_value(context, value)):
-        j, fresh = claim(a.facts, a.facts_dirty, a.tally[schema.TABLES.index("facts")], key)
-        if fresh:
-            a.facts[j].w = a.facts[j].d = 0.0
+        j, fresh = facts.row(a.facts, a.facts_dirty, a.tally[schema.TABLES.index("facts")], key, -1)
         a.facts[j].w += weight
     if fresh:
         a.facts[find(a.facts, context)].d += weight

@@ -31,11 +31,11 @@ def changed(days: Sequence[float]) -> bool:
     # A day that lies within what is forgiven adds nothing to the sum, so it cannot complete a change: most days end here.
     if len(days) < DAYS or abs(days[-1] - fmean(days)) <= FORGIVEN:
         return False
-    found, n = False, 0
-    mean = up = down = least = most = 0.0
+    begin = 0, 0.0, 0.0, 0.0, inf, -inf
+    found, (n, mean, up, down, least, most) = False, begin
     for x in days:
-        if found or not n:  # after a change it begins anew
-            n, mean, up, down, least, most = 0, 0.0, 0.0, 0.0, inf, -inf
+        if found:  # after a change it begins anew
+            n, mean, up, down, least, most = begin
         n += 1
         mean += (x - mean) / n
         up = FADE * up + (x - mean) - FORGIVEN

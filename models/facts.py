@@ -70,15 +70,15 @@ def predict(
     p = 1.0
     for level in range(LEVELS):
         context = mix(base, entity[level])
-        row = of_value(context, value)
+        own = of_value(context, value)
         keys[q, level, 0] = context
-        keys[q, level, 1] = row
+        keys[q, level, 1] = own
         c = total = distinct = 0.0
         i = find(facts, context)
         if i >= 0:
             total = facts[i].w * fade
             distinct = facts[i].d * fade
-        j = find(facts, row) if level >= broadest else -1
+        j = find(facts, own) if level >= broadest else -1
         if j >= 0:
             c = count(facts, j) * fade
         slots[q, level, 0] = i
@@ -98,6 +98,18 @@ def predict(
 def count(facts: Array, slot: int) -> float:
     """How often a value was shown, not faded: what was counted, and what a verdict has added or taken (`models.verdict`)."""
     return float(max(0.0, facts[slot].w + facts[slot].d))
+
+
+@inline
+def row(facts: Array, dirty: Array, tally: Array, key: Key, slot: int) -> tuple[int, bool]:
+    """Slot of a row, made empty if it is new, and whether it is; `slot` is where it was found, and another key may have taken that since."""
+    if slot >= 0 and facts[slot].key == key:
+        return np.int64(slot), False  # type: ignore[return-value]
+    i, fresh = claim(facts, dirty, tally, key)
+    if fresh:
+        facts[i].w = 0.0
+        facts[i].d = 0.0
+    return i, fresh
 
 
 @inline
@@ -121,21 +133,10 @@ def learn(
     fresh = False
     for level in range(LEVELS - 1, -1, -1):
         if level >= broadest:
-            i = slots[q, level, 1]
-            fresh = i < 0 or facts[i].key != keys[q, level, 1]  # another key may have taken the slot since
-            if fresh:
-                i, fresh = claim(facts, dirty, tally, keys[q, level, 1])
-                if fresh:
-                    facts[i].w = 0.0
-                    facts[i].d = 0.0
+            i, fresh = row(facts, dirty, tally, keys[q, level, 1], slots[q, level, 1])
             facts[i].w += weight * now
             change_count(dirty, i, mark[level])
-        j = slots[q, level, 0]
-        if j < 0 or facts[j].key != keys[q, level, 0]:
-            j, first = claim(facts, dirty, tally, keys[q, level, 0])
-            if first:
-                facts[j].w = 0.0
-                facts[j].d = 0.0
+        j, _ = row(facts, dirty, tally, keys[q, level, 0], slots[q, level, 0])
         facts[j].w += weight * now
         change_count(dirty, j, mark[level])
         if fresh:

@@ -23,9 +23,8 @@ from models.table import Array
 
 TAILS, COHORTS, FLEET = 0, 1, 2  # what a body is of
 WIDTH = (schema.HALF, schema.PEER_WIDTH, schema.ALL_BURST)
-USUAL = (
-    2 * N_NAMED * schema.AGES
-)  # columns of (sum, weight) of usual surprise, which do not fade; the others of a body do
+# Columns of (sum, weight) of usual surprise, which do not fade; the others of a body do.
+USUAL = 2 * N_NAMED * schema.AGES
 FACT = np.dtype([("key", "<u8"), ("w", "<f4"), ("d", "<f4")])
 # Observations, their sum, their sum of squares; agents; what is going on at present, at a time.
 AMOUNT = np.dtype([("key", "<u8"), ("n", "<f4"), ("s", "<f4"), ("q", "<f4"), ("a", "<f4"), ("z", "<f4"), ("t", "<f8")])

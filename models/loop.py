@@ -69,9 +69,8 @@ GROWING_TABLES = np.array(schema.GROWING)
 _ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2) + usual.BY_TOOL.sum(), 6), "amounts": (8, 0), "tails": (4 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 3), "uses": (0, 1)}  # fmt: skip
 ROOM = np.array([_ROOM.get(schema.TABLES[i], (1, 0))[0] for i in schema.GROWING])
 ROOM_FACT = np.array([_ROOM.get(schema.TABLES[i], (1, 0))[1] for i in schema.GROWING])
-ROOM_COHORT = np.array(
-    [cohort.ROOM.get(schema.TABLES[i], 0) for i in schema.GROWING]
-)  # where its agent may change its cohort
+# Where its agent may change its cohort.
+ROOM_COHORT = np.array([cohort.ROOM.get(schema.TABLES[i], 0) for i in schema.GROWING])
 
 
 @njit

@@ -18,9 +18,8 @@ from models.here import AMOUNTS, CALLS, RATE, RATE_MEMORY, RHYTHMS, Here, Room
 from models.table import Key, claim, find, mix
 
 AGAIN_HALF_LIFE, AGAIN_KEEP = 2 * 86400.0, 0.99
-FADED = (
-    3.5 * 3600.0
-)  # seconds by which a row of repeats is worth less than the others of its table, of which a sitting counts: of it half an hour does
+# Seconds by which a row of repeats is worth less than the others of its table, of which a sitting counts: of it half an hour does.
+FADED = 3.5 * 3600.0
 FEW_REPEATS = 8.0  # the same so often within ten minutes is no flood
 RATE_OFFSET = 4.0  # calls: two within ten minutes where one is usual are no burst
 CLAIM = 13.0  # bits: one in 8,192 is the most that a single fact can claim, whatever its counts say

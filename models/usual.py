@@ -19,9 +19,9 @@ import numpy as np
 
 from models import signals
 from models.compiled import inline
-from models.facts import place
+from models.facts import place, row
 from models.schema import AGES
-from models.table import Array, Key, claim, find, mix
+from models.table import Array, Key, find, mix
 
 PRIOR_BITS, YOUNG, OWN = 2.0, 5.0, 10.0
 MEMORY_FLEET, MEMORY_COHORT, MEMORY_OWN = 2000.0, 1000.0, 500.0
@@ -86,15 +86,13 @@ def learn_with_tool(
     weight: float,
 ) -> None:
     """Add a surprise to the tool's sum; `now` is the present weight of one event, and 200 such are the most that is remembered."""
-    i, fresh = claim(head, dirty, tally, with_tool_key(fact, tool, me))
-    if fresh:
-        head[i].w = head[i].d = 0.0
+    i, _ = row(head, dirty, tally, with_tool_key(fact, tool, me), -1)
     keep = min(1.0, (MEMORY_TOOL - weight) * now / max(float(head[i].w), now))
     head[i].w = head[i].w * keep + weight * now
     head[i].d = head[i].d * keep + weight * now * min(surprise, mean + CLIP)
 
 
 @inline
-def _move(row: Array, at: int, x: float, weight: float, memory: float) -> None:
-    row[at + 1] += weight  # all of it counts, its memory is bounded
-    row[at] += weight * (x - row[at]) / min(row[at + 1], memory)
+def _move(means: Array, at: int, x: float, weight: float, memory: float) -> None:
+    means[at + 1] += weight  # all of it counts, its memory is bounded
+    means[at] += weight * (x - means[at]) / min(means[at + 1], memory)

@@ -78,24 +78,18 @@ class Others:
         """What the others have given since a partition last asked; all that is there by now, or what has come of it."""
         async with self._turn:
             if self._consumer is not None:
-                ends = await self._consumer.end_offsets(self._places()) if to_the_end else {}
-                await self._collect(0)
-                while [tp for tp, end in ends.items() if await self._consumer.position(tp) < end]:
-                    await self._collect(SHORT_MS)
+                await self._heed(await self._consumer.getmany(timeout_ms=0), self._lay)
+                if to_the_end:
+                    await self._follow(self._consumer, await self._consumer.end_offsets(self._places()), self._lay)
             if number not in self._heard:
                 return []
             out, self._heard[number] = self._heard[number], []
             return out
 
-    async def _collect(self, wait_ms: int) -> None:
-        """Lay what has come before every partition that is here."""
-        if self._consumer is None:
-            return
-        for tp, records in (await self._consumer.getmany(timeout_ms=wait_ms)).items():
-            heard = await self._run(lambda tp=tp, records=records: _decoded(tp.partition, records))  # type: ignore[misc]
-            for listener, waiting in self._heard.items():
-                if listener != tp.partition:
-                    waiting.extend(heard)
+    def _lay(self, heard: Sequence[Heard]) -> None:
+        """Lay what one has given before every other partition that is here."""
+        for listener, waiting in self._heard.items():
+            waiting.extend(one for one in heard if one.source != listener)
 
     async def read(
         self, places: Mapping[int, tuple[int, int | None]], heed: Callable[[Sequence[Heard]], None]
@@ -108,10 +102,17 @@ class Others:
             for q, (first, last) in places.items():
                 ends[tps[q]] = ends[tps[q]] if last is None else last
                 consumer.seek(tps[q], first)  # where that is gone, what is read begins later
-            while left := [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
-                for tp, records in (await consumer.getmany(*left, timeout_ms=SHORT_MS)).items():
-                    await self._run(lambda tp=tp, records=records: heed(_decoded(tp.partition, records)))  # type: ignore[misc]
+            await self._follow(consumer, ends, heed)
             return {q: await consumer.position(tp) for q, tp in tps.items()}
+
+    async def _follow(self, consumer: Any, ends: Mapping[Any, int], heed: Callable[[Sequence[Heard]], None]) -> None:
+        """Read on until nothing is left before these offsets."""
+        while left := [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
+            await self._heed(await consumer.getmany(*left, timeout_ms=SHORT_MS), heed)
+
+    async def _heed(self, found: Mapping[Any, Sequence[Any]], heed: Callable[[Sequence[Heard]], None]) -> None:
+        for tp, records in found.items():
+            await self._run(lambda tp=tp, records=records: heed(_decoded(tp.partition, records)))  # type: ignore[misc]
 
     def _client(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
