@@ -307,13 +307,14 @@ def main() -> int:
     try:
         print("starting Kafka", VERSION, file=sys.stderr)
         with Broker(options.port, options.data) as broker:
-            print(broker.bootstrap, flush=True)
             print(
                 f"log in {broker.log}; Ctrl-C stops it, or `kill {os.getpid()}` once it is in the background",
                 file=sys.stderr,
             )
             if broker.port != DEFAULT_PORT:
                 print(f"for strayline: export STRAYLINE_BROKER={broker.bootstrap}", file=sys.stderr)
+            # Last: whoever reads it may end this process at once, and all else has been said.
+            print(broker.bootstrap, flush=True)
             return broker.wait()
     except BrokerError as reason:
         print(reason, file=sys.stderr)
