@@ -23,7 +23,7 @@ from stream.settings import Settings
 from stream.topics import COHORTS, EVENTS
 
 log = structlog.get_logger()
-SHORT_MS = 20
+SHORT_MS, WAIT_MS = 20, 50
 _T = TypeVar("_T")
 
 
@@ -121,6 +121,8 @@ class Others:
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             max_partition_fetch_bytes=8 << 20,
+            # What was read to its end is asked for again only when the request under way is answered; with nothing to say a broker takes half a second for that.
+            fetch_max_wait_ms=WAIT_MS,
         )
 
     def _places(self) -> list[TopicPartition]:

@@ -19,7 +19,9 @@ from stream.settings import Settings
 log = structlog.get_logger()
 # What others gave is taken with the next flush; where a partition has no events to flush for, after so many records or seconds.
 MOST_PENDING, TAKE_SECONDS = 64, 5.0
-APART = 86400.0  # seconds of the events' time, after which a partition should hear what the others have learned: who is behind by weeks is there in a second
+# Seconds of the events' time, after which a partition should hear what the others have learned: who is behind by weeks is there in a second. Of a fleet that is older
+# than the latter its cohorts know most, and the flushes of every second or two do.
+APART, YOUNG = 86400.0, 28 * 86400.0
 _T = TypeVar("_T")
 
 
@@ -62,7 +64,8 @@ class Sharing:
     @property
     def is_due(self) -> bool:
         """Whether events have gone so far that scoring should wait for an exchange."""
-        return float(self._cohorts.engine.state.fleet["clock"]) - self._clock >= APART
+        fleet = self._cohorts.engine.state.fleet
+        return bool(fleet["clock"] - self._clock >= APART and self._clock - fleet["since"] < YOUNG)
 
     def _settle(self) -> None:
         """The partition's share of the alert budget: as long as it has heard of no other that has alerts too, it takes them to be like it."""
