@@ -286,7 +286,7 @@ def changed() -> str | None:
         if method is None or list(inspect.signature(method).parameters) != expected:
             return f"aiokafka's PartitionRecords.{name} is no longer {name}({', '.join(expected)})"
     source = inspect.getsource(fetcher.Fetcher)
-    gone = [call for call in ("MemoryRecords(part_data[-1])", "PartitionRecords(") if call not in source]
+    gone = [call for call in ("MemoryRecords(part_data[-1])", "PartitionRecords(", "list(self._records.keys())") if call not in source]
     if gone:
         return f"aiokafka's Fetcher no longer calls {' and '.join(gone)}"
     if "isolation_level=self._isolation_level" not in inspect.getsource(AIOKafkaConsumer.start):
