@@ -231,7 +231,6 @@ def alert(x: Episode, time: float) -> Alert:
         title(x.agent_id, about, x.did, evidence, exposure, serious=x.harm >= SERIOUS),
         reason(
             x.agent_id,
-            x.agent_type,
             x.did,
             evidence,
             exposure,

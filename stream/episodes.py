@@ -21,7 +21,7 @@ from stream.alert import Alert, Evidence, alert_id
 from stream.change import NEW_WORK, explained, left, told_of
 from stream.counterfactual import pays
 from stream.episode import Episode, absorb, alert, another, kinds_of, level, over_threshold
-from stream.kept import Kept
+from stream.kept import Kept, detail, has_peers
 from stream.rollout import Began, Rollouts, linked, whole
 from stream.rollout import evidence as rolled_out
 from stream.severity import SERIOUS, opens
@@ -75,7 +75,7 @@ class Episodes:
         episode.strong += strange
         episode.waiting.append(kept)
         self.waiting += 1
-        if shift is not None:
+        if shift is not None and has_peers(detail(kept)):  # else it is the agent's own, and excuses nothing
             episode.changed[shift.name] = shift
         if notable:
             episode.warming = warming

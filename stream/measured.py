@@ -32,7 +32,7 @@ from models.signals import (
 )
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
-from stream.kept import MOST_TEXT, Kept, below, uncleared
+from stream.kept import MOST_TEXT, Kept, below, has_peers, uncleared
 from stream.words import counted, number, people
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -83,7 +83,7 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
     observed = round(max(0.0, back(x)), 1)
     tool = (event.tool or event.action)[:MOST_TEXT]
     numbers: dict[str, Any] = {"tool": tool, "typical": typical, "high": high} | next_bits(k, d)
-    if kept.peered:
+    if kept.peered and (event.agent_type is None or has_peers(d)):
         numbers["peers"] = peers_typical
     expected = f"typically {number(typical)}" + (f", rarely above {number(high)}" if observed > high else "")
     if _is_new(signal.name, observed, d):

@@ -88,7 +88,6 @@ _USUALLY = {
 
 def reason(
     agent_id: str,
-    agent_type: str | None,
     event: Did,
     evidence: Sequence[Evidence],
     exposure: Exposure,
@@ -130,7 +129,7 @@ def reason(
     if late > TOLERANCE:
         out += f" Its events came up to {lasting(late)} late: what is said of minutes, sessions and hours is of when they came."
     if warming:
-        out += f" It is new, so it is judged mostly by {'its peers' if agent_type else 'the rest of the fleet'}."
+        out += f" It is new, so it is judged mostly by what {'its peers' if _has_peers(evidence) else 'others'} do."
     return out + other.sentence
 
 
@@ -190,6 +189,11 @@ def _first(lead: Sequence[Evidence], about: Evidence | None) -> list[Evidence]:
     signals = _signals(lead)
     others = [e for e in signals if about is None or _told_as(e) != _told_as(about)]
     return (others or signals)[:1]
+
+
+def _has_peers(evidence: Sequence[Evidence]) -> bool:
+    """Whether anything is said of them."""
+    return any("peers" in e.baseline for e in evidence if e.name not in CONTEXT)
 
 
 def _has_habits(e: Evidence) -> bool:

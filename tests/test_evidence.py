@@ -18,7 +18,7 @@ from stream.engine import Engine
 from stream.reason import OF_THE_COHORT
 from stream.settings import load
 from stream.severity import CONFIDENCES, HARMS
-from tests.telling import HISTORY, HOME, episode, hostile, scored, seconds
+from tests.telling import BASE, HISTORY, HOME, episode, hostile, scored, seconds
 
 RFC3339 = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
 TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string", "minLength": 1}, "uniqueItems": True}
@@ -191,6 +191,33 @@ def test_nothing_is_said_of_peers_where_an_agent_has_none(alerts):
     found = [a for a in scored([*alone, encode(event)]).alerts if a.agent_id == "bot-1"]
     assert "peers" not in found[-1].reason
     assert any("peers" in a.reason for a in alerts)
+
+
+def test_nothing_is_said_of_peers_where_an_agent_is_alone_of_its_type(fleet):
+    """What its cohort knows it has from this agent."""
+    found = scored([encode(e | {"agent_type": e["agent_id"]}) for e in fleet.events]).alerts
+    assert len(found) > 30
+    assert not [a for a in found if "peers" in a.title + a.reason + a.next_step]
+
+
+def test_that_the_level_of_an_agent_alone_of_its_type_has_changed_excuses_nothing():
+    """Its cohort's has changed as well, being its own."""
+    for alone in (True, False):
+        events = [
+            {
+                "event_id": f"{day}-{i}-{a}", "time": BASE + 86400 * day + 600 * i + a, "agent_id": f"bot-{a}", "agent_type": "clerk", "action": "read",
+                "tool": "crm.read", "resource": "crm/1", "bytes": 1000 * (a + 1) * (32 if day > 16 else 1), "session_id": f"{a}-{day}",
+            }
+            for day in range(20) for i in range(20) for a in range(1 if alone else 4)
+        ]  # fmt: skip
+        last = hostile(999, "x", agent_id="bot-0", agent_type="clerk", tool="crm.read", recipients=None) | {
+            "time": events[-1]["time"] + 60
+        }
+        alert = scored([encode(e) for e in [*events, last]], STRAYLINE_ALERTS_PER_DAY="1000").alerts[-1]
+        assert (alert.event.event_id, alone) == (
+            last["event_id"],
+            not any(e.name == "cohort_shift" for e in alert.evidence),
+        )
 
 
 @pytest.mark.parametrize(

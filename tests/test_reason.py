@@ -215,7 +215,7 @@ def test_no_evidence_of_another_event_gets_into_the_sentence(items, events):
         )
         for i, (name, bits, own) in enumerate(items)
     ]
-    text = reason.reason("a", "b", Did("e", "read"), evidence, Exposure(events=events), warming=False, score=40.0, threshold=12.0, strong=3, serious=False)  # fmt: skip
+    text = reason.reason("a", Did("e", "read"), evidence, Exposure(events=events), warming=False, score=40.0, threshold=12.0, strong=3, serious=False)  # fmt: skip
     first, _, rest = text.partition(" In the same episode: ")
     assert "other-" not in first
     assert "own-" not in rest.split(". ")[0]
@@ -233,7 +233,7 @@ def test_one_is_singular(name):
     numbers = {"tool": "x", "typical": 1.0, "high": 0.5, "low": 0.5, "unit": "records", "lasts": False}
     item = Evidence(name, "volume", 1.0, "typically 1", 20.0, ["e"], 1, numbers)
     event = Did("e", "read", records=1.0, bytes=1.0)
-    text = reason.reason("a", "b", event, [item], Exposure(1, 1.0, 1.0), warming=False, score=40.0, threshold=12.0, strong=3, serious=False)  # fmt: skip
+    text = reason.reason("a", event, [item], Exposure(1, 1.0, 1.0), warming=False, score=40.0, threshold=12.0, strong=3, serious=False)  # fmt: skip
     for said in (text, title("a", item, event, [item], Exposure(events=1))):
         assert not re.search(r"\b1 (records|bytes|calls|times)\b", said), said
 
@@ -278,7 +278,6 @@ def test_no_name_at_all_breaks_the_words(name, denied):
             assert clauses.clause(item).isprintable()
             assert counterfactual._had(item, event).isprintable()
         text = reason.reason(
-            name,
             name,
             event,
             evidence,
