@@ -199,7 +199,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "session_calls": _calls, "session_calls_sum": _calls,
     "off_hours": lambda e: f"it began {e.observed}, when it hardly works ({e.expected})" + (f"; the {e.count} sessions of this night add up" if e.count > 1 else ""),
     "rhythm": _series,
-    "call_rate": lambda e: f"{_count(float(e.observed), 'calls')} within ten minutes {_usual(e, number)}",
+    "call_rate": lambda e: f"its pace was about {_count(float(e.observed), 'calls')} in ten minutes {_usual(e, number)}",
     "repeats": lambda e: f"within minutes it has {plain(str(e.observed), 120)}, and hardly ever does the same so often",
     "dormancy": lambda e: f"it has used {plain(str(e.observed), 80)} again, after leaving it alone for {round(e.baseline['days'])} days",
     "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",

@@ -100,7 +100,7 @@ def _had(e: Evidence, event: Did) -> str:
         else f"had it usually touched a resource that {observed}",
         "unapproved": "had a person approved it",
         "clearance": "had everyone who received it been cleared for it",
-        "call_rate": f"had it made {whose} {counted(e.baseline.get('typical', 0.0), 'call')} within ten minutes",
+        "call_rate": f"had its pace been {whose} {counted(e.baseline.get('typical', 0.0), 'call')} in ten minutes",
         "repeats": "had it done the same no more often than usual",
         "dormancy": f"had it used {plain(observed)} in the last two weeks",
         "windows": "had its last hour been like its others",

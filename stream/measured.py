@@ -89,6 +89,8 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
     if _is_new(signal.name, observed, d):
         numbers["new"] = True
         expected = "hardly done before"
+    if k - N_FACTS == CALL_RATE:
+        numbers["unit"] = "calls in ten minutes, those before fading"
     return Evidence(
         signal.name,
         signal.kind,
@@ -110,7 +112,7 @@ def _is_new(name: str, observed: float, d: list[float]) -> bool:
 
 
 def _calls_back(x: float) -> float:
-    """Calls within ten minutes, this one counted, from the amount that the loop scores."""
+    """The pace in calls in ten minutes, from the amount that the loop scores: of all calls so far, each of t minutes ago counts e^(−t/10), this one whole."""
     return math.exp(x) - RATE_OFFSET + 1.0
 
 
@@ -119,16 +121,17 @@ def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
     minutes = int(kept.time // 60) % 1440
     day = _DAYS[int(kept.time // 86400 + 3) % 7]
     observed = f"a session at {minutes // 60:02d}:{minutes % 60:02d} UTC on a {day}"
-    near, total = round(d[HOURS + 1]), round(d[HOURS + 2])  # faded
-    some = f"about {near} of" if near else "hardly any of about" if d[HOURS + 1] > 0 else "none of about"
-    expected = f"{some} {counted(total, 'session')} within 90 minutes of that time of day"
-    numbers = {"own": round(d[HOURS + 1], 1), "of": total} | next_bits(N_FACTS + OFF_HOURS, d)
+    # Both fade, odd starts count less and so do those that are less near: there were no fewer, and none only where nothing is left of any.
+    near, total = d[HOURS + 1], int(d[HOURS + 2])
+    before = f"{total:,} or more sessions" if total > 1 else "sessions"
+    expected = f"{'few' if near > 0 else 'none'} of its {before} began within 90 minutes of that time of day"
+    numbers = {"own": round(near, 1), "of": total} | next_bits(N_FACTS + OFF_HOURS, d)
     signal = SIGNALS[N_FACTS + OFF_HOURS]
     return Evidence(signal.name, signal.kind, observed, expected, bits, [kept.event.event_id], 1, numbers)
 
 
 def _repeats(kept: Kept, d: list[float], bits: float) -> Evidence:
-    """The same again and again: one recipient, or one resource by one tool."""
+    """The same again and again: one recipient, or one resource by one tool. The count fades as the pace does (`_calls_back`)."""
     event, times = kept.event, round(d[SAME]) + 1
     if event.recipients:
         place = min(int(d[SAME + 1]), len(event.recipients) - 1)
@@ -140,7 +143,7 @@ def _repeats(kept: Kept, d: list[float], bits: float) -> Evidence:
     return Evidence(
         signal.name,
         signal.kind,
-        f"{same} {counted(times, 'time')}"[:MOST_TEXT],
+        f"{same} about {counted(times, 'time')}"[:MOST_TEXT],
         "the same hardly ever so often within minutes",
         bits,
         [event.event_id],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from typing import Any
@@ -252,6 +253,45 @@ def test_what_an_agent_began_minutes_ago_is_not_said_of_its_peers(own, peers, sa
     numbers = {"own": own, "of": 100, "peers": peers, "since": 720}
     told = clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers))
     assert told == f"until 12 minutes before it had never used x in 100 calls, {said}"
+
+
+def test_a_pace_that_fades_is_not_said_to_be_a_count():
+    """Of 28 calls within ten minutes, each a little further back, it is twenty or less."""
+    gap = 21.0
+    calls = [
+        hostile(n, "", tool="crm.read", recipients=None, session_id=f"s{n}") | {"time": BASE + 48 * 1800 + gap * n} for n in range(28)
+    ]  # fmt: skip
+    told = [e for a in episode(calls) for e in a.evidence if e.name == "call_rate"]
+    short: list[float] = []
+    for e in told:
+        n = int(e.event_ids[0].removeprefix("e"))
+        pace = sum(math.exp(-gap * i / 600) for i in range(n + 1))
+        assert e.observed == pytest.approx(pace, abs=0.2)
+        short.append(n + 1 - e.observed)
+        assert f"its pace was about {round(e.observed)} calls in ten minutes" in clauses.clause(e)
+        assert e.baseline["unit"] == "calls in ten minutes, those before fading"
+    assert max(short) > 5
+
+
+def test_how_many_sessions_began_at_an_hour_is_not_said_to_be_fewer_than_they_were(alerts, fleet):
+    """Counts fade, and an odd start counts less: there were at least so many, and none only where there was none."""
+    begins: dict[str, dict[str, float]] = defaultdict(dict)
+    for e in fleet.events:
+        begins[str(e["agent_id"])].setdefault(str(e["session_id"]), seconds(str(e["time"])))
+    event_time = {str(e["event_id"]): seconds(str(e["time"])) for e in fleet.events}
+    said = set()
+    for agent_id, e in ((a.agent_id, e) for a in alerts for e in a.evidence if e.name == "off_hours"):
+        now = event_time[e.event_ids[0]]
+        before = [t for t in begins[agent_id].values() if t < now]
+        many, total = re.fullmatch(
+            r"(few|none) of its (?:(\d+) or more )?sessions began within 90 .+", e.expected
+        ).groups()
+        assert int(total or 1) <= len(before)
+        near = [t for t in before if abs((t - now + 43200) % 86400 - 43200) <= 5400]
+        assert many == "few" or not near
+        assert len(near) <= max(1, len(before) / 5)
+        said.add(many)
+    assert said == {"few", "none"}
 
 
 def test_what_is_strange_is_not_among_what_is_usual(alerts):
