@@ -115,6 +115,20 @@ def test_addresses_and_names_stand_whole_in_an_alert_on_a_terminal(alerts):
     assert all(len(line) <= 110 for alert in alerts for line in alert_text(alert).splitlines()[1:])
 
 
+def test_events_are_named_in_an_alert_on_a_terminal_or_counted(alerts):
+    """That which it is about first; who reads on knows how many it does not see."""
+    cut = 0
+    for alert in alerts:
+        said = " ".join(alert_text(alert).split()).rpartition(f"Alert {alert.alert_id}: ")[2]
+        names, more = re.fullmatch(r"events? (.+?)(?: and ([\d,]+) more)?", said).groups()
+        ids = names.split(", ")
+        assert ids[0] == alert.event.event_id
+        assert len(set(ids)) + int((more or "0").replace(",", "")) == alert.exposure.events
+        assert set(ids) <= {alert.event.event_id, *(i for e in alert.evidence for i in e.event_ids)}
+        cut += more is not None
+    assert 0 < cut < len(alerts)
+
+
 def heads(text: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith(" ")]
 
