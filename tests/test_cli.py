@@ -312,7 +312,7 @@ def test_the_demo_is_honest_and_the_same_twice():
     assert once.returncode == 0
     assert "Planted 14 incidents, found " in once.stdout
     assert " by severity in the end: " in once.stdout
-    opened = re.findall(r"^    Alert ([0-9a-f]{24})$", once.stdout, re.MULTILINE)
+    opened = re.findall(r"^    Alert ([0-9a-f]{24}): events? ", once.stdout, re.MULTILINE)
     assert len(opened) >= len(re.findall(r"^    .*Next: ", once.stdout, re.MULTILINE)) > 0
     body = [line for line in once.stdout.splitlines() if not line.startswith("Scored ")]
     assert body == [line for line in twice.stdout.splitlines() if not line.startswith("Scored ")]
