@@ -254,5 +254,13 @@ def alert(x: Episode, time: float) -> Alert:
         HARMS[x.harm],
         x.strong,
         x.version and x.version[:MOST_TEXT],
-        next_step(x.agent_type, about, x.did, evidence, exposure, serious=x.harm >= SERIOUS),
+        next_step(
+            x.agent_type,
+            about,
+            x.did,
+            evidence,
+            exposure,
+            serious=x.harm >= SERIOUS,
+            critical=rung == len(SEVERITIES) - 1,
+        ),
     )

@@ -16,6 +16,7 @@ from models.batch import (
     HOURS,
     LEFT_ALONE,
     SAME,
+    SESSION,
 )
 from models.dormancy import LEAST
 from models.scoring import RATE_OFFSET
@@ -60,7 +61,7 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
             bits,
             [event.event_id],
             1,
-            _whom(kept) | next_bits(k, d),
+            _whom(kept, d) | next_bits(k, d),
         )
     if k - N_FACTS == OFF_HOURS:
         return _off_hours(kept, d, bits)
@@ -189,11 +190,13 @@ def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:
     return Evidence(signal.name, signal.kind, observed, expected, bits, [event.event_id], 1, numbers)
 
 
-def _whom(kept: Kept) -> dict[str, Any]:
-    """Who lacks the clearance, the largest audience by its name, and for what."""
+def _whom(kept: Kept, d: list[float]) -> dict[str, Any]:
+    """Who lacks the clearance, the largest audience by its name, whether only they can delete it, and for what."""
     low = {r.id: r for r in uncleared(kept)}
     first = max(low.values(), key=lambda r: r.size or 1)  # of equals the first
     numbers: dict[str, Any] = {"recipient": first.id[:MOST_TEXT], "more": len(low) - 1, "people": below(kept)}
+    sent = any(r.type in {"email", "url"} for r in low.values()) or d[SESSION + 2] >= len(kept.event.recipients or ())
+    numbers |= {"sent": True} if sent else {}
     agents = sum(r.type in {"agent", "service"} for r in low.values())
     numbers |= {"agents": agents} if agents else {}
     # Of how many people stand behind a group nothing is known where its event does not say it: each counts as one.

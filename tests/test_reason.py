@@ -177,7 +177,7 @@ def test_every_recipient_is_named_or_counted_and_all_are_recalled():
     said = alert.reason.partition("; other recipients: ")[2].partition(". ")[0]
     named = [r["id"] for r in cleared if r["id"] in alert.reason]
     assert len(named) + int(re.findall(r"and (\d+) more", said)[0]) == len(cleared)
-    assert alert.next_step.endswith("recall what was sent to all whom `exposure` names.")
+    assert alert.next_step.endswith("have all whom `exposure` names delete it.")
 
 
 def test_people_behind_a_group_of_unknown_size_are_at_least_so_many():
@@ -341,6 +341,28 @@ def test_broken_clearance_names_who_lacks_it_and_for_what():
     alert = episode([hostile(0, "x", recipients=parties)])[0]
     said = "#forum and 3 more"
     assert f"(root/branch/0x to {said})" in alert.reason
-    assert alert.next_step.startswith(
-        f"Withdraw root/branch/0x from {said} (2,003 people), who were not cleared for it"
+    assert f"ithdraw root/branch/0x from {said} (2,003 people), who were not cleared for it" in alert.next_step
+
+
+@pytest.mark.parametrize(
+    ("party", "first"),
+    [
+        ({"id": "#forum", "type": "channel"}, "withdraw root/branch/1x from #forum, who was"),
+        ({"id": "ada@corp.example", "type": "user"}, "withdraw root/branch/1x from ada@corp.example, who was"),
+        ({"id": "ada@corp.example", "type": "email"}, "have ada@corp.example delete root/branch/1x,"),
+        ({"id": "eve@x.example", "type": "user"}, "have eve@x.example delete root/branch/1x,"),
+        ({"id": "bot-7", "type": "agent"}, "stop bot-7 before it passes root/branch/1x on:"),
+    ],
+)
+def test_what_was_mailed_is_not_withdrawn_and_what_is_critical_is_stopped_first(party, first):
+    """What can be done: nobody can take back a mail, and who does harm goes on meanwhile."""
+    shared = [
+        hostile(n, "x", recipients=[party | {"clearance": "public"}], principal="p@corp.example") for n in range(2)
+    ]
+    alerts = episode(shared)
+    contain = "Suspend the agent, or revoke its credential. Then "
+    assert (
+        [a.next_step.startswith(contain) for a in alerts] == [a.severity == "critical" for a in alerts] == [False, True]
     )
+    step = alerts[-1].next_step.removeprefix(contain)
+    assert step[0].lower() + step[1:].partition(" not cleared")[0][: len(first) - 1] == first
