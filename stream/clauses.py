@@ -207,6 +207,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "read_before": lambda e: f"{e.observed}",
     "new_version": lambda e: f"{e.observed}",
     "same_recipient": lambda e: f"{e.observed}",
+    "relay": lambda e: f"{e.observed}",
     "judged": lambda e: f"{e.observed}",
     **dict.fromkeys(OF_THE_COHORT, lambda e: f"{e.observed}"),
 }  # fmt: skip

@@ -71,6 +71,7 @@ def did(event: Did) -> str:
 
 
 OF_THE_EVENT = ("judged", "approval", "read_before", "new_version")  # of the event that the alert is about alone
+LINKS = ("same_recipient", "relay")  # to alerts of other agents
 CONTEXT = ("clearance", *OF_THE_EVENT, *OF_THE_COHORT)  # said whatever else is
 # Said less well by the one than by the others.
 COVERED = {
@@ -120,8 +121,7 @@ def reason(
         out += (
             f" In all, {exposure.events:,} such events{_moved(exposure, evidence)}{_others(exposure, evidence, out)}."
         )
-    link = next((e for e in evidence if e.name == "same_recipient"), None)
-    out += f" {clause(link)}: look at them together." if link else ""
+    out += "".join(f" {clause(e)}: look at them together." for e in evidence if e.name in LINKS)
     usual = next((e for e in (*first, *told) if e in lead and e.name in _USUALLY and _has_habits(e)), None)
     if usual:
         out += f" Most often it {_USUALLY[usual.name]} {usual.expected.removeprefix(MOST_OFTEN)}."

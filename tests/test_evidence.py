@@ -16,7 +16,7 @@ from stream import clauses
 from stream.alert import SEVERITIES, Evidence, rfc3339
 from stream.codec import encode, encode_lines
 from stream.engine import Engine
-from stream.reason import OF_THE_COHORT
+from stream.reason import LINKS, OF_THE_COHORT
 from stream.settings import load
 from stream.severity import CONFIDENCES, HARMS
 from tests.telling import BASE, HISTORY, HOME, episode, hostile, scored, seconds
@@ -126,7 +126,7 @@ def test_evidence_names_events_of_this_agent_within_the_time(alerts, by_id):
             assert low <= seconds(by_id[event_id]["time"]) <= high
         assert len(ids) <= alert.exposure.events
         for item in alert.evidence:
-            assert len(item.event_ids) == (0 if item.name in OF_THE_COHORT else min(item.count, 20))
+            assert len(item.event_ids) == (0 if item.name in {*OF_THE_COHORT, *LINKS} else min(item.count, 20))
 
 
 def test_evidence_comes_strongest_first_and_kinds_come_from_it(alerts):

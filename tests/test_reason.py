@@ -109,7 +109,15 @@ def test_numbers_about_the_whole_episode_are_those_of_the_exposure(alerts):
 def lead_sentence(alert: Alert) -> str:
     """What is said of the strangest event: up to what is said of the others, or of the whole."""
     said = alert.reason
-    for what in (" In the same episode: ", " In all, ", " Most often it ", " Meanwhile, ", " It is new, "):
+    for what in (
+        " In the same episode: ",
+        " In all, ",
+        " It was given data by ",
+        " It gave data to ",
+        " Most often it ",
+        " Meanwhile, ",
+        " It is new, ",
+    ):
         said = said.split(what)[0]
     return said
 
