@@ -45,7 +45,7 @@ def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
         one = round(peers) == 1  # a peer that uses it much may count for more than one: no number of peers is known
         many = "at least one of its peers" if one else "some of its peers"
         verb = ("does" if one else "do") if own >= 0.5 else ("has" if one else "have")
-        return f"{said}, {'as' if own >= 0.5 else 'but'} {f'{verb} {many}' if own >= 0.5 else f'{many} {verb}'}"
+        return f"{said}, but {many} {verb}"
     if own > 0 and not b.get("since"):
         return said  # its own use is among its cohort's: whether a peer has as well is not known
     # What it has done itself since is among what its cohort knows: where that is all, no peer has.

@@ -114,7 +114,9 @@ def reason(
     besides = [clause(e) for e in (*told, *beside) if e in lead and e not in first]
     out = f"{plain(agent_id)} {did(event)}" + (f": {'; '.join(map(clause, first))}." if first else ".")
     out += f" Besides, {'; '.join(dict.fromkeys(besides))}." if besides else ""
-    others = [e for e in told if e not in lead] + [e for e in evidence if e not in lead and e.name == "clearance"]
+    shown = [_shown(e) for e in lead if e.name == "clearance"]
+    again = [e for e in evidence if e not in lead and e.name == "clearance" and _shown(e) not in shown]
+    others = [e for e in told if e not in lead] + again
     if others:
         out += f" In the same episode: {'; '.join(clause(e) + _how_often(e) for e in others)}."
     if exposure.events > 1:
@@ -129,7 +131,8 @@ def reason(
     if late > TOLERANCE:
         out += f" Its events came up to {lasting(late)} late: what is said of minutes, sessions and hours is of when they came."
     if warming:
-        out += f" It is new, so it is judged mostly by what {'its peers' if _has_peers(evidence) else 'others'} do."
+        new = "" if any(e.name == "new_agent" for e in evidence) else "new, so it is "  # else said just before
+        out += f" It is {new}judged mostly by what {'its peers' if _has_peers(evidence) else 'others'} do."
     return out + other.sentence
 
 
@@ -189,6 +192,11 @@ def _first(lead: Sequence[Evidence], about: Evidence | None) -> list[Evidence]:
     signals = _signals(lead)
     others = [e for e in signals if about is None or _told_as(e) != _told_as(about)]
     return (others or signals)[:1]
+
+
+def _shown(e: Evidence) -> tuple[object, ...]:
+    """What was shown to whom without the clearance, which the event that the alert is about may have done as well."""
+    return e.observed, e.baseline.get("resource"), e.baseline.get("recipient")
 
 
 def _has_peers(evidence: Sequence[Evidence]) -> bool:

@@ -14,6 +14,7 @@ from stream.clauses import OF_THE_COHORT, uncleared
 from stream.words import first, people, plain
 
 MOST = 48  # characters of a name
+OTHERS = " Then the same of the alert's other recipients, which `exposure` names."
 
 
 def next_step(
@@ -68,18 +69,17 @@ def _step(
         }[change.name]
     if about.name == "clearance" and not (own and event.denied):
         rest = (exposure.people_below_clearance or 0) > int(about.baseline.get("people", 0))
-        return _take_back(about, what, who) + (
-            " Then the same of the alert's other recipients, which `exposure` names." if rest else ""
-        )
+        return _take_back(about, what, who) + (OTHERS if rest else "")
     released = next((e for e in evidence if e.name == "new_version"), None)
     if released is not None and not serious:
         version = plain(str(released.baseline["version"]), MOST)
         return f"Ask {owner} whether the change came with version {version}; if it did and nobody meant it, go back to the version before; if it did not, find out what else drove the agent."
     if to and not (own and event.denied):
         rest = exposure.recipients_total > len(event.recipients)
-        stop = "" if stopped else "stop the agent's sending, and "
-        delete = "have all whom `exposure` names delete it" if rest else "have it deleted there"
-        return f"Ask {who} whether {to} should have {what}; if not, {stop}{delete}."
+        stop = "" if stopped else "stop the agent's sending and "
+        return f"Ask {who} whether {to} should have {what}; if not, {stop}have it deleted there." + (
+            OTHERS if rest else ""
+        )
     if own and event.denied:
         return f"Ask {who} what the agent was after{within}; if nobody knows, suspend it: it tries what it may not."
     return {
@@ -88,7 +88,7 @@ def _step(
         "action": f"Ask {owner} whether it was meant to do this; if not, revoke the permission for it.",
         "outcome": "Look at the error, and at what the agent tried next.",
         "transition": f"Ask {who} whether they asked for this step{within}; if not, look at what the agent had read before: an instruction in it may have led it there.",
-        "owner": f"Ask {who} why the agent worked on {what}; if it was not for them, end the session.",
+        "owner": f"Ask {who} why the agent worked on {what}; if it was not for them, find out who asked for it.",
         "unapproved": f"Ask {who} whether it was meant; if not, undo it, and let the tool refuse what nobody has approved.",
         "off_hours": "Find out what started the session at that time: a schedule, a person or another agent.",
         "call_rate": "Look at what drives the calls: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",

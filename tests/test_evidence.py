@@ -229,7 +229,7 @@ def test_that_the_level_of_an_agent_alone_of_its_type_has_changed_excuses_nothin
         (0.0, 1.2, "it has never used x in 100 calls, but at least one of its peers has"),
         (0.3, 3.3, "it has hardly ever used x in 100 calls, but some of its peers have"),
         (7.2, 1.0, "it seldom uses x (about 7 of 100 calls)"),
-        (7.2, 4.1, "it seldom uses x (about 7 of 100 calls), as do some of its peers"),
+        (7.2, 4.1, "it seldom uses x (about 7 of 100 calls), but some of its peers do"),
         (1.0, None, "it seldom uses x (about 1 of 100 calls)"),
     ],
 )

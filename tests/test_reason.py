@@ -178,6 +178,14 @@ def test_broken_clearance_of_another_event_is_said_in_a_sentence_of_its_own():
     assert "1 recipient may see public data at most, and was given internal data" in rest
 
 
+def test_the_same_shown_to_the_same_is_said_once():
+    """Of another event it adds nothing; of another resource it does."""
+    forum = [{"id": "#forum", "clearance": "public"}]
+    for resource, times in (("root/branch/1x", 1), ("root/branch/other", 2)):
+        shown = [hostile(0, "x", recipients=forum, resource=resource), hostile(1, "x", recipients=forum)]
+        assert episode(shown)[-1].reason.count("may see public data at most") == times
+
+
 def test_every_recipient_is_named_or_counted_and_all_are_recalled():
     """Whoever acts on the alert alone leaves none of the leak behind."""
     cleared = [{"id": f"drop{i}@x.example", "clearance": "restricted"} for i in range(5)]
@@ -185,7 +193,7 @@ def test_every_recipient_is_named_or_counted_and_all_are_recalled():
     said = alert.reason.partition("; other recipients: ")[2].partition(". ")[0]
     named = [r["id"] for r in cleared if r["id"] in alert.reason]
     assert len(named) + int(re.findall(r"and (\d+) more", said)[0]) == len(cleared)
-    assert alert.next_step.endswith("have all whom `exposure` names delete it.")
+    assert alert.next_step.endswith(" Then the same of the alert's other recipients, which `exposure` names.")
 
 
 def test_people_behind_a_group_of_unknown_size_are_at_least_so_many():
