@@ -21,6 +21,8 @@ MOST_KEPT = 8192  # characters of such an event
 MOST_RECIPIENTS = 20  # that an alert names of one event
 MOST_TEXT = 512  # characters of a name in an alert
 OTHER, SAME = 0.05, 1e-3  # what a cohort's mean may differ by (ln), and its count by (share), though it is one agent's
+_AMOUNTS = [AMOUNT + k * AMOUNT_WIDTH for k in range(N_AMOUNTS)]
+_FACTS = [(k, FACT + k * FACT_WIDTH) for k in range(N_FACTS)]
 
 
 class Kept(msgspec.Struct):
@@ -133,13 +135,10 @@ def has_peers(d: list[float]) -> bool:
     That is each step in full, of each fact at most what the agent counts itself, and the same amounts. What it taught before a reset is
     taken for a peer's.
     """
-    amounts = (d[AMOUNT + k * AMOUNT_WIDTH :] for k in range(N_AMOUNTS))
     # What began minutes ago is said of the time before (`models.sitting`), and its cohort knows of it.
-    counts = (
-        d[FACT + k * FACT_WIDTH :] for k in range(N_FACTS) if k not in KEPT_NEW or d[BEGUN + KEPT_NEW.index(k)] <= 0
-    )
-    return any(abs(row[1] - row[3]) > OTHER for row in amounts) or any(
-        row[2] > row[0] * (1.0 + SAME) + SAME for row in counts
+    said = (at for k, at in _FACTS if k not in KEPT_NEW or d[BEGUN + KEPT_NEW.index(k)] <= 0)
+    return any(abs(d[at + 1] - d[at + 3]) > OTHER for at in _AMOUNTS) or any(
+        d[at + 2] > d[at] * (1.0 + SAME) + SAME for at in said
     )
 
 
