@@ -18,7 +18,7 @@ from stream import analyst, operations
 from stream.errors import SettingsError, StraylineError
 from stream.log import Log, let_go
 from stream.settings import SETTINGS, host_port, load
-from stream.words import counted, plain
+from stream.words import counted
 
 if TYPE_CHECKING:
     from stream.files import Lines
@@ -131,30 +131,7 @@ def replay(
                 err=True,
             )
     if verdicts:
-        click.echo(
-            f"{counted(summary.verdicts, 'verdict')} heeded"
-            + (f"; {summary.later:,} not, being later than the last event (their `time`)" if summary.later else ""),
-            err=True,
-        )
-    if summary.early:
-        click.echo(
-            f"{summary.early:,} of those came (`time`) before the event that {'it is' if summary.early == 1 else 'each is'} on (`event.time`), of which nothing was learned yet, "
-            "so little or nothing follows; say it anew with --time of then or later",
-            err=True,
-        )
-    if summary.strangers:
-        more = f" and {len(summary.strangers) - 5:,} more" if len(summary.strangers) > 5 else ""
-        click.echo(
-            f"{counted(len(summary.strangers), 'agent')} that verdicts or resets name {'has' if len(summary.strangers) == 1 else 'have'} no event here: "
-            f"{', '.join(plain(name) for name in summary.strangers[:5])}{more}; check the spelling",
-            err=True,
-        )
-    if summary.unfit:
-        click.echo(
-            f"{counted(summary.unfit, 'line')} of {verdicts} {'is' if summary.unfit == 1 else 'are'} no verdict ({plain(summary.why_unfit, 300)}); "
-            "give --verdicts what `strayline verdict --to` wrote",
-            err=True,
-        )
+        analyst.tell_heeded(summary, verdicts)
     for name, n in summary.unknown:
         click.echo(
             f"unknown field `{name}` in {n:,} of {counted(summary.looked, 'event')} looked at; {meant(name)}",
@@ -277,17 +254,22 @@ def _address(_: click.Context, __: click.Parameter, text: str | None) -> str | N
     callback=_address,
     help="Ask a running worker instead of replaying files.",
 )
+@click.option(
+    "--verdicts", metavar="PATH", help="With files: heed the verdicts and resets of a file, as `strayline replay` does."
+)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
-def explain(agent_id: str, files: tuple[str, ...], address: str | None, as_json: bool) -> None:
+def explain(agent_id: str, files: tuple[str, ...], address: str | None, verdicts: str | None, as_json: bool) -> None:
     """What is usual for one agent: tools, permissions, resources, recipients, amounts.
 
     \b
     Examples:
-      strayline explain support-assistant-11 events.jsonl.gz
+      strayline explain support-assistant-11 events.jsonl.gz --verdicts verdicts.jsonl
       strayline explain support-assistant-11 --worker localhost:9464
     """
     if bool(files) == bool(address):
         raise click.UsageError("give files to replay, or --worker HOST:PORT of a running worker")
+    if verdicts and address:
+        raise click.UsageError("--verdicts is for files: a worker has heeded those on its topic")
     settings = load()
     from stream.explain import baseline_text, from_files, from_worker  # noqa: PLC0415
 
@@ -295,7 +277,9 @@ def explain(agent_id: str, files: tuple[str, ...], address: str | None, as_json:
         baseline = from_worker(address, agent_id)
     else:
         with _progress(files) as tick:
-            baseline = from_files(settings, files, agent_id, tick)
+            baseline, summary = from_files(settings, files, agent_id, tick, verdicts)
+        if verdicts:
+            analyst.tell_heeded(summary, verdicts)
     click.echo(json.dumps(baseline, indent=2, ensure_ascii=False) if as_json else baseline_text(baseline))
 
 

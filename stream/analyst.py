@@ -1,13 +1,18 @@
-"""The commands with which an analyst says what an alert was, or that an agent's past no longer counts: verdict, reset."""
+"""The commands with which an analyst says what an alert was, or that an agent's past no longer counts: verdict, reset; and what came of it."""
 
 from __future__ import annotations
 
 import os
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from stream.settings import load
+from stream.words import counted, plain
+
+if TYPE_CHECKING:
+    from stream.replay import Summary
 
 
 def moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
@@ -134,6 +139,34 @@ def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | N
         ),
         err=True,
     )
+
+
+def tell_heeded(summary: Summary, path: str) -> None:
+    """What of a file of verdicts was heeded, and what could not be."""
+    click.echo(
+        f"{counted(summary.verdicts, 'verdict')} heeded"
+        + (f"; {summary.later:,} not, being later than the last event (their `time`)" if summary.later else ""),
+        err=True,
+    )
+    if summary.early:
+        click.echo(
+            f"{summary.early:,} of those came (`time`) before the event that {'it is' if summary.early == 1 else 'each is'} on (`event.time`), of which nothing was learned yet, "
+            "so little or nothing follows; say it anew with --time of then or later",
+            err=True,
+        )
+    if summary.strangers:
+        more = f" and {len(summary.strangers) - 5:,} more" if len(summary.strangers) > 5 else ""
+        click.echo(
+            f"{counted(len(summary.strangers), 'agent')} that verdicts or resets name {'has' if len(summary.strangers) == 1 else 'have'} no event here: "
+            f"{', '.join(plain(name) for name in summary.strangers[:5])}{more}; check the spelling",
+            err=True,
+        )
+    if summary.unfit:
+        click.echo(
+            f"{counted(summary.unfit, 'line')} of {path} {'is' if summary.unfit == 1 else 'are'} no verdict ({plain(summary.why_unfit, 300)}); "
+            "give --verdicts what `strayline verdict --to` wrote",
+            err=True,
+        )
 
 
 COMMANDS = (verdict, reset)

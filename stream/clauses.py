@@ -45,7 +45,7 @@ def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
         one = round(peers) == 1  # a peer that uses it much may count for more than one: no number of peers is known
         many = "at least one of its peers" if one else "some of its peers"
         verb = ("does" if one else "do") if own >= 0.5 else ("has" if one else "have")
-        return f"{said}, {'as' if own >= 0.5 else 'but'} {f'{verb} {many}' if own >= 0.5 else f'{many} {verb}'}"
+        return f"{said}, but {many} {verb}"
     if own > 0 and not b.get("since"):
         return said  # its own use is among its cohort's: whether a peer has as well is not known
     # What it has done itself since is among what its cohort knows: where that is all, no peer has.
@@ -199,7 +199,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "session_calls": _calls, "session_calls_sum": _calls,
     "off_hours": lambda e: f"it began {e.observed}, when it hardly works ({e.expected})" + (f"; the {e.count} sessions of this night add up" if e.count > 1 else ""),
     "rhythm": _series,
-    "call_rate": lambda e: f"{_count(float(e.observed), 'calls')} within ten minutes {_usual(e, number)}",
+    "call_rate": lambda e: f"its pace was about {_count(float(e.observed), 'calls')} in ten minutes {_usual(e, number)}",
     "repeats": lambda e: f"within minutes it has {plain(str(e.observed), 120)}, and hardly ever does the same so often",
     "dormancy": lambda e: f"it has used {plain(str(e.observed), 80)} again, after leaving it alone for {round(e.baseline['days'])} days",
     "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
@@ -207,6 +207,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "read_before": lambda e: f"{e.observed}",
     "new_version": lambda e: f"{e.observed}",
     "same_recipient": lambda e: f"{e.observed}",
+    "relay": lambda e: f"{e.observed}",
     "judged": lambda e: f"{e.observed}",
     **dict.fromkeys(OF_THE_COHORT, lambda e: f"{e.observed}"),
 }  # fmt: skip

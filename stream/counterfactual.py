@@ -80,7 +80,7 @@ def _had(e: Evidence, event: Did) -> str:
         usual = e.baseline["typical"]
         return f"had it moved {whose} {size(usual) if of == 'bytes' else counted(usual, 'record')} a call"
     if of == "calls":
-        return f"had it called {plain(str(e.baseline['tool']), 48)} no more often than {'its peers do' if e.baseline.get('new') else 'usual'} in a session"
+        return f"had it called {plain(str(e.baseline['tool']), 48)} no more often than {'usual' if not e.baseline.get('new') else 'its peers do' if 'peers' in e.baseline else 'others do'} in a session"
     return {
         "tool": f"had {plain(observed)} been among the tools it usually uses",
         "permission": "had the permissions of the call all been among those it usually uses"
@@ -100,7 +100,7 @@ def _had(e: Evidence, event: Did) -> str:
         else f"had it usually touched a resource that {observed}",
         "unapproved": "had a person approved it",
         "clearance": "had everyone who received it been cleared for it",
-        "call_rate": f"had it made {whose} {counted(e.baseline.get('typical', 0.0), 'call')} within ten minutes",
+        "call_rate": f"had its pace been {whose} {counted(e.baseline.get('typical', 0.0), 'call')} in ten minutes",
         "repeats": "had it done the same no more often than usual",
         "dormancy": f"had it used {plain(observed)} in the last two weeks",
         "windows": "had its last hour been like its others",

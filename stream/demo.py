@@ -16,10 +16,11 @@ from stream.engine import Engine
 from stream.replay import scored
 from stream.settings import Settings
 from stream.simulate import Change, Incident, Simulation
-from stream.words import counted
+from stream.words import counted, plain
 
 HOME = "northwind.example"
 COLOURS = {"low": "cyan", "medium": "yellow", "high": "red", "critical": "bright_red"}
+MOST_IDS = 3
 BATCH = 500  # small, so that alerts appear as the weeks go by
 
 
@@ -105,9 +106,17 @@ def alert_text(alert: Alert, *, how_it_stands: bool = False) -> str:
             break_on_hyphens=False,
             break_long_words=False,
         )
-        for text in (alert.reason, sure)
+        for text in (alert.reason, sure, f"Alert {alert.alert_id}: {_events(alert)}")
     ]
-    return "\n".join([head, *body, f"    Alert {alert.alert_id}"])
+    return "\n".join([head, *body])
+
+
+def _events(alert: Alert) -> str:
+    """Ids to look up, that of the event that it is about first, and how many more there are."""
+    ids = list(dict.fromkeys([alert.event.event_id, *(i for e in alert.evidence for i in e.event_ids)]))[:MOST_IDS]
+    more = alert.exposure.events - len(ids)
+    listed = ", ".join(plain(i, 48) for i in ids) + (f" and {more:,} more" if more > 0 else "")
+    return f"{'event' if len(ids) == 1 and more <= 0 else 'events'} {listed}"
 
 
 def account_text(simulation: Simulation, alerts: Sequence[Alert]) -> str:

@@ -68,7 +68,8 @@ class Episode(msgspec.Struct):
     changed: dict[str, Evidence] = {}  # by name, see `stream.change`
     begun: list[str] = []  # what it began to do, see `stream.rollout`
     strangers: list[str] = []  # whom it reached outside that it hardly ever had
-    linked: Evidence | None = None  # to alerts of other agents
+    linked: Evidence | None = None  # to alerts of other agents that reached the same
+    relay: Evidence | None = None  # to those of agents that gave it data, or that it gave some to
     version: str | None = None  # of the agent's code, as the event that it is about says
     revision: int = 0
     said: int = 0  # events when it was last said
@@ -148,7 +149,7 @@ def _told(x: Episode) -> list[Evidence]:
         : MOST_EVIDENCE - len(x.lead) - len(x.changed)
     ]
     others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
-    linked = [x.linked] if x.linked else []
+    linked = [e for e in (x.linked, x.relay) if e]
     return sorted([*x.lead, *others, *x.changed.values(), *linked], key=lambda i: (-i.bits, i.name))
 
 
@@ -160,9 +161,9 @@ def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None
         if len(names) < MOST_NAMES and name[:MOST_TEXT] not in names:
             names.append(name[:MOST_TEXT])
         if counted is not None and len(counted) < MOST_COUNTED:
-            digest = _digest(name)
-            if digest not in counted:
-                counted.append(digest)
+            short = digest(name)
+            if short not in counted:
+                counted.append(short)
 
 
 def _reach(reached: dict[int, int], recipients: Sequence[Recipient]) -> int:
@@ -171,13 +172,14 @@ def _reach(reached: dict[int, int], recipients: Sequence[Recipient]) -> int:
     Beyond so many recipients nobody is added, and the sum is a lower bound.
     """
     for r in recipients:
-        digest = _digest(r.id)
-        if digest in reached or len(reached) < MOST_COUNTED:
-            reached[digest] = max(reached.get(digest, 0), r.size or 1)
+        short = digest(r.id)
+        if short in reached or len(reached) < MOST_COUNTED:
+            reached[short] = max(reached.get(short, 0), r.size or 1)
     return min(MOST_PEOPLE, sum(reached.values()))
 
 
-def _digest(name: str) -> int:
+def digest(name: str) -> int:
+    """What stands for a name where many are kept."""
     return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")
 
 
@@ -231,7 +233,6 @@ def alert(x: Episode, time: float) -> Alert:
         title(x.agent_id, about, x.did, evidence, exposure, serious=x.harm >= SERIOUS),
         reason(
             x.agent_id,
-            x.agent_type,
             x.did,
             evidence,
             exposure,
@@ -255,5 +256,13 @@ def alert(x: Episode, time: float) -> Alert:
         HARMS[x.harm],
         x.strong,
         x.version and x.version[:MOST_TEXT],
-        next_step(x.agent_type, about, x.did, evidence, exposure, serious=x.harm >= SERIOUS),
+        next_step(
+            x.agent_type,
+            about,
+            x.did,
+            evidence,
+            exposure,
+            serious=x.harm >= SERIOUS,
+            critical=rung == len(SEVERITIES) - 1,
+        ),
     )

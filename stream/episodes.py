@@ -5,7 +5,7 @@ one, or after a day; once it has reached the alert threshold it goes on until fo
 in the same half of a day is the same story. At the threshold an episode is an alert if it has three strange events, did serious harm, or is half as
 strange again (`stream.severity`); a rollout that is known already is not said again (`stream.rollout`). The alert tells of everything
 in the episode. It is said again when its severity rises, a new kind of evidence appears, its events reach 2, 5, 10, 20, 50, …, when in an episode of
-serious harm a strange event reaches somebody new, a quarter of an hour after the last word, and when it ends with something unsaid. Nothing is dropped: an event over the threshold that opens no alert of its own is counted as merged.
+serious harm a strange event reaches somebody new, a quarter of an hour after the last word, when an alert opens on an agent that gave it data or got some of it (`stream.relay`), and when it ends with something unsaid. Nothing is dropped: an event over the threshold that opens no alert of its own is counted as merged.
 
 All of it is decided by the events themselves, at event time, so the same events give the same alerts wherever batches are cut.
 """
@@ -21,7 +21,9 @@ from stream.alert import Alert, Evidence, alert_id
 from stream.change import NEW_WORK, explained, left, told_of
 from stream.counterfactual import pays
 from stream.episode import Episode, absorb, alert, another, kinds_of, level, over_threshold
-from stream.kept import Kept
+from stream.kept import Kept, detail, has_peers
+from stream.relay import evidence as relay
+from stream.relay import partners
 from stream.rollout import Began, Rollouts, linked, whole
 from stream.rollout import evidence as rolled_out
 from stream.severity import SERIOUS, opens
@@ -75,7 +77,7 @@ class Episodes:
         episode.strong += strange
         episode.waiting.append(kept)
         self.waiting += 1
-        if shift is not None:
+        if shift is not None and has_peers(detail(kept)):  # else it is the agent's own, and excuses nothing
             episode.changed[shift.name] = shift
         if notable:
             episode.warming = warming
@@ -93,6 +95,10 @@ class Episodes:
             opened = episode.revision == 0 and self._opens(episode, clock)
             if opened or (episode.revision and _worth_saying(episode, strange=strange, clock=clock)):
                 out.append(self._say(episode, kept.time, clock))
+            if opened:  # the other half of a relay is told where this one is
+                for other in (y for them in partners(episode, self.open) for y in them):
+                    self.changed.add(other.agent_id)
+                    out.append(self._say(other, kept.time, clock))
         self.merged += notable and not opened
         return out
 
@@ -191,6 +197,7 @@ class Episodes:
                 self.rollouts.tell_of(*told_of(c, x.agent_type, x.agent_id), clock)
         shared = self.rollouts.shared(x.agent_id, x.strangers, clock)
         x.linked = linked(shared) if shared else None
+        x.relay = relay(*partners(x, self.open)) or x.relay
         x.said_at = clock
         return alert(x, time)
 

@@ -42,7 +42,7 @@ from models.signals import (
 )
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
-from stream.kept import MOST_TEXT, Kept, below
+from stream.kept import MOST_TEXT, Kept, below, has_peers
 from stream.measured import measured
 from stream.words import counted, expected_values, lasting, number, plain
 
@@ -138,7 +138,7 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     expected = _EXPECTED.get(k) or expected_values([v for v in _usual(kept, _USUAL_OF.get(k, k)) if v != observed])
     numbers: dict[str, Any] = {"own": round(row[0], 2), "of": round(row[1], 2), "distinct": round(row[4], 1)}
     # A cohort that was found does not know all that its agents did before: what they have not done is not said.
-    if event.agent_type is not None or (kept.peered and row[2] - min(1.0, row[0]) >= 1):
+    if has_peers(d) if event.agent_type is not None else (kept.peered and row[2] - min(1.0, row[0]) >= 1):
         numbers["peers"] = round(row[2], 2)
     if k in {DOMAIN, CLOSENESS, FLOW}:  # whom it blames
         numbers["recipient"] = (event.recipients or ())[at].id[:MOST_TEXT]

@@ -15,7 +15,7 @@ from stream.alert import rfc3339
 from stream.engine import Engine
 from stream.errors import BrokerError, InputError
 from stream.files import Lines
-from stream.replay import replay
+from stream.replay import Summary, replay
 from stream.settings import Settings
 from stream.siphash import name_hash
 from stream.words import counted, number, plain, size
@@ -27,10 +27,10 @@ def baseline(engine: Engine, agent_id: str) -> dict[str, Any] | None:
 
 
 def from_files(
-    settings: Settings, files: Sequence[str], agent_id: str, tick: Callable[[Lines], None]
-) -> dict[str, Any]:
-    """Replay files, then read the agent's baseline."""
-    engine, summary = replay(settings, files, None, None, None, tick)
+    settings: Settings, files: Sequence[str], agent_id: str, tick: Callable[[Lines], None], verdicts: str | None = None
+) -> tuple[dict[str, Any], Summary]:
+    """Replay files, heeding the verdicts of another, then read the agent's baseline; and what the replay did."""
+    engine, summary = replay(settings, files, None, None, None, tick, verdicts)
     found = baseline(engine, agent_id)
     if found is None:
         raise InputError(
@@ -41,7 +41,7 @@ def from_files(
                 else "check the id's spelling"
             )
         )
-    return found
+    return found, summary
 
 
 def from_worker(address: str, agent_id: str) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import msgspec
 
-from models.batch import DETAIL, FACT, FACT_WIDTH, SESSION, Batch, Scores, Text
+from models.batch import AMOUNT, AMOUNT_WIDTH, BEGUN, DETAIL, FACT, FACT_WIDTH, SESSION, Batch, Scores, Text
 from models.memory import TEXTS
-from models.signals import RECIPIENT
+from models.signals import KEPT_NEW, N_AMOUNTS, N_FACTS, RECIPIENT
 from models.table import Array
 from stream.alert import Did, rfc3339
 from stream.codec import AccessEvent, Events, Recipient
@@ -20,6 +20,9 @@ MOST_ENTRIES = 64  # recipients and permissions of an event that waits to become
 MOST_KEPT = 8192  # characters of such an event
 MOST_RECIPIENTS = 20  # that an alert names of one event
 MOST_TEXT = 512  # characters of a name in an alert
+OTHER, SAME = 0.05, 1e-3  # what a cohort's mean may differ by (ln), and its count by (share), though it is one agent's
+_AMOUNTS = [AMOUNT + k * AMOUNT_WIDTH for k in range(N_AMOUNTS)]
+_FACTS = [(k, FACT + k * FACT_WIDTH) for k in range(N_FACTS)]
 
 
 class Kept(msgspec.Struct):
@@ -124,6 +127,19 @@ def detail(kept: Kept) -> list[float]:
 def outside(d: list[float]) -> bool:
     """Whether what was scored with these numbers went to someone outside the organisation."""
     return d[SESSION + 2] > 0
+
+
+def has_peers(d: list[float]) -> bool:
+    """Whether what was scored with these numbers has peers, as far as they tell: its cohort knows more than one agent alone would have taught it.
+
+    That is each step in full, of each fact at most what the agent counts itself, and the same amounts. What it taught before a reset is
+    taken for a peer's.
+    """
+    # What began minutes ago is said of the time before (`models.sitting`), and its cohort knows of it.
+    said = (at for k, at in _FACTS if k not in KEPT_NEW or d[BEGUN + KEPT_NEW.index(k)] <= 0)
+    return any(abs(d[at + 1] - d[at + 3]) > OTHER for at in _AMOUNTS) or any(
+        d[at + 2] > d[at] * (1.0 + SAME) + SAME for at in said
+    )
 
 
 def stranger(kept: Kept, d: list[float]) -> str | None:

@@ -16,6 +16,7 @@ from models.batch import (
     HOURS,
     LEFT_ALONE,
     SAME,
+    SESSION,
 )
 from models.dormancy import LEAST
 from models.scoring import RATE_OFFSET
@@ -32,7 +33,7 @@ from models.signals import (
 )
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
-from stream.kept import MOST_TEXT, Kept, below, uncleared
+from stream.kept import MOST_TEXT, Kept, below, has_peers, uncleared
 from stream.words import counted, number, people
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -60,7 +61,7 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
             bits,
             [event.event_id],
             1,
-            _whom(kept) | next_bits(k, d),
+            _whom(kept, d) | next_bits(k, d),
         )
     if k - N_FACTS == OFF_HOURS:
         return _off_hours(kept, d, bits)
@@ -83,12 +84,14 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
     observed = round(max(0.0, back(x)), 1)
     tool = (event.tool or event.action)[:MOST_TEXT]
     numbers: dict[str, Any] = {"tool": tool, "typical": typical, "high": high} | next_bits(k, d)
-    if kept.peered:
+    if kept.peered and (event.agent_type is None or has_peers(d)):
         numbers["peers"] = peers_typical
     expected = f"typically {number(typical)}" + (f", rarely above {number(high)}" if observed > high else "")
     if _is_new(signal.name, observed, d):
         numbers["new"] = True
         expected = "hardly done before"
+    if k - N_FACTS == CALL_RATE:
+        numbers["unit"] = "calls in ten minutes, those before fading"
     return Evidence(
         signal.name,
         signal.kind,
@@ -110,7 +113,7 @@ def _is_new(name: str, observed: float, d: list[float]) -> bool:
 
 
 def _calls_back(x: float) -> float:
-    """Calls within ten minutes, this one counted, from the amount that the loop scores."""
+    """The pace in calls in ten minutes, from the amount that the loop scores: of all calls so far, each of t minutes ago counts e^(−t/10), this one whole."""
     return math.exp(x) - RATE_OFFSET + 1.0
 
 
@@ -119,16 +122,17 @@ def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
     minutes = int(kept.time // 60) % 1440
     day = _DAYS[int(kept.time // 86400 + 3) % 7]
     observed = f"a session at {minutes // 60:02d}:{minutes % 60:02d} UTC on a {day}"
-    near, total = round(d[HOURS + 1]), round(d[HOURS + 2])  # faded
-    some = f"about {near} of" if near else "hardly any of about" if d[HOURS + 1] > 0 else "none of about"
-    expected = f"{some} {counted(total, 'session')} within 90 minutes of that time of day"
-    numbers = {"own": round(d[HOURS + 1], 1), "of": total} | next_bits(N_FACTS + OFF_HOURS, d)
+    # Both fade, odd starts count less and so do those that are less near: there were no fewer, and none only where nothing is left of any.
+    near, total = d[HOURS + 1], int(d[HOURS + 2])
+    before = f"{total:,} or more sessions" if total > 1 else "sessions"
+    expected = f"{'few' if near > 0 else 'none'} of its {before} began within 90 minutes of that time of day"
+    numbers = {"own": round(near, 1), "of": total} | next_bits(N_FACTS + OFF_HOURS, d)
     signal = SIGNALS[N_FACTS + OFF_HOURS]
     return Evidence(signal.name, signal.kind, observed, expected, bits, [kept.event.event_id], 1, numbers)
 
 
 def _repeats(kept: Kept, d: list[float], bits: float) -> Evidence:
-    """The same again and again: one recipient, or one resource by one tool."""
+    """The same again and again: one recipient, or one resource by one tool. The count fades as the pace does (`_calls_back`)."""
     event, times = kept.event, round(d[SAME]) + 1
     if event.recipients:
         place = min(int(d[SAME + 1]), len(event.recipients) - 1)
@@ -140,7 +144,7 @@ def _repeats(kept: Kept, d: list[float], bits: float) -> Evidence:
     return Evidence(
         signal.name,
         signal.kind,
-        f"{same} {counted(times, 'time')}"[:MOST_TEXT],
+        f"{same} about {counted(times, 'time')}"[:MOST_TEXT],
         "the same hardly ever so often within minutes",
         bits,
         [event.event_id],
@@ -186,11 +190,13 @@ def _rhythm(kept: Kept, d: list[float], bits: float) -> Evidence:
     return Evidence(signal.name, signal.kind, observed, expected, bits, [event.event_id], 1, numbers)
 
 
-def _whom(kept: Kept) -> dict[str, Any]:
-    """Who lacks the clearance, the largest audience by its name, and for what."""
+def _whom(kept: Kept, d: list[float]) -> dict[str, Any]:
+    """Who lacks the clearance, the largest audience by its name, whether only they can delete it, and for what."""
     low = {r.id: r for r in uncleared(kept)}
     first = max(low.values(), key=lambda r: r.size or 1)  # of equals the first
     numbers: dict[str, Any] = {"recipient": first.id[:MOST_TEXT], "more": len(low) - 1, "people": below(kept)}
+    sent = any(r.type in {"email", "url"} for r in low.values()) or d[SESSION + 2] >= len(kept.event.recipients or ())
+    numbers |= {"sent": True} if sent else {}
     agents = sum(r.type in {"agent", "service"} for r in low.values())
     numbers |= {"agents": agents} if agents else {}
     # Of how many people stand behind a group nothing is known where its event does not say it: each counts as one.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
+import time
+from pathlib import Path
 
 import click
 
@@ -14,9 +17,14 @@ from stream.settings import load
 from stream.words import counted, plain
 
 _NOW = math.inf  # what comes, whatever its time
+_SPAN = re.compile(r"(\d{1,6})([hd])")
 
 
 def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """A time, a span before now such as 24h or 7d, or `now`."""
+    span = _SPAN.fullmatch(text or "")
+    if span:
+        return time.time() - int(span[1]) * (3600 if span[2] == "h" else 86400)
     return _NOW if text == "now" else moment(context, parameter, text)
 
 
@@ -197,26 +205,30 @@ def produce(files: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("files", nargs=-1, metavar="[FILE...]")
 @click.option("--follow", is_flag=True, help="Go on with those that come, until interrupted.")
-@click.option("--last", is_flag=True, help="Of each alert only its last revision: how it stands.")
+@click.option(
+    "--last/--revisions",
+    default=None,
+    help="Of each alert its last revision, how it stands, as is the default in words; or every revision, as is the default of --json.",
+)
 @click.option("--severity", type=click.Choice(SEVERITIES), default=SEVERITIES[0], help="Only those as severe, or more.")
 @click.option("--agent", "agent_id", metavar="ID", help="Only those of one agent.")
 @click.option(
     "--since",
     metavar="TIME",
     callback=_since,
-    help="Only those of this time of their events or later, as 2026-03-12T08:44:00Z; with --follow also `now`: only those that come.",
+    help="Only those of this time of their events or later: 2026-03-12T08:44:00Z, or 24h or 7d ago; with --follow also `now`: only those that come.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Every revision as it is (with --last the last), one a line.")
+@click.option("--json", "as_json", is_flag=True, help="As they are, one a line.")
 def alerts(
     files: tuple[str, ...],
     follow: bool,
-    last: bool,
+    last: bool | None,
     severity: str,
     agent_id: str | None,
     since: float | None,
     as_json: bool,
 ) -> None:
-    """Read alerts, oldest first: each when it opened, and when it became worse.
+    """Read alerts, oldest first: each as it stands; with --follow when it opens, and when it becomes worse.
 
     Those of files that `strayline replay --alerts` wrote (plain, .gz or .zst; `-` is standard input), in their order; without FILE those on
     agent.access.alerts, by the time they came there. Changes nothing, and needs no consumer group.
@@ -224,7 +236,8 @@ def alerts(
     \b
     Examples:
       strayline alerts alerts.jsonl --severity high
-      strayline alerts alerts.jsonl --last --agent support-assistant-11
+      strayline alerts alerts.jsonl --since 7d
+      strayline alerts alerts.jsonl --revisions --agent support-assistant-11
       strayline alerts --follow --since now
       strayline alerts --json > alerts.jsonl
     """
@@ -232,6 +245,11 @@ def alerts(
         raise click.UsageError(
             f"--follow waits for what comes on agent.access.alerts: leave {'FILE' if files else '--last'} out, or --follow"
         )
+    for file in files:
+        if re.fullmatch(r"\d+[hd]?", file) and not Path(file).exists():
+            raise click.UsageError(
+                f"there is no file {file!r}; for the alerts of a time give --since 24h, 7d or 2026-03-12T08:44:00Z"
+            )
     if since == _NOW and not follow:
         raise click.UsageError("--since now shows what comes from now on: it needs --follow")
     settings = load()
@@ -239,11 +257,15 @@ def alerts(
     from stream.follow import Choice, Told, alerts_in  # noqa: PLC0415
     from stream.follow import alerts as read  # noqa: PLC0415
 
+    news = follow and last is None and not as_json
+    if last is None:
+        last = not (follow or as_json)
+
     def tell(alert: Alert, value: bytes) -> None:
-        click.echo(value if as_json else alert_text(alert, how_it_stands=last))
+        click.echo(value if as_json else alert_text(alert, how_it_stands=not news))
 
     choice = Choice(severity, agent_id, -math.inf if since in {None, _NOW} else since)
-    told = Told(choice, tell, every=as_json, last=last)
+    told = Told(choice, tell, every=not news, last=last)
     if files:
         alerts_in(files, told.read)
     else:

@@ -71,6 +71,7 @@ def did(event: Did) -> str:
 
 
 OF_THE_EVENT = ("judged", "approval", "read_before", "new_version")  # of the event that the alert is about alone
+LINKS = ("same_recipient", "relay")  # to alerts of other agents
 CONTEXT = ("clearance", *OF_THE_EVENT, *OF_THE_COHORT)  # said whatever else is
 # Said less well by the one than by the others.
 COVERED = {
@@ -88,7 +89,6 @@ _USUALLY = {
 
 def reason(
     agent_id: str,
-    agent_type: str | None,
     event: Did,
     evidence: Sequence[Evidence],
     exposure: Exposure,
@@ -114,15 +114,16 @@ def reason(
     besides = [clause(e) for e in (*told, *beside) if e in lead and e not in first]
     out = f"{plain(agent_id)} {did(event)}" + (f": {'; '.join(map(clause, first))}." if first else ".")
     out += f" Besides, {'; '.join(dict.fromkeys(besides))}." if besides else ""
-    others = [e for e in told if e not in lead] + [e for e in evidence if e not in lead and e.name == "clearance"]
+    shown = [_shown(e) for e in lead if e.name == "clearance"]
+    again = [e for e in evidence if e not in lead and e.name == "clearance" and _shown(e) not in shown]
+    others = [e for e in told if e not in lead] + again
     if others:
         out += f" In the same episode: {'; '.join(clause(e) + _how_often(e) for e in others)}."
     if exposure.events > 1:
         out += (
             f" In all, {exposure.events:,} such events{_moved(exposure, evidence)}{_others(exposure, evidence, out)}."
         )
-    link = next((e for e in evidence if e.name == "same_recipient"), None)
-    out += f" {clause(link)}: look at them together." if link else ""
+    out += "".join(f" {clause(e)}: look at them together." for e in evidence if e.name in LINKS)
     usual = next((e for e in (*first, *told) if e in lead and e.name in _USUALLY and _has_habits(e)), None)
     if usual:
         out += f" Most often it {_USUALLY[usual.name]} {usual.expected.removeprefix(MOST_OFTEN)}."
@@ -130,7 +131,8 @@ def reason(
     if late > TOLERANCE:
         out += f" Its events came up to {lasting(late)} late: what is said of minutes, sessions and hours is of when they came."
     if warming:
-        out += f" It is new, so it is judged mostly by {'its peers' if agent_type else 'the rest of the fleet'}."
+        new = "" if any(e.name == "new_agent" for e in evidence) else "new, so it is "  # else said just before
+        out += f" It is {new}judged mostly by what {'its peers' if _has_peers(evidence) else 'others'} do."
     return out + other.sentence
 
 
@@ -190,6 +192,16 @@ def _first(lead: Sequence[Evidence], about: Evidence | None) -> list[Evidence]:
     signals = _signals(lead)
     others = [e for e in signals if about is None or _told_as(e) != _told_as(about)]
     return (others or signals)[:1]
+
+
+def _shown(e: Evidence) -> tuple[object, ...]:
+    """What was shown to whom without the clearance, which the event that the alert is about may have done as well."""
+    return e.observed, e.baseline.get("resource"), e.baseline.get("recipient")
+
+
+def _has_peers(evidence: Sequence[Evidence]) -> bool:
+    """Whether anything is said of them."""
+    return any("peers" in e.baseline for e in evidence if e.name not in CONTEXT)
 
 
 def _has_habits(e: Evidence) -> bool:

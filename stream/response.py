@@ -14,6 +14,7 @@ from stream.clauses import OF_THE_COHORT, uncleared
 from stream.words import first, people, plain
 
 MOST = 48  # characters of a name
+OTHERS = " Then the same of the alert's other recipients, which `exposure` names."
 
 
 def next_step(
@@ -24,8 +25,26 @@ def next_step(
     exposure: Exposure,
     *,
     serious: bool = False,
+    critical: bool = False,
 ) -> str:
-    """What to do first. It asks about who and what the evidence `about` names, and about `event` only where that is evidence of it."""
+    """What to do first. It asks about who and what the evidence `about` names, and about `event` only where that is evidence of it.
+
+    What is critical is stopped before anybody is asked.
+    """
+    step = _step(agent_type, about, event, evidence, exposure, serious=serious, stopped=critical)
+    return f"Suspend the agent, or revoke its credential. Then {step[0].lower()}{step[1:]}" if critical else step
+
+
+def _step(
+    agent_type: str | None,
+    about: Evidence,
+    event: Did,
+    evidence: Sequence[Evidence],
+    exposure: Exposure,
+    *,
+    serious: bool,
+    stopped: bool,
+) -> str:
     own = event.event_id in about.event_ids
     change = explained(about, [e for e in evidence if e.name in OF_THE_COHORT])
     who = plain(event.principal, MOST) if event.principal else "the owner of the agent"
@@ -49,20 +68,18 @@ def next_step(
             "moved_hours": f"Ask {owner} whether its schedule or time zone was changed; if not, find out what starts its sessions.",
         }[change.name]
     if about.name == "clearance" and not (own and event.denied):
-        n = int(about.baseline.get("people", 0))
-        many = f" ({people(n)})" if n > about.baseline.get("more", 0) + 1 else ""
-        given = "was" if n == 1 else "were"
-        step = f"Withdraw {what} from {uncleared(about)}{many}, who {given} not cleared for it, and find out who has opened it; ask {who} whether it was meant for them."
-        rest = (exposure.people_below_clearance or 0) > n
-        return step + (" Then the same of the alert's other recipients, which `exposure` names." if rest else "")
+        rest = (exposure.people_below_clearance or 0) > int(about.baseline.get("people", 0))
+        return _take_back(about, what, who) + (OTHERS if rest else "")
     released = next((e for e in evidence if e.name == "new_version"), None)
     if released is not None and not serious:
         version = plain(str(released.baseline["version"]), MOST)
         return f"Ask {owner} whether the change came with version {version}; if it did and nobody meant it, go back to the version before; if it did not, find out what else drove the agent."
     if to and not (own and event.denied):
         rest = exposure.recipients_total > len(event.recipients)
-        recall = "recall what was sent to all whom `exposure` names" if rest else "recall what was sent"
-        return f"Ask {who} whether {to} should have {what}; if not, stop the agent's sending and {recall}."
+        stop = "" if stopped else "stop the agent's sending and "
+        return f"Ask {who} whether {to} should have {what}; if not, {stop}have it deleted there." + (
+            OTHERS if rest else ""
+        )
     if own and event.denied:
         return f"Ask {who} what the agent was after{within}; if nobody knows, suspend it: it tries what it may not."
     return {
@@ -71,7 +88,7 @@ def next_step(
         "action": f"Ask {owner} whether it was meant to do this; if not, revoke the permission for it.",
         "outcome": "Look at the error, and at what the agent tried next.",
         "transition": f"Ask {who} whether they asked for this step{within}; if not, look at what the agent had read before: an instruction in it may have led it there.",
-        "owner": f"Ask {who} why the agent worked on {what}; if it was not for them, end the session.",
+        "owner": f"Ask {who} why the agent worked on {what}; if it was not for them, find out who asked for it.",
         "unapproved": f"Ask {who} whether it was meant; if not, undo it, and let the tool refuse what nobody has approved.",
         "off_hours": "Find out what started the session at that time: a schedule, a person or another agent.",
         "call_rate": "Look at what drives the calls: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
@@ -84,6 +101,23 @@ def next_step(
         if about.kind == "volume"
         else f"Ask {who} what the agent was to do{within}; if nobody knows, revoke its access and look what it did next."
     )
+
+
+def _take_back(about: Evidence, what: str, who: str) -> str:
+    """From those who lack the clearance: what was shared can be withdrawn; a mail, or what has left the organisation, cannot; and an agent may pass it on."""
+    b, to = about.baseline, uncleared(about)
+    n, many = int(b.get("people", 0)), int(b.get("more", 0)) + 1
+    behind = f" ({people(n)})" if n > many else ""
+    agents = b.get("agents") == many
+    they, were = ("it", "it was") if agents and many == 1 else ("they", "they were")
+    ask = f"ask {who} whether it was meant for {they if they == 'it' else 'them'}"
+    if agents:
+        return (
+            f"Stop {to} before {they} pass{'es' if they == 'it' else ''} {what} on: {were} not cleared for it; {ask}."
+        )
+    if b.get("sent"):
+        return f"Have {to}{behind} delete {what}, and find out who has seen it: {were} not cleared for it; {ask}."
+    return f"Withdraw {what} from {to}{behind}, who {'was' if n == 1 else 'were'} not cleared for it, and find out who has opened it; {ask}."
 
 
 def _recipient(about: Evidence, event: Did) -> str:

@@ -83,7 +83,9 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "records_sum": _amount,
     "session_calls": _calls,
     "session_calls_sum": _calls,
-    "call_rate": lambda e: f"makes {counted(float(e.observed), 'call')} within ten minutes, {_usual(e, number)}",
+    "call_rate": lambda e: (
+        f"calls at a pace of about {number(round(float(e.observed)))} in ten minutes, {_usual(e, number)}"
+    ),
     "repeats": lambda e: f"has {plain(str(e.observed), 2 * MOST)} within minutes",
     "off_hours": lambda e: f"begins {plain(str(e.observed))}, when it hardly works",
     "dormancy": lambda e: (

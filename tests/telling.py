@@ -40,9 +40,7 @@ def rendered(alert: Alert, evidence: Sequence[Evidence] | None = None, **other: 
         "serious": HARMS.index(alert.impact) >= SERIOUS,
         "about": about(alert),
     } | other
-    return reason.reason(
-        alert.agent_id, alert.agent_type, alert.event, alert.evidence if evidence is None else evidence, **given
-    )
+    return reason.reason(alert.agent_id, alert.event, alert.evidence if evidence is None else evidence, **given)
 
 
 BASE = 1772409600

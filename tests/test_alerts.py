@@ -150,7 +150,7 @@ def test_a_young_agent_s_alert_says_so():
     _, done = tell([*events, *newcomer])
     alert = next(a for a in done.alerts if a.agent_id == "bot-new")
     assert alert.warming
-    assert " It is new, so it is judged mostly by its peers." in alert.reason
+    assert " It is new, so it is judged mostly by what its peers do." in alert.reason
 
 
 def test_a_repeated_event_raises_no_second_alert():

@@ -307,12 +307,28 @@ def test_what_explain_prints_has_a_key_and_units(tmp_path):
     assert "amounts a day" not in one
 
 
+def test_what_is_usual_can_be_had_with_what_people_have_said(tmp_path):
+    """Since when a reset holds, and what of the file was not heeded."""
+    path, said = tmp_path / "events.jsonl", tmp_path / "said.jsonl"
+    path.write_text("".join(EVENT.replace("-02T", f"-{day:02}T").replace('"1",', f'"{day}",') for day in (2, 3, 4)))
+    for agent in ("bot", "bto"):
+        reset = ("reset", agent, "--by", "ana", "--reason", "other work", "--to", str(said))
+        assert strayline(*reset, "--time", "2026-03-03T23:00:00Z").returncode == 0
+    assert strayline("explain", "bot", str(path)).stdout.startswith("bot: 3 events from 2026-03-02T")
+    told = strayline("explain", "bot", str(path), "--verdicts", str(said))
+    assert told.returncode == 0
+    assert told.stdout.startswith("bot: 1 event since its baseline was begun anew at 2026-03-03T")
+    assert "2 verdicts heeded" in told.stderr
+    assert "1 agent that verdicts or resets name has no event here: bto; check the spelling" in told.stderr
+    assert strayline("explain", "bot", "--worker", "localhost:1", "--verdicts", str(said)).returncode == 2
+
+
 def test_the_demo_is_honest_and_the_same_twice():
     once, twice = (strayline("demo", "--agents", "12", "--days", "10", "--seed", "4") for _ in range(2))
     assert once.returncode == 0
     assert "Planted 14 incidents, found " in once.stdout
     assert " by severity in the end: " in once.stdout
-    opened = re.findall(r"^    Alert ([0-9a-f]{24})$", once.stdout, re.MULTILINE)
+    opened = re.findall(r"^    Alert ([0-9a-f]{24}): events? ", once.stdout, re.MULTILINE)
     assert len(opened) >= len(re.findall(r"^    .*Next: ", once.stdout, re.MULTILINE)) > 0
     body = [line for line in once.stdout.splitlines() if not line.startswith("Scored ")]
     assert body == [line for line in twice.stdout.splitlines() if not line.startswith("Scored ")]

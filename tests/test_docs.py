@@ -120,6 +120,19 @@ def test_every_command_and_option_that_the_readme_shows_exists():
         assert set(re.findall(r"(?<!\w)--[a-z-]+", rest)) <= known, (command, rest)
 
 
+def test_of_programs_that_the_readme_s_commands_need_it_says_that_they_are_to_be_installed():
+    text = (ROOT / "README.md").read_text()
+    begun = {
+        line.split()[0]
+        for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+        if re.match(r"[a-z]", line)
+    }
+    for program in begun - {"strayline", "make"} - {name for name in begun if name.startswith("kafka-")}:
+        assert re.search(rf"`{program}`[^.]* to be installed", text), program
+    assert begun > {"jq", "kcat"}
+
+
 def test_the_alert_that_the_readme_shows_is_the_demos():
     (shown,) = re.findall(r"Alerts appear as they open:\n\n```\n(.+?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert shown in strayline("demo").stdout

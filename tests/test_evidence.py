@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import defaultdict
 from typing import Any
@@ -15,10 +16,10 @@ from stream import clauses
 from stream.alert import SEVERITIES, Evidence, rfc3339
 from stream.codec import encode, encode_lines
 from stream.engine import Engine
-from stream.reason import OF_THE_COHORT
+from stream.reason import LINKS, OF_THE_COHORT
 from stream.settings import load
 from stream.severity import CONFIDENCES, HARMS
-from tests.telling import HISTORY, HOME, episode, hostile, scored, seconds
+from tests.telling import BASE, HISTORY, HOME, episode, hostile, scored, seconds
 
 RFC3339 = r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$"
 TEXTS: dict[str, Any] = {"type": "array", "items": {"type": "string", "minLength": 1}, "uniqueItems": True}
@@ -125,7 +126,7 @@ def test_evidence_names_events_of_this_agent_within_the_time(alerts, by_id):
             assert low <= seconds(by_id[event_id]["time"]) <= high
         assert len(ids) <= alert.exposure.events
         for item in alert.evidence:
-            assert len(item.event_ids) == (0 if item.name in OF_THE_COHORT else min(item.count, 20))
+            assert len(item.event_ids) == (0 if item.name in {*OF_THE_COHORT, *LINKS} else min(item.count, 20))
 
 
 def test_evidence_comes_strongest_first_and_kinds_come_from_it(alerts):
@@ -193,6 +194,33 @@ def test_nothing_is_said_of_peers_where_an_agent_has_none(alerts):
     assert any("peers" in a.reason for a in alerts)
 
 
+def test_nothing_is_said_of_peers_where_an_agent_is_alone_of_its_type(fleet):
+    """What its cohort knows it has from this agent."""
+    found = scored([encode(e | {"agent_type": e["agent_id"]}) for e in fleet.events]).alerts
+    assert len(found) > 30
+    assert not [a for a in found if "peers" in a.title + a.reason + a.next_step]
+
+
+def test_that_the_level_of_an_agent_alone_of_its_type_has_changed_excuses_nothing():
+    """Its cohort's has changed as well, being its own."""
+    for alone in (True, False):
+        events = [
+            {
+                "event_id": f"{day}-{i}-{a}", "time": BASE + 86400 * day + 600 * i + a, "agent_id": f"bot-{a}", "agent_type": "clerk", "action": "read",
+                "tool": "crm.read", "resource": "crm/1", "bytes": 1000 * (a + 1) * (32 if day > 16 else 1), "session_id": f"{a}-{day}",
+            }
+            for day in range(20) for i in range(20) for a in range(1 if alone else 4)
+        ]  # fmt: skip
+        last = hostile(999, "x", agent_id="bot-0", agent_type="clerk", tool="crm.read", recipients=None) | {
+            "time": events[-1]["time"] + 60
+        }
+        alert = scored([encode(e) for e in [*events, last]], STRAYLINE_ALERTS_PER_DAY="1000").alerts[-1]
+        assert (alert.event.event_id, alone) == (
+            last["event_id"],
+            not any(e.name == "cohort_shift" for e in alert.evidence),
+        )
+
+
 @pytest.mark.parametrize(
     ("own", "peers", "said"),
     [
@@ -201,7 +229,7 @@ def test_nothing_is_said_of_peers_where_an_agent_has_none(alerts):
         (0.0, 1.2, "it has never used x in 100 calls, but at least one of its peers has"),
         (0.3, 3.3, "it has hardly ever used x in 100 calls, but some of its peers have"),
         (7.2, 1.0, "it seldom uses x (about 7 of 100 calls)"),
-        (7.2, 4.1, "it seldom uses x (about 7 of 100 calls), as do some of its peers"),
+        (7.2, 4.1, "it seldom uses x (about 7 of 100 calls), but some of its peers do"),
         (1.0, None, "it seldom uses x (about 1 of 100 calls)"),
     ],
 )
@@ -225,6 +253,45 @@ def test_what_an_agent_began_minutes_ago_is_not_said_of_its_peers(own, peers, sa
     numbers = {"own": own, "of": 100, "peers": peers, "since": 720}
     told = clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers))
     assert told == f"until 12 minutes before it had never used x in 100 calls, {said}"
+
+
+def test_a_pace_that_fades_is_not_said_to_be_a_count():
+    """Of 28 calls within ten minutes, each a little further back, it is twenty or less."""
+    gap = 21.0
+    calls = [
+        hostile(n, "", tool="crm.read", recipients=None, session_id=f"s{n}") | {"time": BASE + 48 * 1800 + gap * n} for n in range(28)
+    ]  # fmt: skip
+    told = [e for a in episode(calls) for e in a.evidence if e.name == "call_rate"]
+    short: list[float] = []
+    for e in told:
+        n = int(e.event_ids[0].removeprefix("e"))
+        pace = sum(math.exp(-gap * i / 600) for i in range(n + 1))
+        assert e.observed == pytest.approx(pace, abs=0.2)
+        short.append(n + 1 - e.observed)
+        assert f"its pace was about {round(e.observed)} calls in ten minutes" in clauses.clause(e)
+        assert e.baseline["unit"] == "calls in ten minutes, those before fading"
+    assert max(short) > 3
+
+
+def test_how_many_sessions_began_at_an_hour_is_not_said_to_be_fewer_than_they_were(alerts, fleet):
+    """Counts fade, and an odd start counts less: there were at least so many, and none only where there was none."""
+    begins: dict[str, dict[str, float]] = defaultdict(dict)
+    for e in fleet.events:
+        begins[str(e["agent_id"])].setdefault(str(e["session_id"]), seconds(str(e["time"])))
+    event_time = {str(e["event_id"]): seconds(str(e["time"])) for e in fleet.events}
+    said = set()
+    for agent_id, e in ((a.agent_id, e) for a in alerts for e in a.evidence if e.name == "off_hours"):
+        now = event_time[e.event_ids[0]]
+        before = [t for t in begins[agent_id].values() if t < now]
+        many, total = re.fullmatch(
+            r"(few|none) of its (?:(\d+) or more )?sessions began within 90 .+", e.expected
+        ).groups()
+        assert int(total or 1) <= len(before)
+        near = [t for t in before if abs((t - now + 43200) % 86400 - 43200) <= 5400]
+        assert many == "few" or not near
+        assert len(near) <= max(1, len(before) / 5)
+        said.add(many)
+    assert said == {"few", "none"}
 
 
 def test_what_is_strange_is_not_among_what_is_usual(alerts):

@@ -109,7 +109,15 @@ def test_numbers_about_the_whole_episode_are_those_of_the_exposure(alerts):
 def lead_sentence(alert: Alert) -> str:
     """What is said of the strangest event: up to what is said of the others, or of the whole."""
     said = alert.reason
-    for what in (" In the same episode: ", " In all, ", " Most often it ", " Meanwhile, ", " It is new, "):
+    for what in (
+        " In the same episode: ",
+        " In all, ",
+        " It was given data by ",
+        " It gave data to ",
+        " Most often it ",
+        " Meanwhile, ",
+        " It is new, ",
+    ):
         said = said.split(what)[0]
     return said
 
@@ -170,6 +178,14 @@ def test_broken_clearance_of_another_event_is_said_in_a_sentence_of_its_own():
     assert "1 recipient may see public data at most, and was given internal data" in rest
 
 
+def test_the_same_shown_to_the_same_is_said_once():
+    """Of another event it adds nothing; of another resource it does."""
+    forum = [{"id": "#forum", "clearance": "public"}]
+    for resource, times in (("root/branch/1x", 1), ("root/branch/other", 2)):
+        shown = [hostile(0, "x", recipients=forum, resource=resource), hostile(1, "x", recipients=forum)]
+        assert episode(shown)[-1].reason.count("may see public data at most") == times
+
+
 def test_every_recipient_is_named_or_counted_and_all_are_recalled():
     """Whoever acts on the alert alone leaves none of the leak behind."""
     cleared = [{"id": f"drop{i}@x.example", "clearance": "restricted"} for i in range(5)]
@@ -177,7 +193,7 @@ def test_every_recipient_is_named_or_counted_and_all_are_recalled():
     said = alert.reason.partition("; other recipients: ")[2].partition(". ")[0]
     named = [r["id"] for r in cleared if r["id"] in alert.reason]
     assert len(named) + int(re.findall(r"and (\d+) more", said)[0]) == len(cleared)
-    assert alert.next_step.endswith("recall what was sent to all whom `exposure` names.")
+    assert alert.next_step.endswith(" Then the same of the alert's other recipients, which `exposure` names.")
 
 
 def test_people_behind_a_group_of_unknown_size_are_at_least_so_many():
@@ -215,7 +231,7 @@ def test_no_evidence_of_another_event_gets_into_the_sentence(items, events):
         )
         for i, (name, bits, own) in enumerate(items)
     ]
-    text = reason.reason("a", "b", Did("e", "read"), evidence, Exposure(events=events), warming=False, score=40.0, threshold=12.0, strong=3, serious=False)  # fmt: skip
+    text = reason.reason("a", Did("e", "read"), evidence, Exposure(events=events), warming=False, score=40.0, threshold=12.0, strong=3, serious=False)  # fmt: skip
     first, _, rest = text.partition(" In the same episode: ")
     assert "other-" not in first
     assert "own-" not in rest.split(". ")[0]
@@ -233,7 +249,7 @@ def test_one_is_singular(name):
     numbers = {"tool": "x", "typical": 1.0, "high": 0.5, "low": 0.5, "unit": "records", "lasts": False}
     item = Evidence(name, "volume", 1.0, "typically 1", 20.0, ["e"], 1, numbers)
     event = Did("e", "read", records=1.0, bytes=1.0)
-    text = reason.reason("a", "b", event, [item], Exposure(1, 1.0, 1.0), warming=False, score=40.0, threshold=12.0, strong=3, serious=False)  # fmt: skip
+    text = reason.reason("a", event, [item], Exposure(1, 1.0, 1.0), warming=False, score=40.0, threshold=12.0, strong=3, serious=False)  # fmt: skip
     for said in (text, title("a", item, event, [item], Exposure(events=1))):
         assert not re.search(r"\b1 (records|bytes|calls|times)\b", said), said
 
@@ -278,7 +294,6 @@ def test_no_name_at_all_breaks_the_words(name, denied):
             assert clauses.clause(item).isprintable()
             assert counterfactual._had(item, event).isprintable()
         text = reason.reason(
-            name,
             name,
             event,
             evidence,
@@ -342,6 +357,28 @@ def test_broken_clearance_names_who_lacks_it_and_for_what():
     alert = episode([hostile(0, "x", recipients=parties)])[0]
     said = "#forum and 3 more"
     assert f"(root/branch/0x to {said})" in alert.reason
-    assert alert.next_step.startswith(
-        f"Withdraw root/branch/0x from {said} (2,003 people), who were not cleared for it"
+    assert f"ithdraw root/branch/0x from {said} (2,003 people), who were not cleared for it" in alert.next_step
+
+
+@pytest.mark.parametrize(
+    ("party", "first"),
+    [
+        ({"id": "#forum", "type": "channel"}, "withdraw root/branch/1x from #forum, who was"),
+        ({"id": "ada@corp.example", "type": "user"}, "withdraw root/branch/1x from ada@corp.example, who was"),
+        ({"id": "ada@corp.example", "type": "email"}, "have ada@corp.example delete root/branch/1x,"),
+        ({"id": "eve@x.example", "type": "user"}, "have eve@x.example delete root/branch/1x,"),
+        ({"id": "bot-7", "type": "agent"}, "stop bot-7 before it passes root/branch/1x on:"),
+    ],
+)
+def test_what_was_mailed_is_not_withdrawn_and_what_is_critical_is_stopped_first(party, first):
+    """What can be done: nobody can take back a mail, and who does harm goes on meanwhile."""
+    shared = [
+        hostile(n, "x", recipients=[party | {"clearance": "public"}], principal="p@corp.example") for n in range(2)
+    ]
+    alerts = episode(shared)
+    contain = "Suspend the agent, or revoke its credential. Then "
+    assert (
+        [a.next_step.startswith(contain) for a in alerts] == [a.severity == "critical" for a in alerts] == [False, True]
     )
+    step = alerts[-1].next_step.removeprefix(contain)
+    assert step[0].lower() + step[1:].partition(" not cleared")[0][: len(first) - 1] == first

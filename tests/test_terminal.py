@@ -8,13 +8,15 @@ import pty
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import msgspec
 import pytest
 import zstandard
 
 from stream.__main__ import main
-from stream.alert import SEVERITIES
+from stream.alert import SEVERITIES, rfc3339
 from stream.codec import encode_lines
 from stream.demo import alert_text
 from stream.settings import PREFIX
@@ -115,24 +117,50 @@ def test_addresses_and_names_stand_whole_in_an_alert_on_a_terminal(alerts):
     assert all(len(line) <= 110 for alert in alerts for line in alert_text(alert).splitlines()[1:])
 
 
+def test_events_are_named_in_an_alert_on_a_terminal_or_counted(alerts):
+    """That which it is about first; who reads on knows how many it does not see."""
+    cut = 0
+    for alert in alerts:
+        said = " ".join(alert_text(alert).split()).rpartition(f"Alert {alert.alert_id}: ")[2]
+        names, more = re.fullmatch(r"events? (.+?)(?: and ([\d,]+) more)?", said).groups()
+        ids = names.split(", ")
+        assert ids[0] == alert.event.event_id
+        assert len(set(ids)) + int((more or "0").replace(",", "")) == alert.exposure.events
+        assert set(ids) <= {alert.event.event_id, *(i for e in alert.evidence for i in e.event_ids)}
+        cut += more is not None
+    assert 0 < cut < len(alerts)
+
+
 def heads(text: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith(" ")]
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress], ids=["plain", "gz", "zst"])
-def test_the_alerts_of_a_file_are_told_as_those_of_the_topic(alerts, strayline, tmp_path, pack):
-    """Each when it opens, and when it becomes worse."""
+def test_alerts_are_told_as_they_stand_or_every_revision_of_them(alerts, strayline, tmp_path, pack):
+    """Who reads them wants to know what is; the rest is there for who asks."""
     (file := tmp_path / "alerts").write_bytes(pack(encode_lines(alerts)))
-    severity: dict[str, str] = {}
-    news = []
-    for alert in alerts:
-        if severity.get(alert.alert_id) != alert.severity:
-            news.append(alert)
-        severity[alert.alert_id] = alert.severity
-    assert len(severity) < len(news) < len(alerts)
-    status, told, error = strayline("alerts", file)
-    assert (status, error) == (0, "")
-    assert told == "".join(f"{re.sub(chr(27) + r'[^m]*m', '', alert_text(alert))}\n" for alert in news)
+    last = sorted({a.alert_id: a for a in alerts}.values(), key=lambda a: a.time)
+    assert len(last) < len(alerts)
+    for options, wanted in (((), last), (("--revisions",), alerts)):
+        status, told, error = strayline("alerts", file, *options)
+        assert (status, error) == (0, "")
+        as_text = (re.sub(chr(27) + r"[^m]*m", "", alert_text(alert, how_it_stands=True)) for alert in wanted)
+        assert told == "".join(f"{text}\n" for text in as_text)
+
+
+def test_the_alerts_of_a_span_before_now_can_be_told(alerts, strayline, tmp_path):
+    """And whoever says the span where a file is meant to stand hears how."""
+    (file := tmp_path / "alerts").write_bytes(encode_lines(alerts))
+    new = msgspec.structs.replace(alerts[0], alert_id="new", time=rfc3339(time.time() - 7200))
+    file.write_bytes(encode_lines([*alerts, new]))
+    assert strayline("alerts", file, "--since", "24h", "--json")[1].encode() == encode_lines([new])
+    assert strayline("alerts", file, "--since", "1d", "--json")[1].encode() == encode_lines([new])
+    assert strayline("alerts", file, "--since", "1h")[1] == ""
+    for args in (("--last", "2"), ("--last", "24h"), ("24",)):
+        status, told, error = strayline("alerts", *args)
+        assert (status, told) == (2, "")
+        assert "--since 24h" in error
+    assert "such as" in strayline("alerts", file, "--since", "24")[2]
 
 
 def test_of_alerts_the_last_words_the_severe_those_of_one_agent_and_of_a_time_can_be_told(alerts, strayline, tmp_path):
@@ -149,9 +177,9 @@ def test_of_alerts_the_last_words_the_severe_those_of_one_agent_and_of_a_time_ca
         assert 0 < len(wanted) <= len(last)
         assert (len(wanted) == len(last)) == (not options)
         assert strayline("alerts", file, "--last", "--json", *options)[1].encode() == encode_lines(wanted)
-        assert len(heads(strayline("alerts", file, "--last", *options)[1])) == len(wanted)
+        assert len(heads(strayline("alerts", file, *options)[1])) == len(wanted)
     grown = next(a for a in last if a.revision > 1)
-    assert f"{grown.title} (revision {grown.revision})" in strayline("alerts", file, "--last")[1]
+    assert f"{grown.title} (revision {grown.revision})" in strayline("alerts", file)[1]
     assert strayline("alerts", file, "--json")[1].encode() == encode_lines(alerts)
 
 

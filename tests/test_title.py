@@ -58,11 +58,11 @@ def test_an_amount_that_is_often_reached_is_no_headline_and_is_not_set_against_a
     """17 calls where 19 are not rare: it adds to the score, and that is all."""
     usual = {"tool": "crm.read", "typical": 5.6, "high": 19.0}
     calls = Evidence("call_rate", "rate", 17.0, "-", 9.0, ["e"], 1, usual)
-    assert clause(calls) == "17 calls within ten minutes (usually 5.6)"
+    assert clause(calls) == "its pace was about 17 calls in ten minutes (usually 5.6)"
     assert subject(EVENT, [calls, item("tool", "scope", "drop", 7.0)], ["rate", "scope"]).name == "tool"
     assert subject(EVENT, [calls], ["rate"]) is calls
     calls.observed = 20.0
-    assert clause(calls) == "20 calls within ten minutes (usually 5.6, rarely above 19)"
+    assert clause(calls) == "its pace was about 20 calls in ten minutes (usually 5.6, rarely above 19)"
     assert subject(EVENT, [calls, item("tool", "scope", "drop", 7.0)], ["rate", "scope"]) is calls
 
 
