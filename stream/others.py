@@ -21,9 +21,10 @@ from stream.cohorts import Given, read
 from stream.sealed import Corrupt
 from stream.settings import Settings
 from stream.topics import COHORTS, EVENTS
+from stream.transport import WAIT_MS
 
 log = structlog.get_logger()
-SHORT_MS, WAIT_MS = 20, 50
+SHORT_MS = 20
 _T = TypeVar("_T")
 
 
@@ -121,8 +122,7 @@ class Others:
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             max_partition_fetch_bytes=8 << 20,
-            # What was read to its end is asked for again only when the request under way is answered; with nothing to say a broker takes half a second for that.
-            fetch_max_wait_ms=WAIT_MS,
+            fetch_max_wait_ms=WAIT_MS,  # see there
         )
 
     def _places(self) -> list[TopicPartition]:

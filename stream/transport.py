@@ -40,6 +40,7 @@ from stream.settings import COMMITTED, Settings
 
 # What was proved by tests/test_transport.py, as the beginning of each version.
 PROVED = {"faust-streaming": "0.15.3", "mode-streaming": "0.7.", "aiokafka": "0.14."}
+WAIT_MS = 50  # a broker may wait so long for records, with its answer
 
 # What is overridden, read or called here and is not Faust's public interface.
 _METHODS = {
@@ -134,11 +135,15 @@ def batched(app: Any, name: str) -> Any:
 
 
 class Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's, whose consumer leaves out what was aborted, unless `app.isolation` says otherwise: Faust's own does so only where Faust commits in transactions."""
+    """Faust's, whose consumer leaves out what was aborted, unless `app.isolation` says otherwise: Faust's own does so only where Faust commits in transactions.
+
+    And it is answered soon where there is nothing: a partition that was read to its end is asked for again only when the request under way, for the others, has its answer.
+    Faust lets a broker wait 1.5 s for that, and an event would wait as long."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._isolation_level = isolation_of(self.app)  # noqa: SLF001
+        consumer._fetch_max_wait_ms = WAIT_MS  # noqa: SLF001
         return consumer
 
     async def _fetch_records(self, consumer: Any, *given: Any, **named: Any) -> Any:
