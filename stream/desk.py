@@ -50,6 +50,7 @@ class Desk:
         self._taken: asyncio.Queue[tuple[Partition, asyncio.Task[Taken]]] = asyncio.Queue(AHEAD)  # to be scored in turn
         self._untold: Partition | None = None  # whose last batch is scored, and perhaps not told of
         self._delivering: dict[int, asyncio.Task[None]] = {}
+        self._flushes: set[asyncio.Task[float]] = set()  # that exchange what was learned, and deliver it
         self._reading: dict[int, Partition] = {}  # whose turn it is to read baselines
         self._tasks: list[asyncio.Task[None]] = []
         self._others = Others(settings, of, self._threads.score) if of > 1 else None
@@ -87,7 +88,10 @@ class Desk:
         while True:
             partition, decoding = await self._taken.get()
             try:
-                await partition.score(await decoding, self._tell)
+                taken = await decoding
+                if partition.is_due:
+                    await self._exchange(partition)
+                await partition.score(taken, self._tell)
                 self._tell()
                 self._untold = partition
                 if self._taken.empty():
@@ -275,15 +279,27 @@ class Desk:
                 if partition.news.is_set() or (self._behind(partition) or 0) < POLL:
                     break
             partition.news.clear()
-            try:
-                held = await partition.flush()
-            except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
-                await self._give_up(
-                    f"alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells; if it is, {NAMESAKE}",
-                    error,
-                )
+            held = await self._flush(partition)
             self._measure_lag(partition)  # where no record comes too
             await asyncio.sleep(min(every, held))
+
+    async def _flush(self, partition: Partition, scoring_may: asyncio.Event | None = None) -> float:
+        try:
+            return await partition.flush(scoring_may)
+        except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
+            await self._give_up(
+                f"alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells; if it is, {NAMESAKE}",
+                error,
+            )
+
+    async def _exchange(self, partition: Partition) -> None:
+        """Have a partition give and take what was learned of cohorts; what this delivers is delivered meanwhile."""
+        loop, may = asyncio.get_running_loop(), asyncio.Event()
+        flushing, waiting = loop.create_task(self._flush(partition, may)), loop.create_task(may.wait())
+        self._flushes.add(flushing)
+        flushing.add_done_callback(self._flushes.discard)
+        await asyncio.wait({flushing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
 
     async def close(self) -> None:
         """Let every delivery under way end: Faust waits for those of events, and not for those of verdicts."""

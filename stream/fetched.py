@@ -286,10 +286,17 @@ def changed() -> str | None:
         if method is None or list(inspect.signature(method).parameters) != expected:
             return f"aiokafka's PartitionRecords.{name} is no longer {name}({', '.join(expected)})"
     source = inspect.getsource(fetcher.Fetcher)
-    gone = [call for call in ("MemoryRecords(part_data[-1])", "PartitionRecords(", "list(self._records.keys())") if call not in source]
+    gone = [
+        call
+        for call in ("MemoryRecords(part_data[-1])", "PartitionRecords(", "list(self._records.keys())")
+        if call not in source
+    ]
     if gone:
         return f"aiokafka's Fetcher no longer calls {' and '.join(gone)}"
     starts = inspect.getsource(AIOKafkaConsumer.start)
-    if "isolation_level=self._isolation_level" not in starts or "fetch_max_wait_ms=self._fetch_max_wait_ms" not in starts:
+    if (
+        "isolation_level=self._isolation_level" not in starts
+        or "fetch_max_wait_ms=self._fetch_max_wait_ms" not in starts
+    ):
         return "aiokafka's consumer no longer takes its isolation level, and how long a broker may wait, when it starts"
     return None

@@ -75,13 +75,11 @@ class Others:
                 consumer, self._consumer = self._consumer, None
                 await consumer.stop()
 
-    async def listen(self, number: int, *, to_the_end: bool = False) -> list[Heard]:
-        """What the others have given since a partition last asked; all that is there by now, or what has come of it."""
+    async def listen(self, number: int) -> list[Heard]:
+        """What has come of what the others have given since a partition last asked."""
         async with self._turn:
             if self._consumer is not None:
                 await self._heed(await self._consumer.getmany(timeout_ms=0), self._lay)
-                if to_the_end:
-                    await self._follow(self._consumer, await self._consumer.end_offsets(self._places()), self._lay)
             if number not in self._heard:
                 return []
             out, self._heard[number] = self._heard[number], []

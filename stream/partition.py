@@ -213,13 +213,18 @@ class Partition:
         """Whether somebody waits for what was scored."""
         return self._outbox.somebody_waits
 
+    @property
+    def is_due(self) -> bool:
+        """Whether what it has learned of cohorts should be exchanged for what the others have before it scores on."""
+        return self._sharing is not None and self._outbox.learned and self._sharing.is_due
+
     async def decode(self, event: Any) -> Taken:
         """Decode a batch: `event` is Faust's, its value `Records`. It changes nothing, so the ones before may still be scored."""
         return await self._decoded(event, event.message.value.since(self.next_offset))
 
     async def score(self, taken: Taken, meanwhile: Callable[[], None]) -> None:
         """Score a batch. `tell` says what follows from it, and a later `flush` acknowledges it. What is done `meanwhile` has the interpreter for itself."""
-        if self._outbox.full or (self._sharing is not None and self._outbox.learned and self._sharing.is_due):
+        if self._outbox.full:
             await self.flush()
         async with self._scoring:
             if self._consumer is None or not self._is_current(taken.event.message):
@@ -261,8 +266,8 @@ class Partition:
         # It may wait for long to be acknowledged; its records need not stay in memory for that.
         taken.event.message.value.clear()
 
-    async def flush(self) -> float:
-        """Deliver everything that waits, in one transaction, then acknowledge it; the seconds for which scoring had to wait.
+    async def flush(self, scoring_may: asyncio.Event | None = None) -> float:
+        """Deliver everything that waits, in one transaction, then acknowledge it; the seconds for which scoring had to wait, and `scoring_may` go on.
 
         Raises what aiokafka raises if it cannot.
         """
@@ -292,6 +297,8 @@ class Partition:
                     else []
                 )
                 held = time.perf_counter() - begin
+            if scoring_may is not None:
+                scoring_may.set()
             metrics.STAGE.labels("changes").observe(held)
             if records:
                 with metrics.STAGE.labels("deliver").time():

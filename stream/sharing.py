@@ -63,9 +63,10 @@ class Sharing:
 
     @property
     def is_due(self) -> bool:
-        """Whether events have gone so far that scoring should wait for an exchange."""
+        """Whether events have gone so far that an exchange should come before the next are scored."""
         fleet = self._cohorts.engine.state.fleet
-        return bool(fleet["clock"] - self._clock >= APART and self._clock - fleet["since"] < YOUNG)
+        last = max(self._clock, float(fleet["since"]))
+        return bool(fleet["clock"] - last >= APART and last - fleet["since"] < YOUNG)
 
     def _settle(self) -> None:
         """The partition's share of the alert budget: as long as it has heard of no other that has alerts too, it takes them to be like it."""
@@ -87,7 +88,7 @@ class Sharing:
 
     async def receive(self) -> bool:
         """Read what the others have given by now; whether it should not wait for events."""
-        self._keep(await self._others.listen(self.number, to_the_end=self.is_due))
+        self._keep(await self._others.listen(self.number))
         waits = time.monotonic() - self._taken_at
         return len(self._pending) >= MOST_PENDING or (bool(self._pending) and waits >= TAKE_SECONDS)
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import aiokafka
@@ -28,7 +29,7 @@ from stream.outbox import MOST_REFUSED
 from stream.partition import Partition, threads
 from stream.placement import partition_of
 from stream.settings import load
-from stream.topics import ALERTS, BASELINES, EVENTS, REJECTED, VERDICTS, ensure_topics
+from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, VERDICTS, ensure_topics
 from stream.web import listen
 from tests.shared import knowledge
 from tests.site import (
@@ -301,6 +302,34 @@ def test_whatever_is_killed_partitions_tell_each_other_everything_once(site_of_t
     with site.worker("one") as one, site.worker("two"):
         one.until(lambda: site.committed() == {n: site.end(EVENTS, n) for n in range(2)})
     site.told_each_other_everything_once()
+
+
+@pytest.mark.kafka
+def test_partitions_that_are_days_further_on_tell_each_other_before_they_go_on(site_of_two):
+    """However seldom baselines are delivered: else each would score weeks that wait as if it were alone."""
+    site = site_of_two
+
+    def day(of: int) -> list[tuple[bytes, bytes]]:
+        """Eight agents that always do the same, so that no alert is delivered."""
+        told = {"tool": "crm.search", "action": "search", "resource": "crm/leads", "records": 3, "bytes": 900}
+        when = [(n, datetime(2026, 3, of, 9, n // 8, tzinfo=UTC).isoformat()) for n in range(160)]
+        events = [{"event_id": f"{of}-{n}", "time": at, "agent_id": f"a{n % 8}"} | told for n, at in when]
+        return [(event["agent_id"].encode(), encode(event)) for event in events]
+
+    def given() -> list[int]:
+        return [site.end(COHORTS, n) for n in range(2)]
+
+    with site.worker("one", flush="600") as one:
+        one.until_ready()
+        site.produce(day(2))
+        one.until(lambda: one.metric("strayline_events_total") == 160)
+        assert given() == [0, 0]
+        site.produce(day(4))  # the first of it is scored by what is known till then
+        one.until(lambda: one.metric("strayline_events_total") == 320)
+        site.produce(day(6))
+        one.until(lambda: min(given()) > 0)
+        assert sum(site.end(ALERTS, n) for n in range(2)) == 0
+        assert one.stop() == 0
 
 
 @pytest.mark.kafka
