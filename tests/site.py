@@ -44,6 +44,7 @@ from tests.shared import knowledge
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 60.0
+SETTLED = 2.0  # whoever was killed in a transaction has left it open
 FLUSH = "0.05"
 
 Record = tuple[bytes | None, bytes | None]  # key, value
@@ -171,7 +172,8 @@ class Site:
         asyncio.run(send())
 
     def read(self, topic: str, partition: int = 0) -> list[aiokafka.ConsumerRecord]:
-        """All of a partition as a careful consumer sees it."""
+        """All of a partition as a careful consumer sees it, once the transactions that are being committed have their markers."""
+        written = self.end(topic, partition)
 
         async def receive() -> list[aiokafka.ConsumerRecord]:
             tp = TopicPartition(topic, partition)
@@ -184,8 +186,10 @@ class Site:
                 max_partition_fetch_bytes=16 << 20,
             ) as consumer:
                 consumer.assign([tp])
-                end = (await consumer.end_offsets([tp]))[tp]
                 deadline = time.monotonic() + DEADLINE
+                settled = time.monotonic() + SETTLED
+                while (end := (await consumer.end_offsets([tp]))[tp]) < written and time.monotonic() < settled:  # noqa: ASYNC110  # a broker tells nobody
+                    await asyncio.sleep(0.05)
                 while await consumer.position(tp) < end:
                     found += (await consumer.getmany(tp, timeout_ms=200)).get(tp, [])
                     assert time.monotonic() < deadline

@@ -111,7 +111,7 @@ STALLS = {
         r"of the baselines of partition 0 nothing more was read after 0 records, for \d+ s",
     ),
     "the loop": (
-        "import time\nfrom stream.partition import Partition\nPartition.flush = lambda _: time.sleep(1000)",
+        "import time\nfrom stream.partition import Partition\nPartition.flush = lambda *_: time.sleep(1000)",
         r"the event loop has not come round for \d+ s",
     ),
     "the consumer's thread": (
