@@ -138,7 +138,7 @@ def _entries(at: Array, which: Array) -> tuple[Array, Array, Array]:
 def _batch(b: Batch, which: Array, salt: Array, shift: Array) -> Batch:
     scope_at, scopes, _ = _entries(b.scope_at, which)
     recipient_at, recipients, of = _entries(b.recipient_at, which)
-    cut = {name: getattr(b, name)[which] for name in ("cohort", "version", "home", "action", "root", "root_high", "branch", "branch_high", "in_path", "rung", "outcome", "denied", "bytes", "records")}  # fmt: skip
+    cut = {name: getattr(b, name)[which] for name in ("cohort", "version", "home", "action", "root", "root_high", "branch", "branch_high", "in_path", "rung", "outcome", "denied", "changes", "bytes", "records")}  # fmt: skip
     parties = {name: getattr(b, name)[recipients] for name in ("kind", "clearance", "cleared_for", "size")}
     return b._replace(
         time=np.round(b.time[which] + shift, 3),  # producers say milliseconds

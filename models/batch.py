@@ -48,6 +48,7 @@ class Batch(NamedTuple):
     rung: Array
     outcome: Array
     denied: Array
+    changes: Array  # any action but to read, list, search, and to send and share, where who receives says more
     approved: Array  # 1 a person did, 2 nobody did, 3 it does not say
     bytes: Array
     records: Array

@@ -20,6 +20,7 @@ from models.table import Array, Key, find, mix
 
 CLOSENESS, OWNER = signals.CLOSENESS - signals.N_NAMED, signals.OWNER - signals.N_NAMED  # the two scales
 ANOTHERS = 4  # the farthest step of an owner
+CHANGED = np.uint64(741)  # with a root: what others have changed there after they had looked at it
 APPROVED, REFUSED, UNTOLD = 1, 2, 3  # of an approval
 
 
@@ -64,16 +65,27 @@ def fact_of_approval(b: Batch, e: int, q: int, f: Facts) -> int:
 
 
 @inline
+def judged_in(session: Key, step: int, changes: bool) -> int:
+    """Sixteen bits: 14 of the session in which it was last judged whose a resource is, whether it was another's, and whether it was changed."""
+    return int((session & np.uint64(0x3FFF)) << np.uint64(2)) | int(step == ANOTHERS) << 1 | int(changes)
+
+
+@inline
 def owner_of(a: st.Arrays, b: Batch, e: int, session: Key, w: Room) -> bool:
-    """Put down, once a session, whose resource it is: 0 it bears the principal's name, 1 it was first or last touched for them, 2 it is
-    shared by more than two, 3 never seen, 4 another's. Whether there is any telling."""
+    """Put down, once a session, and once more when it is changed after it was looked at, whose resource it is: 0 it bears the principal's name,
+    1 it was first or last touched for them, 2 it is shared by more than two, 3 never seen, 4 another's. Whether there is any telling."""
     if b.principal.hash[e] == 0 or b.root[e] == 0 or (b.branch[e] == 0 and not b.in_path[e]):
         return False
     o, principal = find(a.owners, b.resource.hash[e]), np.uint32(b.principal.hash[e])
-    if o >= 0 and a.owners[o].session == np.uint16(session):
+    before = int(a.owners[o].session) if o >= 0 else -1
+    again = before >= 0 and before >> 2 == judged_in(session, 0, False) >> 2
+    if again and (before & 1 or not b.changes[e]):
         return True
     w.step_of[OWNER] = b.root[e]
-    if b.in_path[e]:
+    w.step_above[OWNER] = mix(CHANGED, b.root[e]) if again else b.root[e]
+    if again:  # what it was before this session: since then it was touched for this principal
+        w.step[OWNER] = ANOTHERS if before & 2 else 0
+    elif b.in_path[e]:
         w.step[OWNER] = 0
     elif o < 0:
         w.step[OWNER] = 3

@@ -38,6 +38,7 @@ class Room(NamedTuple):
     mark: Array  # of a changed row of each of them: whether other partitions are to know (`models.state.SHARED`)
     step: Array  # on each scale (closeness, owner), -1 where the event says nothing of the kind
     step_of: Array  # the context in which it is judged: of an owner the root
+    step_above: Array  # the same of what the agent's cohort and the fleet do
     step_place: Array  # where in the event's list it stands: of closeness the recipient
     step_bits: Array
     steps: Array  # what is known of one, see `models.ordinal`

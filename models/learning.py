@@ -107,9 +107,10 @@ def learn_steps(a: st.Arrays, w: Room, h: Here) -> None:
     """Count the steps that the event has reached."""
     for k in range(signals.N_STEPS):
         if w.step[k] >= 0:
-            base = facts.place(signals.N_NAMED + k, w.step_of[k])
+            base = facts.place(signals.N_NAMED + k, w.step_above[k])
+            levels = facts.LEVELS if w.step_above[k] == w.step_of[k] else facts.LEVELS - 1  # the agent has counted it
             ordinal.learn(
-                a.facts, a.facts_dirty, a.tally[FACTS], base, w.step[k], w.entity, h.now, w.step_bits[k], w.mark
+                a.facts, a.facts_dirty, a.tally[FACTS], base, w.step[k], w.entity, levels, h.now, w.step_bits[k], w.mark
             )
 
 
@@ -162,7 +163,7 @@ def learn_session(a: st.Arrays, b: Batch, e: int, h: Here, call: Key, s: float, 
 
 
 @inline
-def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool, met: bool, weight: float) -> None:
+def learn_parties(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, owned: bool, met: bool, weight: float) -> None:
     """Remember whose the resource is, and who knows whom. Other partitions are told what is new of that.
 
     A stranger that a strange event reaches stays one to all other agents: else an attack on one would introduce its drop to the fleet.
@@ -178,7 +179,8 @@ def learn_parties(a: st.Arrays, b: Batch, e: int, h: Here, owned: bool, met: boo
             a.owners[i].people = min(255, a.owners[i].people + 1)
             a.owners_dirty[i] |= st.SHARED
         a.owners[i].last = principal
-        a.owners[i].session = np.uint16(h.session)
+        if w.step[event.OWNER] >= 0:
+            a.owners[i].session = np.uint16(event.judged_in(h.session, w.step[event.OWNER], b.changes[e]))
         a.owners[i].w = h.clock
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
         other = b.recipient.hash[j]

@@ -101,6 +101,7 @@ def run(
         np.array([1 | st.SHARED, 1 | st.SHARED, 1], np.uint8),
         np.zeros(signals.N_STEPS, np.int64),
         np.zeros(signals.N_STEPS, np.uint64),
+        np.zeros(signals.N_STEPS, np.uint64),
         np.zeros(signals.N_STEPS, np.int64),
         np.zeros(signals.N_STEPS),
         np.zeros((facts.LEVELS, 2)),
@@ -230,7 +231,7 @@ def _events(
             met = learning.learn_facts(a, b, e, w, q, h, weight)
             learning.learn_steps(a, w, h)
             learning.learn_tails(a, w, h)
-            learning.learn_parties(a, b, e, h, owned, met, weight)
+            learning.learn_parties(a, b, e, w, h, owned, met, weight)
         learning.learn_session(a, b, e, h, call, s, score)
         learning.learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:

@@ -28,11 +28,12 @@ FREE = 2.0  # bits that are no doubt
 
 
 @inline
-def rarity(head: Array, base: Key, step: int, entity: Array, now: float, counts: Array) -> float:
-    """One over the share of steps at or beyond `step`; `now` is the present weight of one event. Fills `counts` (level, 2: at or beyond, all)."""
+def rarity(head: Array, base: Key, above: Key, step: int, entity: Array, now: float, counts: Array) -> float:
+    """One over the share of steps at or beyond `step`, of `base` for the agent and of `above` for its cohort and the fleet; `now` is the present
+    weight of one event. Fills `counts` (level, 2: at or beyond, all)."""
     out = 1.0
     for level in range(LEVELS):
-        context = mix(base, entity[level])
+        context = mix(base if level == LEVELS - 1 else above, entity[level])
         i = find(head, context)
         j = find(head, of_value(context, np.uint64(step))) if step > 0 else i
         total = float(head[i].w) if i >= 0 else 0.0
@@ -51,13 +52,14 @@ def learn(
     base: Key,
     step: int,
     entity: Array,
+    levels: int,
     now: float,
     bits: float,
     mark: Array,
 ) -> None:
-    """Count a step that was worth so many bits; `mark` is that of a changed row at each level."""
+    """Count a step that was worth so many bits, at so many `levels` from the fleet on; `mark` is that of a changed row at each level."""
     weight = now * max(LEAST, min(1.0, 2.0 ** (-DOUBT * (bits - FREE))))
-    for level in range(LEVELS):
+    for level in range(levels):
         context = mix(base, entity[level])
         for k in range(step + 1):
             i, fresh = claim_part(head, dirty, tally, of_value(context, np.uint64(k)) if k > 0 else context)

@@ -92,7 +92,8 @@ def score_steps(a: st.Arrays, w: Room, h: Here) -> None:
         if step < 0:
             continue
         base = facts.place(signals.N_NAMED + k, w.step_of[k])
-        w.step_bits[k] = math.log2(ordinal.rarity(a.facts, base, step, w.entity, h.now, w.steps))
+        above = facts.place(signals.N_NAMED + k, w.step_above[k])
+        w.step_bits[k] = math.log2(ordinal.rarity(a.facts, base, above, step, w.entity, h.now, w.steps))
         at = col.FACT + (signals.N_NAMED + k) * col.FACT_WIDTH
         w.detail[at] = w.steps[2, 0] * h.fade
         w.detail[at + 1] = w.steps[2, 1] * h.fade

@@ -100,6 +100,7 @@ def _batch(c: Columns, ladder: Array, own: Array) -> Batch:
     classification = _text(c, scan.CLASSIFICATION)
     rung = _rungs(classification.hash, ladder)
     outcome = c.hash[scan.OUTCOME]
+    done = np.where(c.hash[scan.ACTION] == 0, c.hash[scan.TOOL], c.hash[scan.ACTION])
     recipient = _party(c, scan.ID, parties)
     kind = c.party_hash[scan.KIND][:parties]
     cleared_for = c.party_hash[scan.CLEARANCE][:parties]
@@ -128,6 +129,7 @@ def _batch(c: Columns, ladder: Array, own: Array) -> Batch:
         rung,
         outcome,
         outcome == _DENIED,
+        (done != _READ) & (done != _LIST) & (done != _SEARCH) & (done != _SEND) & (done != _SHARE),
         c.approved,
         c.bytes,
         c.records,
@@ -332,3 +334,6 @@ def _is_host(buffer: Array, low: int, high: int) -> bool:
 
 
 _DENIED, _EMAIL, _URL = (np.uint64(name_hash(name)) for name in ("denied", "email", "url"))
+_READ, _LIST, _SEARCH, _SEND, _SHARE = (
+    np.uint64(name_hash(name)) for name in ("read", "list", "search", "send", "share")
+)
