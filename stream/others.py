@@ -101,13 +101,9 @@ class Others:
             for q, (first, last) in places.items():
                 ends[tps[q]] = ends[tps[q]] if last is None else last
                 consumer.seek(tps[q], first)  # where that is gone, what is read begins later
-            await self._follow(consumer, ends, heed)
+            while left := [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
+                await self._heed(await consumer.getmany(*left, timeout_ms=SHORT_MS), heed)
             return {q: await consumer.position(tp) for q, tp in tps.items()}
-
-    async def _follow(self, consumer: Any, ends: Mapping[Any, int], heed: Callable[[Sequence[Heard]], None]) -> None:
-        """Read on until nothing is left before these offsets."""
-        while left := [tp for tp, end in ends.items() if await consumer.position(tp) < end]:
-            await self._heed(await consumer.getmany(*left, timeout_ms=SHORT_MS), heed)
 
     async def _heed(self, found: Mapping[Any, Sequence[Any]], heed: Callable[[Sequence[Heard]], None]) -> None:
         for tp, records in found.items():
