@@ -2,7 +2,8 @@
 
 An event up to a day ahead moves the clock to itself. One further ahead is *skewed*: it is scored at the present clock, and
 the clock moves only when another agent's event confirms the time (one with ten events or more), or the third in a row where there is only one agent, or the twentieth
-in a row of one of ten events or more, over eight hours of their own time: whoever goes on alone must not be judged by a clock that stands. An event more
+in a row of one of ten events or more, over eight hours of their own time: whoever goes on alone must not be judged by a clock that stands. Where there is only one agent, there is nobody
+to ask: a gap of up to twice what its working days lie apart in the mean is no surprise, so who works once a week is not doubted each week. An event more
 than ten minutes behind is *late*: scored and learned at the present clock, and marked.
 
 Among the first twenty events the clock may also go back: a broken clock must not become the stream's for being first.
@@ -12,17 +13,19 @@ What it misses: a clock that creeps ahead by less than a day at a time; two agen
 
 from __future__ import annotations
 
-from typing import Any
-
+from models import parties, schema
+from models import state as st
 from models.batch import LATE, SKEWED
 from models.compiled import inline
-from models.table import Key
+from models.table import Key, find
 
 DAY = 86400.0
 TOLERANCE = 600.0
 CONFIRM, ALONE, HOURS_ALONE = 3, 20, 8 * 3600.0
 KNOWN = 10  # events: names can be made up, histories cannot
 SETTLE = 20
+GAPS = 2.0  # mean gaps between the working days of an agent alone that surprise nobody
+_AGENTS = schema.TABLES.index("agents")
 
 
 @inline
@@ -32,15 +35,25 @@ def weekend(time: float) -> bool:
 
 
 @inline
-def advance(fleet: Any, time: float, agent: Key, agents: int, known: bool) -> int:
-    """Move the clock for an event of an agent, `known` if it has a history, one of `agents`; its mark (0, LATE or SKEWED)."""
+def _apart(a: st.Arrays, agent: Key) -> float:
+    """Seconds that an agent's working days lie apart, in the mean since the fleet began; 0 before its first one ended."""
+    i = find(a.levels, parties.entity_of(a, agent))
+    f = a.fleet[0]
+    return (f.clock - f.since) / a.levels[i].n if i >= 0 and a.levels[i].n > 0 else 0.0
+
+
+@inline
+def advance(a: st.Arrays, time: float, agent: Key, known: bool) -> int:
+    """Move the clock for an event of an agent, `known` if it has a history; its mark (0, LATE or SKEWED)."""
+    fleet = a.fleet
     f = fleet[0]
     if f.events == 0 or (f.events < SETTLE and f.clock - time > DAY):
         if f.events > 0 or f.begin == 0.0:  # else it is that of what other partitions have given
             fleet[0].begin = fleet[0].since = time
         fleet[0].clock = time
         return 0
-    if time <= f.clock + DAY:
+    only = a.tally[_AGENTS, 0] <= 1
+    if time <= f.clock + DAY or (only and time <= f.clock + GAPS * _apart(a, agent)):
         fleet[0].ahead = 0.0
         if time > f.clock:
             fleet[0].clock = time
@@ -52,8 +65,9 @@ def advance(fleet: Any, time: float, agent: Key, agents: int, known: bool) -> in
         another = agent != f.doubted
         fleet[0].times = CONFIRM if another else f.times + 1
         alone = fleet[0].times >= ALONE and time - f.ahead_from >= HOURS_ALONE
-        if (known and (another or alone)) or (agents <= 1 and fleet[0].times >= CONFIRM):
-            if time - f.ahead <= DAY:
+        lone = only and fleet[0].times >= CONFIRM
+        if (known and (another or alone)) or lone:
+            if lone or time - f.ahead <= DAY:
                 fleet[0].clock = time
                 fleet[0].ahead = 0.0
                 return 0

@@ -152,7 +152,7 @@ def _events(
         before = f.clock if f.events > 0 else b.time[e]
         w.saved[0] = f
         known = met >= 0 and a.agents[met].seen >= clock.KNOWN
-        mark = clock.advance(a.fleet, b.time[e], b.agent.hash[e], a.tally[AGENTS, 0], known)
+        mark = clock.advance(a, b.time[e], b.agent.hash[e], known)
         age_of_state = (f.clock - f.begin) / schema.HALF_LIFE
         if age_of_state > st.TOO_FAR:
             a.fleet[0] = w.saved[0]  # this event will begin again

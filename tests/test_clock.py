@@ -81,6 +81,26 @@ def test_one_agent_alone_moves_the_clock_at_its_third_event_in_a_row():
     assert run["clock"][-1] == later + 3
 
 
+@pytest.mark.parametrize(("calls", "doubted"), [(1, [1, 2]), (5, [5, 6])])
+def test_one_agent_alone_that_works_once_a_week_is_not_doubted_each_week(calls, doubted):
+    """There is nobody to ask; its third event in a row moves the clock, and then its own past tells how far its days lie apart."""
+    times = [START + week * 7 * DAY + 60 * n for week in range(30) for n in range(calls)]
+    run = Run().feed([read(i, time) for i, time in enumerate(times)])
+    assert np.flatnonzero(run["marks"] & SKEWED > 0).tolist() == doubted
+    assert run["clock"][-1] == times[-1]
+
+
+def test_one_agent_alone_that_works_daily_or_weekly_may_still_have_a_broken_clock_once():
+    """A year is further than its days lie apart: what comes after it is neither late nor skewed."""
+    for apart in (DAY, 7 * DAY):
+        times = [START + n * apart for n in range(40)]
+        times[30] += 365 * DAY
+        run = Run().feed([read(i, time) for i, time in enumerate(times)])
+        assert np.flatnonzero(run["marks"] & SKEWED > 0).tolist()[-1] == 30
+        assert not (run["marks"] & LATE).any()
+        assert run["clock"][-1] == times[-1]
+
+
 def test_one_agent_that_goes_on_alone_moves_the_clock_after_hours_of_its_own():
     """Of two that worked for a week one is retired, and the first quiet weekend must not stop the clock for good."""
     later = START + 9 * DAY
