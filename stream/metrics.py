@@ -70,7 +70,7 @@ UNKNOWN_FIELDS = Counter(
 )
 MISPLACED = Counter(
     "strayline_misplaced_events",
-    "Events in another partition than that of their agent, in the sample that is looked at.",
+    "Events in another partition than that of their agent.",
     registry=REGISTRY,
 )
 LATE = Counter(

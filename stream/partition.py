@@ -260,7 +260,8 @@ class Partition:
             key = fresh.key(int(np.searchsorted(fresh.position, reject.position)))
             self._outbox.refuse(Refused(reject, EVENTS, key))
         self._unfit.add(scored.rejects)
-        metrics.MISPLACED.inc(self._placement.look(scored.events))
+        if scored.batch is not None:
+            metrics.MISPLACED.inc(self._placement.look(scored.events, scored.batch.agent.hash))
         metrics.observe(self.number, self.engine, scored, len(fresh))
         metrics.PROCESSED.labels(str(self.number)).set(self.next_offset)
         # It may wait for long to be acknowledged; its records need not stay in memory for that.
