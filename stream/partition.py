@@ -170,7 +170,7 @@ class Partition:
             next_offset=self.next_offset,
             agents=int(self.engine.state["agents"].tally[0]),
             records=self._recovery.read,
-            went_on=went_on,
+            baselines=self._recovery.told(went_on=went_on),
             seconds=round(seconds, 2),
         )
 

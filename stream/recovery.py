@@ -47,6 +47,14 @@ class Recovery:
         """The partition is opened, perhaps again."""
         self.read, self.spoiled = 0, False
 
+    def told(self, *, went_on: bool) -> str:
+        """Where what is known now has come from, for the log."""
+        if self.spoiled:
+            return "read again from the changelog, but for corrupt records: what these held is learned anew"
+        if went_on:
+            return "still here" + (", and what others have written since was read" if self.read else "")
+        return "read again from the changelog: all that was committed, nothing is lost" if self.read else "none yet"
+
     async def of_all(self, consumer: AIOKafkaConsumer, engine: Engine, end: int) -> Reader:
         """Read all of it into an engine that knows nothing."""
         self.last, self.read = None, 0
