@@ -50,7 +50,8 @@ def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
         return said  # its own use is among its cohort's: whether a peer has as well is not known
     # What it has done itself since is among what its cohort knows: where that is all, no peer has.
     nobody = b["peers"] <= (own if b.get("since") else 0.0)
-    return f"{said}, nor have its peers" if nobody else f"{said}, its peers hardly ever"
+    heard = ", as far as its partition has heard" if b.get("peers_heard_of") else ""
+    return f"{said}, nor have its peers{heard}" if nobody else f"{said}, its peers hardly ever{heard}"
 
 
 _ONE = {

@@ -153,6 +153,13 @@ def _told(x: Episode) -> list[Evidence]:
     return sorted([*x.lead, *others, *x.changed.values(), *linked], key=lambda i: (-i.bits, i.name))
 
 
+def _as_heard(e: Evidence) -> Evidence:
+    """Evidence of what peers do, as far as one partition knows."""
+    if "peers" not in e.baseline:
+        return e
+    return msgspec.structs.replace(e, baseline=e.baseline | {"peers_heard_of": True})
+
+
 def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None = None) -> None:
     """Keep the first few distinct names, cut short, and count the rest by their digest."""
     for name in new:
@@ -204,14 +211,14 @@ def kinds_of(x: Episode) -> list[str]:
     return ["policy", *(k for k in kinds if k != "policy")] if x.people_below else kinds
 
 
-def alert(x: Episode, time: float) -> Alert:
-    """The next revision of its alert."""
+def alert(x: Episode, time: float, *, apart: bool = False) -> Alert:
+    """The next revision of its alert; `apart`: some of its peers may be on other partitions, of which this one has not heard all."""
     rung = max(level(x), x.said_severity)  # a shift of its cohort, seen later, takes back nothing that was said
     kinds = kinds_of(x)
     x.revision += 1
     x.said_recipients = len(x.reached)
     x.said, x.said_severity, x.said_kinds = x.events, rung, kinds
-    evidence = _told(x)
+    evidence = [_as_heard(e) for e in _told(x)] if apart else _told(x)
     about = subject(x.did, evidence, kinds, serious=x.harm >= SERIOUS)
     exposure = Exposure(
         x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.reached),

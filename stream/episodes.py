@@ -44,6 +44,7 @@ class Episodes:
         self.rollouts = Rollouts()
         self.merged = 0
         self.waiting = 0  # events of all episodes that are not yet turned into evidence
+        self.apart = False  # whether peers may be on other partitions
         self._due: list[tuple[float, str]] = []
 
     def add(
@@ -199,7 +200,7 @@ class Episodes:
         x.linked = linked(shared) if shared else None
         x.relay = relay(*partners(x, self.open)) or x.relay
         x.said_at = clock
-        return alert(x, time)
+        return alert(x, time, apart=self.apart)
 
     def heed(self, agent_id: str, alert: str, *, benign: bool) -> None:
         """Say no more of an open alert that a person called benign: more of the same belongs to it, and anything else is another alert."""

@@ -72,6 +72,7 @@ class Sharing:
         """The partition's share of the alert budget: as long as it has heard of no other that has alerts too, it takes them to be like it."""
         engine = self._cohorts.engine
         heard = any(at.number for q, at in self._cohorts.positions.items() if q != self.number)
+        engine.episodes.apart = self._others.of > 1
         engine.share = 1.0 if heard else 1.0 / max(1, self._others.busy)
         self._clock = float(engine.state.fleet["clock"])
 

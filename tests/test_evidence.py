@@ -239,6 +239,15 @@ def test_what_peers_do_is_said_with_what_the_agent_does(own, peers, said):
     assert clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers)) == said
 
 
+@pytest.mark.parametrize(("peers", "said"), [(0.0, "nor have its peers"), (0.4, "its peers hardly ever")])
+def test_of_peers_on_other_partitions_no_more_is_said_than_was_heard(peers, said):
+    """They may have done it, and not told yet."""
+    numbers = {"own": 0.0, "of": 100, "peers": peers, "peers_heard_of": True}
+    told = clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers))
+    assert told == f"it has never used x in 100 calls, {said}, as far as its partition has heard"
+    assert "as far" not in clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers | {"peers": 3.0}))
+
+
 @pytest.mark.parametrize(
     ("own", "peers", "said"),
     [

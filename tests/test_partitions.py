@@ -66,6 +66,14 @@ def test_partitions_that_move_lose_nothing_and_say_nothing_twice(site_of_two):
         assert one.get("/readyz")[1] == "partitions [0, 1]\n"
         assert one.stop() == 0
     site.told_each_other_everything_once()
+    alerts = [json.loads(alert) for told in site.alerts().values() for alert in told]
+    of_peers = [e["baseline"] for a in alerts for e in a["evidence"] if "peers" in e["baseline"]]
+    assert of_peers
+    assert all(b["peers_heard_of"] for b in of_peers)  # by one partition: the other may know better
+    never = [a["reason"] for a in alerts if "nor have its peers" in a["reason"]]
+    assert all(
+        r.count("nor have its peers") == r.count("nor have its peers, as far as its partition has heard") for r in never
+    )
 
 
 @pytest.mark.kafka
