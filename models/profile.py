@@ -19,10 +19,17 @@ from models.table import Array, Key, find, mix
 
 @dataclass(frozen=True)
 class Used:
-    """A value that an agent uses: its name and its count, faded to the present."""
+    """A value that an agent uses: its name and its count, faded to the present; what a benign verdict counts it for beside that, and whether a malicious one is on it."""
 
     name: str
     count: float
+    judged: float = 0.0
+    hostile: bool = False
+
+    @property
+    def weight(self) -> float:
+        """What it is worth when it comes again."""
+        return self.count + self.judged
 
 
 # Compiled functions give Python's integers back, and a large one is not taken for a uint64 at the next call.
@@ -54,7 +61,7 @@ def name_of(state: State, value: Key) -> str | None:
 
 
 def used(state: State, agent: Key, fact: int) -> list[Used]:
-    """The most used values of a fact, most used first; at most eight are remembered."""
+    """The most used values of a fact, that which counts for most first; at most eight are remembered."""
     t = state["profiles"]
     entity = _entity(state, agent)
     i = _find(t.head, np.uint64(profile_of(entity, fact)))
@@ -68,8 +75,9 @@ def used(state: State, agent: Key, fact: int) -> list[Used]:
         name = name_of(state, value) if value else None
         j = _find(head, np.uint64(facts.of_value(context, np.uint64(value))))
         if name is not None and j >= 0:
-            out.append(Used(name, float(max(0.0, head[j]["w"] + head[j]["d"])) * now))
-    return sorted(out, key=lambda u: (-u.count, u.name))
+            count, said = float(head[j]["w"]), float(head[j]["d"])  # a mark is worth a count, and is none
+            out.append(Used(name, max(0.0, count + min(0.0, said)) * now, max(0.0, said) * now, said < 0))
+    return sorted(out, key=lambda u: (-u.weight, u.name))
 
 
 def total(state: State, agent: Key, fact: int) -> tuple[float, float]:
@@ -120,7 +128,7 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
     for fact in NAMED_FACTS.tolist():
         values = used(state, agent, fact)
         if values:
-            out["usual"][FACTS[fact].name] = [{"value": u.name, "count": round(u.count, 1)} for u in values]
+            out["usual"][FACTS[fact].name] = [_value(u) for u in values]
             out["distinct"][FACTS[fact].name] = round(total(state, agent, fact)[1], 1)
     out["daily_amounts"] = [round(2.0**x - 1.0) for x in levels(state, entity)]
     out["session_starts"] = session_starts(state, i)
@@ -138,7 +146,16 @@ def baseline(state: State, agent_id: str, agent: Key) -> dict[str, Any] | None:
                     "typical": _round(math.expm1(m)),
                     "high": _round(math.expm1(m + 2.33 * sd)),
                 }
+                if (never := float(amounts[j]["never"])) > 0:
+                    out["amounts"][u.name][what]["hostile_above"] = _round(math.expm1(never))
     return out
+
+
+def _value(u: Used) -> dict[str, Any]:
+    out: dict[str, Any] = {"value": u.name, "count": round(u.count, 1)}
+    if round(u.judged, 1) > 0:
+        out["by_verdict"] = round(u.judged, 1)
+    return out | {"malicious": True} if u.hostile else out
 
 
 def _hash_of(state: State, entity: Key, name: str) -> Any:

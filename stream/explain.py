@@ -90,21 +90,33 @@ def _by_hour(half_hours: Sequence[float]) -> dict[int, float]:
     return {hour: n for hour, n in sums.items() if n >= 0.1}
 
 
+def _times(v: dict[str, Any]) -> str:
+    """How often a value was used, apart from what people have said of it.
+
+    >>> _times({"count": 27.0, "by_verdict": 168.9}), _times({"count": 0.0, "malicious": True}), _times({"count": 4.0})
+    ('27 + 169 by a verdict', '0, called malicious', '4')
+    """
+    added = f" + {number(round(v['by_verdict']) or v['by_verdict'])} by a verdict" if "by_verdict" in v else ""
+    return f"{number(v['count'])}{added}{', called malicious' if v.get('malicious') else ''}"
+
+
+def _moved(what: str, v: dict[str, Any]) -> str:
+    say = size if what == "bytes" else number
+    typical = size(v["typical"]) if what == "bytes" else counted(v["typical"], "record")
+    hostile = f"; above {say(v['hostile_above'])} called malicious" if "hostile_above" in v else ""
+    return f"{typical} (rarely above {say(v['high'])}{hostile})"
+
+
 def baseline_text(b: dict[str, Any]) -> str:
     """A baseline for reading, and last the key to its numbers."""
     begin = "since its baseline was begun anew at" if b["begun_anew"] else "from"
     end = f" to {rfc3339(b['last_event_time'])}" if b["events"] else ""
     rows = [f"{plain(b['agent_id'])}: {counted(b['events'], 'event')} {begin} {rfc3339(b['first_event_time'])}{end}"]
     for fact, values in b["usual"].items():
-        known = ", ".join(f"{plain(v['value'], 60)} ({number(v['count'])})" for v in values)
+        known = ", ".join(f"{plain(v['value'], 60)} ({_times(v)})" for v in values)
         rows.append(f"  {fact:15} {known}; {_different(b['distinct'][fact], len(values))} in all")
     for tool, amounts in b["amounts"].items():
-        said = ", ".join(
-            f"{size(v['typical'])} (rarely above {size(v['high'])})"
-            if what == "bytes"
-            else f"{counted(v['typical'], 'record')} (rarely above {number(v['high'])})"
-            for what, v in amounts.items()
-        )
+        said = ", ".join(_moved(what, v) for what, v in amounts.items())
         rows.append(f"  a call of {plain(tool, 48)} moves {said}")
     if b["daily_amounts"]:
         rows.append(f"  amounts a day, latest last: {', '.join(number(x) for x in b['daily_amounts'][-14:])}")
@@ -118,6 +130,11 @@ def baseline_text(b: dict[str, Any]) -> str:
         rows.append(f"  its daily level changed by {rfc3339(b['level_changed'])}")
     days = HALF_LIFE / 86400
     rows.append(f"(in brackets: times used; these counts fade by half in {days:.0f} days, so they need not be whole)")
+    if any("by_verdict" in v for values in b["usual"].values() for v in values):
+        rows.append(
+            "(+ by a verdict: what a benign verdict counts it for beside its use, so that the same is ordinary; it fades as the rest. "
+            "The use that its alert was about is counted in full since then, and amounts that it was on are part of what is rarely passed)"
+        )
     if any(starts.values()):
         rows.append(
             "(sessions by the hour of the day in UTC in which they begin; one at an odd hour counts less, and those that begin within minutes are one)"
