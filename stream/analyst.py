@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from stream.errors import InputError
 from stream.settings import load
-from stream.words import counted, plain
+from stream.words import counted, nearest, plain
 
 if TYPE_CHECKING:
     from stream.replay import Summary
+
+
+_MOST_BYTES = 1 << 20
 
 
 def moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
@@ -37,8 +43,8 @@ def _must_say(why: str, *given: tuple[str, str]) -> None:
 @click.command()
 @click.argument("verdict", type=click.Choice(["benign", "malicious"]))
 @click.argument("alert_id")
-@click.option("--by", required=True, help="Who says so: a person's name. It is kept.")
-@click.option("--reason", required=True, help="Why. It is kept, for the auditor and for whoever meets the next one.")
+@click.option("--by", default="", help="Who says so: a person's name. It is kept.")
+@click.option("--reason", default="", help="Why. It is kept, for the auditor and for whoever meets the next one.")
 @click.option("--alerts", metavar="FILE", help="Find the alert in a file of alerts instead of on agent.access.alerts.")
 @click.option(
     "--to",
@@ -50,45 +56,63 @@ def _must_say(why: str, *given: tuple[str, str]) -> None:
     "moment",
     metavar="TIME",
     callback=moment,
-    help="When it was said, as 2026-03-12T08:44:00Z; default: now.",
+    help="When it was said, as 2026-03-12T08:44:00Z; default: now. It is on the alert as it stood then.",
 )
+@click.option("--show", is_flag=True, help="Tell what `benign` would make ordinary, and write nothing.")
 def verdict(
-    verdict: str, alert_id: str, by: str, reason: str, alerts: str | None, to: str | None, moment: float | None
+    verdict: str,
+    alert_id: str,
+    by: str,
+    reason: str,
+    alerts: str | None,
+    to: str | None,
+    moment: float | None,
+    show: bool,
 ) -> None:
     """Say what an alert was: it changes what is learned.
 
     `benign`: what it did is ordinary for this agent, and will not be an alert again unless it gets worse. `malicious`: what was
     learned from it is taken back, and its like is not learned, so however often it is repeated it stays strange. The last verdict
-    on a thing holds.
+    on a thing holds. Of `benign` it is told what becomes ordinary: recipients, resources, permissions, amounts.
 
     \b
     Examples:
+      strayline verdict benign 3f1c9a… --show
       strayline verdict benign 3f1c9a… --by "Ana Lima" --reason "approved migration, CHG-1042"
       strayline verdict malicious 3f1c9a… --by ana --reason "exfiltration, INC-7" --alerts alerts.jsonl --to verdicts.jsonl
     """
-    _must_say("a verdict has an owner and a reason", ("--by", by), ("--reason", reason))
+    if not show:
+        _must_say("a verdict has an owner and a reason", ("--by", by), ("--reason", reason))
     if alerts and to and os.path.realpath(alerts) == os.path.realpath(to):
         raise click.UsageError(
             f"{to} holds alerts: give --to a file of its own, such as verdicts.jsonl; nothing was written"
         )
     settings = load()
     from stream import judge  # noqa: PLC0415
-    from stream.verdict import event_time  # noqa: PLC0415
+    from stream.ordinary import told  # noqa: PLC0415
 
-    alert = judge.alert_in(alerts, alert_id) if alerts else judge.alert_on(settings, alert_id)
-    happened = event_time(alert.event)
-    if moment is not None and happened is not None and moment < happened:
+    alert = judge.alert_in(alerts, alert_id, moment) if alerts else judge.alert_on(settings, alert_id, moment)
+    if moment is not None and moment < judge.seconds(alert.time):
+        began = "the alert opened" if alert.revision == 1 else f"revision {alert.revision}, the oldest that is there,"
         raise click.UsageError(
-            f"--time is before the event that the alert is about ({alert.event.time}), of which nothing was learned by then, so little or nothing would follow; "
+            f"--time is before {began} ({alert.time}): what it is about was not known, nor learned, by then, so little or nothing would follow; "
             f"give {alert.time} or later"
         )
-    said = judge.verdict_on(alert, verdict, by.strip(), reason.strip(), moment)
+    by, reason = by.strip(), reason.strip()
+    said = judge.verdict_on(alert, verdict, by or "-", reason or "-", moment)
+    becomes = told(said, settings.classifications) if verdict == "benign" else []
+    if show:
+        for line in becomes or ["malicious makes nothing ordinary: what was learned from it is taken back"]:
+            click.echo(line)
+        return
     judge.say(settings, alert.agent_id, said, to)
     where = to or f"agent.access.verdicts on {settings.broker}"
     click.echo(
-        f"{alert.agent_id}, revision {alert.revision}: {alert.title}; {verdict} by {by.strip()}, written to {where}",
+        f"{alert.agent_id}, revision {alert.revision}{'' if moment is None else ', the last of that time'}: {alert.title}; {verdict} by {by}, written to {where}",
         err=True,
     )
+    for line in becomes:
+        click.echo(line, err=True)
     if to and moment is None and judge.is_past(alert):
         click.echo(
             f"it is said now, and the alert is of {alert.time}: a replay of events of that time does not come to it; "
@@ -113,11 +137,13 @@ def verdict(
     callback=moment,
     help="When it was said, as 2026-03-12T08:44:00Z; default: now. A replay heeds it then.",
 )
-def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | None) -> None:
+@click.option("--unseen", is_flag=True, help="Write it though none of the last events is of such an agent.")
+def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | None, unseen: bool) -> None:
     """Begin an agent's baseline anew: after it was given other work, or where what it has learned was poisoned.
 
     What is usual for it, its amounts, hours and contacts no longer count, and marks of malicious verdicts on it neither; an open alert of
     it ends. What its cohort and the fleet have learned stays, so it is judged by its peers, and its alerts say that it is warming.
+    On Kafka an agent of which no late event is (the last 40,000 are looked at, where they may be read) is taken for one mistyped: nothing is written, and the exit status is 1.
 
     \b
     Example:
@@ -127,6 +153,12 @@ def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | N
     settings = load()
     from stream import judge  # noqa: PLC0415
 
+    lately = judge.seen_lately(settings) if to is None and not unseen else None
+    if lately is not None and agent_id not in lately[0]:
+        raise InputError(
+            f"none of the last {counted(lately[1], 'event')} on agent.access.events is of agent {plain(agent_id)!r}{nearest(agent_id, lately[0]) or '.'} "
+            "Nothing was written; if it is only quiet, give --unseen"
+        )
     said = judge.reset_of(agent_id, by.strip(), reason.strip(), moment)
     judge.say(settings, agent_id, said, to)
     click.echo(
@@ -134,15 +166,15 @@ def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | N
         + (
             "`strayline replay --verdicts` heeds it, and says if no event is of such an agent"
             if to
-            else f"whether there is such an agent only its worker knows: `strayline explain {agent_id} --worker HOST:PORT` shows since when, "
-            "its log says `verdict heeded`, or that the agent is not known"
+            else f"{'' if lately else 'whether there is such an agent only its worker knows: '}`strayline explain {agent_id} --worker HOST:PORT` shows since when, "
+            f"and its worker's log says `verdict heeded`{'' if lately else ', or that the agent is not known'}"
         ),
         err=True,
     )
 
 
-def tell_heeded(summary: Summary, path: str) -> None:
-    """What of a file of verdicts was heeded, and what could not be."""
+def tell_heeded(summary: Summary, path: str, files: Sequence[str] = ()) -> None:
+    """What of a file of verdicts was heeded, and what could not be; `files` are those of the events."""
     click.echo(
         f"{counted(summary.verdicts, 'verdict')} heeded"
         + (f"; {summary.later:,} not, being later than the last event (their `time`)" if summary.later else ""),
@@ -158,7 +190,7 @@ def tell_heeded(summary: Summary, path: str) -> None:
         more = f" and {len(summary.strangers) - 5:,} more" if len(summary.strangers) > 5 else ""
         click.echo(
             f"{counted(len(summary.strangers), 'agent')} that verdicts or resets name {'has' if len(summary.strangers) == 1 else 'have'} no event here: "
-            f"{', '.join(plain(name) for name in summary.strangers[:5])}{more}; check the spelling",
+            f"{', '.join(plain(name) for name in summary.strangers[:5])}{more}{nearest(summary.strangers[0], agents_in(files)) or '; check the spelling'}",
             err=True,
         )
     if summary.unfit:
@@ -167,6 +199,21 @@ def tell_heeded(summary: Summary, path: str) -> None:
             "give --verdicts what `strayline verdict --to` wrote",
             err=True,
         )
+
+
+def agents_in(files: Sequence[str]) -> set[str]:
+    """Whose events are in files that can be read a second time: only where a name is not known is it worth that."""
+    from stream.codec import decode  # noqa: PLC0415
+    from stream.files import Lines  # noqa: PLC0415
+
+    found: set[str] = set()
+    for path in files:
+        if Path(path).is_file():
+            with Lines(path) as lines:
+                for first, batch in lines:
+                    events, _, _ = decode(batch, range(first, first + len(batch)), _MOST_BYTES)
+                    found.update(event.agent_id for event in events)
+    return found
 
 
 COMMANDS = (verdict, reset)

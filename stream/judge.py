@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError as AioKafkaError
+from aiokafka.errors import TopicAuthorizationFailedError
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from stream.alert import ID_LENGTH, Alert, alert_of, rfc3339
 from stream.client import arguments
-from stream.codec import encode
-from stream.errors import BrokerError, InputError, OutputError
+from stream.codec import decode, encode
+from stream.errors import BrokerError, InputError, OutputError, TopicsError
 from stream.files import Lines
 from stream.settings import Settings
-from stream.topics import ALERTS, VERDICTS, partitions_of
+from stream.topics import ALERTS, EVENTS, VERDICTS, partitions_of
 
 _ANSWER_MS = 10_000
 _DAY = 86400.0
+_LOOK_EVENTS, _LOOK_SECONDS = 40_000, 20.0  # over all partitions: who has worked in these hours is among them
 
 
 def verdict_on(alert: Alert, verdict: str, by: str, reason: str, at: float | None = None) -> bytes:
@@ -49,27 +51,39 @@ def reset_of(agent_id: str, by: str, reason: str, at: float | None = None) -> by
     return encode({"agent_id": agent_id, "verdict": "reset", "time": when, "by": by, "reason": reason})
 
 
-def alert_in(path: str, alert_id: str) -> Alert:
-    """The last revision of an alert in a file of alerts. Raises `InputError` if it is not there."""
+def alert_in(path: str, alert_id: str, at: float | None = None) -> Alert:
+    """An alert in a file of alerts as it stands, or stood at a time: see `as_of`. Raises `InputError` if it is not there."""
     with Lines(path) as lines:
-        found = _last((line for _, batch in lines for line in batch if line), alert_id)
-    if found is None:
+        found = _revisions((line for _, batch in lines for line in batch if line), alert_id)
+    if not found:
         raise InputError(f"{path} has no alert {alert_id!r}{_cut(alert_id)}: its `alert_id` is a field of every alert")
-    return found
+    return as_of(found, at)
 
 
-def alert_on(settings: Settings, alert_id: str) -> Alert:
-    """The last revision of an alert on the alert topic. Raises `InputError` if it is not there, and `BrokerError`."""
+def alert_on(settings: Settings, alert_id: str, at: float | None = None) -> Alert:
+    """The same of the alert topic. Raises `InputError` if it is not there, and `BrokerError`."""
     partitions_of(settings, ALERTS)
     try:
-        found = _last(iter(asyncio.run(_naming(settings, alert_id.encode("utf-8", "surrogatepass")))), alert_id)
+        found = _revisions(asyncio.run(_naming(settings, alert_id.encode("utf-8", "surrogatepass"))), alert_id)
     except AioKafkaError as error:
         raise BrokerError(f"the alerts on {settings.broker} could not be read: {error}; try again") from None
-    if found is None:
+    if not found:
         raise InputError(
             f"{ALERTS} on {settings.broker} has no alert {alert_id!r}{_cut(alert_id)}; older ones may be in a file: --alerts FILE"
         )
-    return found
+    return as_of(found, at)
+
+
+def as_of(revisions: Sequence[Alert], at: float | None) -> Alert:
+    """The last of an alert's revisions; of a time the last of then, for what came later nobody could judge. Where none is so old, the first."""
+    in_order = sorted(revisions, key=lambda a: a.revision)
+    then = [a for a in in_order if at is None or seconds(a.time) <= at]
+    return then[-1] if then else in_order[0]
+
+
+def seconds(time: str) -> float:
+    """Of an alert's time."""
+    return datetime.fromisoformat(time).timestamp()
 
 
 def _cut(alert_id: str) -> str:
@@ -96,16 +110,39 @@ async def _naming(settings: Settings, name: bytes) -> list[bytes]:
     return found
 
 
-def _last(values: Iterator[bytes], alert_id: str) -> Alert | None:
-    """Its last revision among lines or records. Most are others, which are not decoded."""
-    named, found = alert_id.encode("utf-8", "surrogatepass"), None
-    for value in values:
-        if named not in value:
-            continue
-        alert = alert_of(value)
-        if alert is not None and alert.alert_id == alert_id and (found is None or alert.revision >= found.revision):
-            found = alert
-    return found
+def _revisions(values: Iterable[bytes], alert_id: str) -> list[Alert]:
+    """Its revisions among lines or records. Most are others, which are not decoded."""
+    named = alert_id.encode("utf-8", "surrogatepass")
+    found = (alert_of(value) for value in values if named in value)
+    return [alert for alert in found if alert is not None and alert.alert_id == alert_id]
+
+
+def seen_lately(settings: Settings) -> tuple[set[str], int] | None:
+    """Agents of the last events on their topic, and how many these are; None where we may not read them. Raises `BrokerError`."""
+    try:
+        return asyncio.run(_agents(settings, partitions_of(settings, EVENTS)))
+    except (TopicAuthorizationFailedError, TopicsError):
+        return None
+    except AioKafkaError as error:
+        raise BrokerError(f"the events on {settings.broker} could not be read: {error}; try again") from None
+
+
+async def _agents(settings: Settings, count: int) -> tuple[set[str], int]:
+    """So many records of each partition, as far as they come in time."""
+    found: set[str] = set()
+    events, deadline = 0, time.monotonic() + _LOOK_SECONDS
+    async with AIOKafkaConsumer(**arguments(settings), enable_auto_commit=False) as consumer:
+        parts = [TopicPartition(EVENTS, number) for number in range(count)]
+        consumer.assign(parts)
+        begins, ends = await consumer.beginning_offsets(parts), await consumer.end_offsets(parts)
+        for tp in parts:
+            consumer.seek(tp, max(begins[tp], ends[tp] - _LOOK_EVENTS // count))
+        while time.monotonic() < deadline and (left := [tp for tp in parts if await consumer.position(tp) < ends[tp]]):
+            for records in (await consumer.getmany(*left, timeout_ms=200)).values():
+                known, _, _ = decode([r.value for r in records], range(len(records)), settings.max_event_bytes)
+                found.update(event.agent_id for event in known)
+                events += len(known)
+    return found, events
 
 
 def is_past(alert: Alert) -> bool:

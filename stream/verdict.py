@@ -216,16 +216,16 @@ def _named(item: Named, v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
         kind = found[3] if found[3] != "recipient" else ""
         yield _Fact(FLOW, 0, _flow(ladder, found[1], None if found[3] is None else kind), own, SURE)
     elif item.name == "unapproved":
-        b = _columns(v, ladder)
+        b = columns_of(v, ladder)
         yield _Fact(UNAPPROVED, int(b.tool.hash[0]), int(b.approved[0]), own)
     elif item.name == "owner" and v.verdict == "benign" and v.event.resource:
         whose = FORMER_OWNERS.get(said, said)
         if whose in OWNERS[1:]:
-            yield _Fact(OWNER, int(_columns(v, ladder).root[0]), OWNERS.index(whose), own)
+            yield _Fact(OWNER, int(columns_of(v, ladder).root[0]), OWNERS.index(whose), own)
 
 
 def _of_event(v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
-    b = _columns(v, ladder)
+    b = columns_of(v, ladder)
     yield _Fact(TOOL, 0, int(b.tool.hash[0]))
     if b.action[0]:
         yield _Fact(ACTION, int(b.tool.hash[0]), int(b.action[0]))
@@ -246,13 +246,18 @@ def _of_event(v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
             yield _Fact(FLOW, 0, _flow(ladder, v.event.classification, kind), 0.0, float(v.events))
 
 
-def _columns(v: Verdict, ladder: Sequence[str]) -> Batch:
+def event_of(v: Verdict) -> AccessEvent:
+    """The event that the alert is about, as far as the alert tells; names that it has cut short are left out."""
     did = v.event
-    event = AccessEvent(
+    return AccessEvent(
         did.event_id, 0.0, v.agent_id, did.action, tool=did.tool, resource=_whole(did.resource), classification=_whole(did.classification),
         recipients=tuple(Recipient(r) for r in did.recipients if _whole(r)), approved=did.approved,
     )  # fmt: skip
-    return columns([event], np.array([name_hash(rung.lower()) for rung in ladder], np.uint64))
+
+
+def columns_of(v: Verdict, ladder: Sequence[str]) -> Batch:
+    """The same as a batch of one."""
+    return columns([event_of(v)], np.array([name_hash(rung.lower()) for rung in ladder], np.uint64))
 
 
 def _whole(name: str | None) -> str | None:

@@ -26,7 +26,10 @@ from stream.baselines import Reader, Writer
 from stream.codec import Reject, encode, encode_lines
 from stream.engine import Engine, Scored
 from stream.errors import InputError, OutputError
+from stream.explain import baseline, baseline_text
 from stream.judge import alert_in, append, verdict_on
+from stream.judge import seconds as instant
+from stream.ordinary import told as ordinary
 from stream.replay import replay
 from stream.settings import load
 from stream.simulate import simulate
@@ -544,23 +547,82 @@ def test_the_command_finds_the_alert_and_a_replay_heeds_its_verdict(fleet, tmp_p
     assert Path(files["again"]).read_bytes() != Path(files["alerts"]).read_bytes()
 
 
-def test_a_verdict_of_before_the_event_that_it_is_on_is_refused_or_told_of(fleet, tmp_path):
-    """By the command, and of a file that another program has made; at the very time of the event it is as any other."""
+def test_a_verdict_is_on_the_alert_as_it_stood_and_before_it_opened_there_was_none(fleet, tmp_path):
+    """Of what came later nobody could judge. Of a file that another program has made, one of before the event is told of; at its very time it is as any other."""
     path, alerts = fleet
-    chosen = alerts[-1]
+    grown = next(a for a in alerts if a.revision > 1)
+    chosen = [a for a in alerts if a.alert_id == grown.alert_id]
+    assert len(chosen) > 1
+    first, last = chosen[0], chosen[-1]
     listed, said = tmp_path / "alerts", tmp_path / "said"
-    listed.write_bytes(encode(chosen) + b"\n")
-    words = ("verdict", "benign", chosen.alert_id, "--by", "a", "--reason", "r", "--alerts", str(listed), "--to", str(said), "--time")  # fmt: skip
-    early = rfc3339(seconds(chosen) - 30 * 86400)
-    told = strayline(*words, early)
+    listed.write_bytes(encode_lines(chosen))
+    words = ("verdict", "benign", last.alert_id, "--by", "a", "--reason", "r", "--alerts", str(listed), "--to", str(said), "--time")  # fmt: skip
+    told = strayline(*words, rfc3339(seconds(first) - 1))
     assert told.returncode == 2
-    assert f"before the event that the alert is about ({chosen.event.time})" in told.stderr
-    assert f"give {chosen.time} or later" in told.stderr
+    assert f"--time is before the alert opened ({first.time})" in told.stderr
+    assert f"give {first.time} or later" in told.stderr
     assert not said.exists()
-    assert strayline(*words, chosen.event.time).returncode == 0
-    append(str(said), verdict_on(chosen, "benign", "ana", "no", seconds(chosen) - 86400))
+    for when, revision in ((first.time, 1), (last.time, last.revision), (None, last.revision)):
+        told = strayline(*words[:-1], *(("--time", when) if when else ()))
+        assert told.returncode == 0
+        assert f"revision {revision}{', the last of that time' if when else ''}: " in told.stderr
+    listed.write_bytes(encode(last) + b"\n")
+    assert f"before revision {last.revision}, the oldest that is there" in strayline(*words, first.time).stderr
+    said.unlink()
+    append(str(said), verdict_on(last, "benign", "ana", "no", instant(last.event.time)))
+    append(str(said), verdict_on(last, "benign", "ana", "no", seconds(first) - 86400))
     _, summary = replay(SETTINGS, [str(path)], None, None, None, verdicts=str(said))
     assert (summary.verdicts, summary.early, summary.unfit) == (2, 1, 0)
+
+
+def test_what_a_benign_verdict_makes_ordinary_is_told_before_and_when_it_is_said(fleet, tmp_path):
+    """Whom it may reach, what it may touch, with which permissions, how much: each that is changed by it."""
+    listed, said = tmp_path / "alerts", tmp_path / "said"
+    listed.write_bytes(encode_lines(fleet[1]))
+    rows = set()
+    for alert in {a.alert_id: a for a in fleet[1]}.values():
+        told = ordinary(verdict_on(alert, "benign", "a", "r"), SETTINGS.classifications)
+        assert told[0].startswith(f"ordinary for {alert.agent_id} by a benign verdict")
+        named = {line[2:16].strip(): line[18:] for line in told[1:-1]}
+        rows |= named.keys()
+        for recipient in alert.event.recipients:
+            assert recipient in named["recipients"]
+        if alert.event.resource:
+            assert alert.event.resource in named["resources"]
+        for item in alert.evidence:
+            if item.name == "permission":
+                assert item.observed in named["permissions"]
+            if item.name in {"bytes", "records"} and item.observed > item.baseline["high"]:
+                assert f"in one call of {item.baseline['tool']} (rarely above" in named["volume"]
+    assert rows >= {"recipients", "their domains", "data", "resources", "permissions", "tools", "volume"}
+    words = ("verdict", "benign", alert.alert_id, "--alerts", str(listed))
+    shown = strayline(*words, "--show", "--to", str(said))
+    assert (shown.returncode, shown.stdout.splitlines()) == (0, told)
+    assert not said.exists()
+    assert strayline(*words, "--to", str(said)).returncode == 2  # who says so?
+    assert (
+        strayline(*words, "--by", "a", "--reason", "r", "--to", str(said)).stderr.splitlines()[1 : len(told) + 1]
+        == told
+    )
+
+
+def test_what_a_verdict_has_added_stands_apart_from_what_was_used():
+    """So nobody reads it as use; and what was called malicious is marked."""
+    found = {}
+    for what in ("", "benign", "malicious"):
+        engine, _, alert = past(leak(20))
+        if what:
+            say(engine, what, alert)
+        told = baseline(engine, "assistant-0")
+        (found[what],) = [v for v in told["usual"]["recipient"] if v["value"] == STRANGER]
+        words = baseline_text(told)
+        assert ("by a verdict: what" in words) == (what == "benign")
+        assert (f"{STRANGER} (1 + " in words) == (what == "benign")
+        assert (f"{STRANGER} (0, called malicious)" in words) == (what == "malicious")
+    assert found[""].keys() == {"value", "count"}
+    assert found["malicious"] == {"value": STRANGER, "count": 0.0, "malicious": True}
+    assert found["benign"]["count"] == 1.0
+    assert found["benign"]["by_verdict"] > 10
 
 
 @pytest.mark.parametrize(
