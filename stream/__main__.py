@@ -131,7 +131,7 @@ def replay(
                 err=True,
             )
     if verdicts:
-        analyst.tell_heeded(summary, verdicts)
+        analyst.tell_heeded(summary, verdicts, files)
     for name, n in summary.unknown:
         click.echo(
             f"unknown field `{name}` in {n:,} of {counted(summary.looked, 'event')} looked at; {meant(name)}",
@@ -195,9 +195,17 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, quiet: bool
         return
     if to_kafka:
         from stream.produce import produce  # noqa: PLC0415
+        from stream.topics import EVENTS, partitions_of  # noqa: PLC0415
 
-        count = produce(settings, simulation.events)
-        click.echo(f"{counted(count, 'event')} delivered to agent.access.events on {settings.broker}", err=True)
+        count, partitions = produce(settings, simulation.events), partitions_of(settings, EVENTS)
+        click.echo(f"{counted(count, 'event')} delivered to {EVENTS} on {settings.broker}", err=True)
+        if partitions > 1:
+            click.echo(
+                f"its alerts from {partitions} partitions are not all those of `strayline demo` or of a replay, and may be more: what partitions teach each other comes "
+                "a little later than in one process (of the demo without options 80 alerts in one process; on four partitions 95 where the worker was there first, and 105 to 140 "
+                "where all four weeks waited for it). Over one partition they are the same",
+                err=True,
+            )
         return
     click.echo(
         f"{counted(len(simulation.events), 'event')} of {agents} simulated agents over {days} days, "
@@ -209,7 +217,13 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, quiet: bool
 
     warm_up(settings)
     begin = time.perf_counter()
-    alerts = play(settings, simulation, lambda a: click.echo(alert_text(a)), lambda _: None)
+    opened: dict[str, str] = {}
+    alerts = play(
+        settings,
+        simulation,
+        lambda a: click.echo(alert_text(a, opened.setdefault(a.alert_id, a.time))),
+        lambda _: None,
+    )
     click.echo(account_text(simulation, alerts))
     seconds = time.perf_counter() - begin
     click.echo(f"Scored {counted(len(simulation.events), 'event')} in {seconds:.1f} s.")
@@ -279,7 +293,7 @@ def explain(agent_id: str, files: tuple[str, ...], address: str | None, verdicts
         with _progress(files) as tick:
             baseline, summary = from_files(settings, files, agent_id, tick, verdicts)
         if verdicts:
-            analyst.tell_heeded(summary, verdicts)
+            analyst.tell_heeded(summary, verdicts, files)
     click.echo(json.dumps(baseline, indent=2, ensure_ascii=False) if as_json else baseline_text(baseline))
 
 

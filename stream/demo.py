@@ -90,11 +90,15 @@ def _during(change: Change, agent_id: str, low: float, high: float) -> bool:
     return agent_id in change.agent_ids and change.start <= high and low <= change.end + 3 * 86400
 
 
-def alert_text(alert: Alert, *, how_it_stands: bool = False) -> str:
-    """An alert for a terminal: one line, and the sentence below it; a later revision is one that was raised, or `how_it_stands`."""
+def alert_text(alert: Alert, opened: str = "", beside: str = "", *, how_it_stands: bool = False) -> str:
+    """An alert for a terminal: one line, and the sentence below it; a later revision is one that was raised, or `how_it_stands`.
+
+    The line has when it `opened`, and its last event where that is of another minute; `beside` is what is known of it from other alerts.
+    """
     severity = click.style(f"{alert.severity.upper():8}", fg=COLOURS[alert.severity], bold=True)
     later = f" (revision {alert.revision})" if how_it_stands else " (raised)"
-    head = f"{alert.time[:16].replace('T', ' ')}  {severity}  {click.style(alert.title, bold=True)}{later if alert.revision > 1 else ''}"
+    opened = opened or (alert.time if alert.revision == 1 else alert.first_event_time)
+    head = f"{_from_to(opened[:16], alert.last_event_time[:16])}  {severity}  {click.style(alert.title, bold=True)}{later if alert.revision > 1 else ''}"
     sure = f"Impact {alert.impact}, confidence {alert.confidence}. Next: {alert.next_step}"
     body = [
         # An address or an agent's name is copied from here, so it stays whole.
@@ -106,9 +110,19 @@ def alert_text(alert: Alert, *, how_it_stands: bool = False) -> str:
             break_on_hyphens=False,
             break_long_words=False,
         )
-        for text in (alert.reason, sure, f"Alert {alert.alert_id}: {_events(alert)}")
+        for text in (f"{alert.reason}{beside}", sure, f"Alert {alert.alert_id}: {_events(alert)}")
     ]
     return "\n".join([head, *body])
+
+
+def _from_to(begin: str, end: str) -> str:
+    """Two minutes; the second where it is later, and its day where that is another.
+
+    >>> _from_to("2026-03-12T08:44", "2026-03-12T08:44"), _from_to("2026-03-12T08:44", "2026-03-12T11:20")
+    ('2026-03-12 08:44', '2026-03-12 08:44 to 11:20')
+    """
+    later = end[11:] if end[:10] == begin[:10] else end
+    return (begin + (f" to {later}" if end > begin else "")).replace("T", " ")
 
 
 def _events(alert: Alert) -> str:

@@ -22,6 +22,7 @@ import models.compiled  # noqa: F401  # it says where numba keeps what it compil
 from stream import acls
 from stream.client import admin, arguments, user
 from stream.errors import SettingsError, StraylineError
+from stream.lag import group, lags
 from stream.settings import Settings
 from stream.topics import EVENTS, differences, keeps_workers_out
 from stream.transport import check_faust
@@ -51,6 +52,7 @@ def examine(settings: Settings, role: str) -> Iterator[Answer]:
             yield from _authorisation(settings, client, role)
             if role in {"worker", "admin"}:
                 yield from _topics(settings, role)
+                yield from _workers(settings, role)
             yield _clock(client, role)
     except StraylineError as error:
         yield Answer("fail", "broker", str(error))
@@ -157,6 +159,22 @@ def _topics(settings: Settings, role: str) -> Iterator[Answer]:
         yield Answer("fail" if keeps_workers_out(line) and role == "worker" else "warn", "topics", line)
     if not lines:
         yield Answer("ok", "topics", "all there, and as they should be")
+
+
+def _workers(settings: Settings, role: str) -> Iterator[Answer]:
+    """Who is about to start a worker is not kept from it; of a deployment it is a failure that events wait and nobody scores them."""
+    try:
+        found = group(settings)
+        if found.lacks is None:
+            yield Answer("ok", "workers", f"{counted(found.workers, 'worker')} in group {settings.group}")
+            return
+        waiting = sum(lag.behind for lag in lags(settings))
+    except (StraylineError, KafkaError):  # what is lacking for that is said by the answers before: topics, rights
+        return
+    behind = f", which is {counted(waiting, 'event')} behind" if waiting else ""
+    yield Answer(
+        "fail" if waiting and role == "admin" else "warn", "workers", f"group {settings.group}{behind}: {found.lacks}"
+    )
 
 
 def _clock(client: KafkaAdminClient, role: str) -> Answer:

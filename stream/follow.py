@@ -6,26 +6,32 @@ import asyncio
 import math
 import signal
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from stream.alert import SEVERITIES, Alert, alert_of
+from stream.alert import SEVERITIES, Alert, alert_of, rfc3339
 from stream.client import arguments, said
 from stream.errors import InputError
 from stream.files import Lines, named, readable
+from stream.halves import Halves
 from stream.settings import Settings
 from stream.topics import ALERTS, partitions_of
 
 
 def alerts(
-    settings: Settings, there: Callable[[bytes], object], tell: Callable[[bytes], object], *, follow: bool
+    settings: Settings,
+    there: Callable[[bytes], object],
+    tell: Callable[[bytes], object],
+    then: Callable[[], object] = lambda: None,
+    *,
+    follow: bool,
 ) -> None:
-    """Give `there` every revision on the topic by the time it came, then, to `follow`, `tell` each that comes. Raises `BrokerError`."""
+    """Give `there` every revision on the topic by the time it came, do what is to be done `then`, and, to `follow`, `tell` each that comes. Raises `BrokerError`."""
     count = partitions_of(settings, ALERTS)
     with said(settings):
-        ended_by = asyncio.run(_read(settings, count, there, tell, follow=follow))
+        ended_by = asyncio.run(_read(settings, count, there, tell, then, follow=follow))
     if follow:  # it ends no other way, and there is nothing to tell
         raise SystemExit(128 + ended_by)
 
@@ -53,6 +59,7 @@ async def _read(
     count: int,
     before: Callable[[bytes], object],
     tell: Callable[[bytes], object],
+    then: Callable[[], object],
     *,
     follow: bool,
 ) -> int:
@@ -75,6 +82,7 @@ async def _read(
             while await consumer.position(tp) < ends[tp]:
                 there += (await consumer.getmany(tp, timeout_ms=500)).get(tp, ())
         give(sorted(there, key=lambda r: r.timestamp), before)
+        then()
         ended_by: list[int] = []
         if follow:  # an exception raised by a signal may come up in a task of the consumer, which would keep it
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -115,16 +123,28 @@ class Openings:
 
 
 class Told:
-    """What was read, and what of it was told. `tell` is given each revision that is to be; with `last` only when all was read."""
+    """What was read, and what of it was told. `tell` is given each revision that is to be; with `last` only when all was read, with `span` only when `settle` is called."""
 
     def __init__(
-        self, choice: Choice, tell: Callable[[Alert, bytes], object], *, every: bool = False, last: bool = False
+        self,
+        choice: Choice,
+        tell: Callable[[Alert, bytes], object],
+        *,
+        every: bool = False,
+        last: bool = False,
+        span: timedelta | None = None,
     ) -> None:
-        """`every` revision rather than those that are news."""
+        """`every` revision rather than those that are news; of those of a `span` before the newest."""
         self.alerts: set[str] = set()
+        self.agents: set[str] = set()
+        self.newest = ""  # time of an alert
         self.count = 0
         self._choice, self._tell, self._every = choice, tell, every or last
+        self._span = span
+        self._waiting: list[tuple[Alert, bytes]] | None = [] if span is not None else None
         self._openings = Openings()
+        self._opened: dict[str, str] = {}
+        self._halves = Halves()
         self._last: dict[str, tuple[Alert, bytes]] | None = {} if last else None
 
     def know(self, value: bytes) -> tuple[Alert, bool] | None:
@@ -133,6 +153,11 @@ class Told:
         if alert is None:
             return None
         self.alerts.add(alert.alert_id)
+        self.agents.add(alert.agent_id)
+        self.newest = max(self.newest, alert.time)  # in UTC and of one form, as all of ours
+        if alert.revision == 1:
+            self._opened[alert.alert_id] = alert.time
+        self._halves.add(alert)
         return alert, self._openings.news(alert)
 
     def read(self, value: bytes) -> bool:
@@ -145,14 +170,39 @@ class Told:
             before = self._last.get(alert.alert_id)
             if before is None or alert.revision >= before[0].revision:
                 self._last[alert.alert_id] = alert, value
-        elif (is_news or self._every) and self._choice.takes(alert):
-            self.count += 1
-            self._tell(alert, value)
+        elif is_news or self._every:
+            if self._waiting is not None:
+                self._waiting.append((alert, value))
+            else:
+                self._say(alert, value)
         return True
 
+    def opened(self, alert: Alert) -> str:
+        """When an alert opened; where that revision was not read, when its first event was."""
+        return self._opened.get(alert.alert_id, alert.first_event_time)
+
+    def beside(self, alert: Alert) -> str:
+        """The other half of an alert, where it does not name it itself: see `stream.halves`."""
+        return self._halves.beside(alert)
+
+    def settle(self) -> str:
+        """What was there has been read: the span ends with the newest of it. Tell what waited for that; the time from which on, "" without a span."""
+        waiting, self._waiting = self._waiting or [], None
+        begin = ""
+        if self._span is not None and self.newest:
+            since = datetime.fromisoformat(self.newest) - self._span
+            self._choice = self._choice._replace(since=since.timestamp())
+            begin = rfc3339(since.timestamp())
+        for alert, value in waiting:
+            self._say(alert, value)
+        return begin
+
     def end(self) -> None:
-        """All was read: tell the last revisions, if those were wanted, by the time of their events."""
-        for alert, value in sorted((self._last or {}).values(), key=lambda found: found[0].time):
-            if self._choice.takes(alert):
-                self.count += 1
-                self._tell(alert, value)
+        """All was read: tell the last revisions, if those were wanted, by the time they opened."""
+        for alert, value in sorted((self._last or {}).values(), key=lambda found: self.opened(found[0])):
+            self._say(alert, value)
+
+    def _say(self, alert: Alert, value: bytes) -> None:
+        if self._choice.takes(alert):
+            self.count += 1
+            self._tell(alert, value)

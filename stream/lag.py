@@ -1,4 +1,4 @@
-"""How far the workers are behind: what their group has committed of each partition, beside where it ends."""
+"""How far the workers are behind: what their group has committed of each partition, beside where it ends; and whether any worker runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -36,6 +36,26 @@ class Lag:
     seconds: float | None = None
 
 
+class Group(NamedTuple):
+    """The workers' group: how many are in it, and which partitions of the events none of them has; none while it forms."""
+
+    workers: int
+    unheld: list[int]
+
+    @property
+    def lacks(self) -> str | None:
+        """What it lacks to do the work, with the command that mends it; None where nothing."""
+        if not self.workers:
+            return "no worker runs, nobody is in the group: start one with `strayline worker`"
+        if self.unheld:
+            return f"nobody has {_partitions(self.unheld)}: start another with `strayline worker`, unless a worker's log says that it is still taking them"
+        return None
+
+
+def _partitions(numbers: Sequence[int]) -> str:
+    return f"partition{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"
+
+
 def lags(settings: Settings) -> list[Lag]:
     """Of every partition of the events. Raises `BrokerError`."""
     partitions = [TopicPartition(EVENTS, number) for number in range(partitions_of(settings, EVENTS))]
@@ -53,28 +73,36 @@ def lags(settings: Settings) -> list[Lag]:
 
 def unheld(settings: Settings) -> list[int]:
     """Partitions of the events that no worker of the group has; none while the group forms. Raises `BrokerError`."""
+    return group(settings).unheld
+
+
+def group(settings: Settings) -> Group:
+    """The workers' group as it is. A worker that was killed stays in it for STRAYLINE_SESSION_SECONDS. Raises `BrokerError`."""
     count = partitions_of(settings, EVENTS)
     with admin(settings) as client:
-        group = client.describe_groups([settings.group])[settings.group]
-    if group["group_state"] != "Stable":
-        return []
-    given = (g for member in group["members"] for g in member["member_assignment"]["assigned_partitions"])
+        found = retrying(lambda: client.describe_groups([settings.group]))[settings.group]
+    members = found["members"]
+    if found["group_state"] != "Stable":
+        return Group(len(members), [])
+    given = (g for member in members for g in member["member_assignment"]["assigned_partitions"])
     held = {number for g in given if g["topic"] == EVENTS for number in g["partitions"]}
-    return sorted(set(range(count)) - held)
+    return Group(len(members), sorted(set(range(count)) - held))
 
 
-def lag_json(settings: Settings, found: list[Lag]) -> dict[str, Any]:
+def lag_json(settings: Settings, found: list[Lag], whose: Group) -> dict[str, Any]:
     """For a program."""
     return {
         "topic": EVENTS,
         "group": settings.group,
+        "workers": whose.workers,
+        "unheld": whose.unheld,
         "behind": sum(lag.behind for lag in found),
         "partitions": [asdict(lag) for lag in found],
     }
 
 
-def lag_text(settings: Settings, found: list[Lag]) -> str:
-    """A table for reading, and last the sum."""
+def lag_text(settings: Settings, found: list[Lag], whose: Group) -> str:
+    """A table for reading, and last the sum, and who works on it."""
     rows = [f"{'partition':>9}  {'committed':>12}  {'end':>12}  {'behind':>10}  behind in event time"]
     for lag in found:
         committed = "nothing" if lag.committed is None else f"{lag.committed:,}"
@@ -82,6 +110,7 @@ def lag_text(settings: Settings, found: list[Lag]) -> str:
         rows.append(f"{lag.partition:>9}  {committed:>12}  {lag.end:>12,}  {lag.behind:>10,}{seconds}")
     behind = sum(lag.behind for lag in found)
     rows.append(f"group {settings.group} is {counted(behind, 'event')} behind on {EVENTS}")
+    rows.append(whose.lacks or f"{counted(whose.workers, 'worker')} in the group")
     return "\n".join(rows)
 
 

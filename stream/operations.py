@@ -6,7 +6,7 @@ import json
 import math
 import re
 import sys
-import time
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -14,18 +14,21 @@ import click
 from stream.alert import SEVERITIES, Alert
 from stream.analyst import moment
 from stream.settings import load
-from stream.words import counted, plain
+from stream.words import counted, nearest, plain
 
 _NOW = math.inf  # what comes, whatever its time
 _SPAN = re.compile(r"(\d{1,6})([hd])")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    """A time, a span before now such as 24h or 7d, or `now`."""
+def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> float | timedelta | None:
+    """A time, a date (in UTC), `now`, or a span such as 24h or 7d: of the events' time, before the last alert there."""
     span = _SPAN.fullmatch(text or "")
     if span:
-        return time.time() - int(span[1]) * (3600 if span[2] == "h" else 86400)
-    return _NOW if text == "now" else moment(context, parameter, text)
+        return timedelta(hours=int(span[1])) if span[2] == "h" else timedelta(days=int(span[1]))
+    if text == "now":
+        return _NOW
+    return moment(context, parameter, f"{text}T00:00:00Z" if text and _DATE.fullmatch(text) else text)
 
 
 @click.command()
@@ -61,13 +64,15 @@ def topics(partitions: int | None, replication: int | None) -> None:
 def lag(as_json: bool) -> None:
     """How far the workers are behind: events, and time of the events', of each partition.
 
-    Committed is what the group STRAYLINE_GROUP has finished. The exit status is 0 however far behind it is.
+    Committed is what the group STRAYLINE_GROUP has finished. The exit status is 0 however far behind it is, and 1 where no worker runs, or
+    some partition is nobody's.
     """
     settings = load()
-    from stream.lag import lag_json, lag_text, lags  # noqa: PLC0415
+    from stream.lag import group, lag_json, lag_text, lags  # noqa: PLC0415
 
-    found = lags(settings)
-    click.echo(json.dumps(lag_json(settings, found), indent=2) if as_json else lag_text(settings, found))
+    found, whose = lags(settings), group(settings)
+    click.echo(json.dumps(lag_json(settings, found, whose), indent=2) if as_json else lag_text(settings, found, whose))
+    sys.exit(whose.lacks is not None)
 
 
 @click.command()
@@ -140,7 +145,7 @@ def rejects(reason: str | None, limit: int, as_json: bool, resubmit: bool, path:
     help="Whose rights on the broker to ask for: whoever sends events, the worker, whoever reads alerts, whoever runs these commands.",
 )
 def doctor(role: str) -> None:
-    """Examine this installation and its broker: settings, versions, TLS, password, rights, topics, clock.
+    """Examine this installation and its broker: settings, versions, TLS, password, rights, topics, workers, clock.
 
     Changes nothing. Run it with the settings of whom it is about. Each line says ok, warn or fail, and what to do next; the exit
     status is 1 if something fails.
@@ -157,11 +162,17 @@ def doctor(role: str) -> None:
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-def produce(files: tuple[str, ...]) -> None:
+@click.option(
+    "--rejects",
+    "rejects_path",
+    metavar="PATH",
+    help="Write every line that was not sent, with its reason, its place and its bytes.",
+)
+def produce(files: tuple[str, ...], rejects_path: str | None) -> None:
     """Send events from files to agent.access.events, keyed by agent: to try a deployment, or to give it a past.
 
-    FILE is what `strayline replay` reads. A line that is no event is not sent; how many, and why the first, is said; the exit status is 1
-    where not one is an event. Send the past before the present: behind newer events it counts as late. And send it once: an event that comes
+    FILE is what `strayline replay` reads. A line that is no event is not sent, and stays where it is; how many, and why the first, is said, and the exit
+    status is 1 though the others were sent. Mend those lines in a file of their own, and send that. Send the past before the present: behind newer events it counts as late. And send it once: an event that comes
     again is known as repeated, and not learned again, only while it is among the last events (of 7,000 ago 9 in 10 are). If it ends in the
     middle, send the rest: `tail -n +N FILE | strayline produce -`.
 
@@ -172,8 +183,8 @@ def produce(files: tuple[str, ...]) -> None:
     settings = load()
     from collections import Counter  # noqa: PLC0415
 
-    from stream.codec import Reject  # noqa: PLC0415
-    from stream.files import readable  # noqa: PLC0415
+    from stream.codec import Reject, reject_line  # noqa: PLC0415
+    from stream.files import Output, readable  # noqa: PLC0415
     from stream.foreign import MOST_BYTES, SAMPLE  # noqa: PLC0415
     from stream.foreign import told as likely  # noqa: PLC0415
     from stream.produce import produce_files  # noqa: PLC0415
@@ -186,20 +197,46 @@ def produce(files: tuple[str, ...]) -> None:
         unfit[reject.reason] += 1
         if reject.reason != "empty" and len(sample[path]) < SAMPLE:
             sample[path].append(reject.raw[:MOST_BYTES])
-        if not first:
-            first.append(f"line {reject.position:,} of {path}: {plain(reject.detail, 300)}")
+        if reject.reason != "empty":
+            if not first:
+                first.append(f"line {reject.position:,} of {path}: {plain(reject.detail, 300)}")
+            output.write(reject_line(reject, path) + b"\n")
 
     for path in files:
         readable(path)
-    count = produce_files(settings, files, tell)
+        if rejects_path and rejects_path != "-" and Path(path).resolve() == Path(rejects_path).resolve():
+            raise click.UsageError(f"{path} is read: give --rejects a path of its own")
+    output = Output(rejects_path)
+    try:
+        count = produce_files(settings, files, tell)
+        output.keep()
+    finally:
+        output.discard()
+    lacking = unfit.total() - unfit["empty"]  # a blank line lacks nothing
     why = ", ".join(f"{why} {n:,}" for why, n in unfit.most_common())
-    rest = f"; {counted(unfit.total(), 'line')} not sent ({why}), the first {first[0]}" if unfit else ""
+    rest = (
+        f"; {counted(unfit.total(), 'line')} not sent ({why}){f', the first {first[0]}' if first else ''}"
+        if unfit
+        else ""
+    )
     click.echo(f"{counted(count, 'event')} delivered to agent.access.events on {settings.broker}{rest}", err=True)
+    if lacking:
+        it = "it" if lacking == 1 else "them"
+        where = (
+            f"and, with reason and place, in {rejects_path}"
+            if rejects_path
+            else "alone; `strayline replay FILE --rejects PATH` tells each with its reason and place, and sends nothing"
+        )
+        click.echo(
+            f"what is no event stays in its file {where}. Mend {it} in a file of {'its' if lacking == 1 else 'their'} own and `strayline produce` that: "
+            "what was sent is not to be sent again",
+            err=True,
+        )
     if any(sample.values()) and not count:
         for path in files:
             for line in likely(path, sample[path]):
                 click.echo(line, err=True)
-        sys.exit(1)
+    sys.exit(lacking > 0)
 
 
 @click.command()
@@ -216,7 +253,8 @@ def produce(files: tuple[str, ...]) -> None:
     "--since",
     metavar="TIME",
     callback=_since,
-    help="Only those of this time of their events or later: 2026-03-12T08:44:00Z, or 24h or 7d ago; with --follow also `now`: only those that come.",
+    help="Only those of this time of their events or later: 2026-03-12, 2026-03-12T08:44:00Z, or 24h or 7d before the last alert there; with --follow also `now`: "
+    "only those that come.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As they are, one a line.")
 def alerts(
@@ -225,13 +263,14 @@ def alerts(
     last: bool | None,
     severity: str,
     agent_id: str | None,
-    since: float | None,
+    since: float | timedelta | None,
     as_json: bool,
 ) -> None:
     """Read alerts, oldest first: each as it stands; with --follow when it opens, and when it becomes worse.
 
     Those of files that `strayline replay --alerts` wrote (plain, .gz or .zst; `-` is standard input), in their order; without FILE those on
-    agent.access.alerts, by the time they came there. Changes nothing, and needs no consumer group.
+    agent.access.alerts, by the time they came there. Changes nothing, and needs no consumer group. The heading has when it opened, and its last
+    event where that is another minute. Where an agent gave data to another of which there is an alert at that time, both say so, whichever partitions they are of.
 
     \b
     Examples:
@@ -248,7 +287,7 @@ def alerts(
     for file in files:
         if re.fullmatch(r"\d+[hd]?", file) and not Path(file).exists():
             raise click.UsageError(
-                f"there is no file {file!r}; for the alerts of a time give --since 24h, 7d or 2026-03-12T08:44:00Z"
+                f"there is no file {file!r}; for the alerts of a time give --since 24h, 7d or 2026-03-12"
             )
     if since == _NOW and not follow:
         raise click.UsageError("--since now shows what comes from now on: it needs --follow")
@@ -262,16 +301,29 @@ def alerts(
         last = not (follow or as_json)
 
     def tell(alert: Alert, value: bytes) -> None:
-        click.echo(value if as_json else alert_text(alert, how_it_stands=not news))
+        click.echo(
+            value if as_json else alert_text(alert, told.opened(alert), told.beside(alert), how_it_stands=not news)
+        )
 
-    choice = Choice(severity, agent_id, -math.inf if since in {None, _NOW} else since)
-    told = Told(choice, tell, every=not news, last=last)
+    def read_so_far() -> None:
+        begin = told.settle()
+        if begin:
+            click.echo(f"since {begin}, counted back from the last alert there, of {told.newest}", err=True)
+        if agent_id is not None and agent_id not in told.agents and told.agents:
+            click.echo(
+                f"of {counted(len(told.alerts), 'alert')} none is of agent {plain(agent_id)!r}{nearest(agent_id, told.agents)}",
+                err=True,
+            )
+
+    choice = Choice(severity, agent_id, -math.inf if since == _NOW or not isinstance(since, float) else since)
+    told = Told(choice, tell, every=not news, last=last, span=since if isinstance(since, timedelta) else None)
     if files:
         alerts_in(files, told.read)
+        read_so_far()
     else:
-        read(settings, told.know if since == _NOW else told.read, told.read, follow=follow)
+        read(settings, told.know if since == _NOW else told.read, told.read, read_so_far, follow=follow)
     told.end()
-    if not told.count:
+    if not told.count and (agent_id is None or agent_id in told.agents or not told.agents):
         where = " ".join(files) if files else f"agent.access.alerts on {settings.broker}"
         click.echo(
             f"of {counted(len(told.alerts), 'alert')} none is as asked for" if told.alerts else f"no alert in {where}",

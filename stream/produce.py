@@ -42,26 +42,34 @@ def _keyed(settings: Settings, path: str, unfit: Callable[[str, Reject], object]
 
 def _deliver(settings: Settings, records: Iterable[tuple[str, bytes]]) -> int:
     partitions_of(settings, EVENTS)
-    count = 0
+    count = sure = 0
+    sent: list[Any] = []
     try:
         producer = KafkaProducer(
             **arguments(settings), compression_type="zstd", linger_ms=20, acks="all", max_request_size=_MOST_BYTES
         )
         try:
-            sent = []
             for agent_id, value in records:
                 sent.append(producer.send(EVENTS, key=agent_id.encode("utf-8", "surrogatepass"), value=value))
                 count += 1
                 if len(sent) >= 10_000:
-                    for s in sent:
-                        s.get(timeout=60)
+                    sure += _acknowledged(sent)
                     sent.clear()
-            for s in sent:
-                s.get(timeout=60)
+            sure += _acknowledged(sent)
+            sent.clear()
         finally:
             producer.close(timeout=10)
     except KafkaError as error:
+        sure += next((n for n, one in enumerate(sent) if not one.succeeded()), len(sent))
+        unknown = f", of {count - sure:,} more it is not known" if count > sure else ""
         raise BrokerError(
-            f"events could not be delivered to {settings.broker}: {error}; {count:,} were handed over before that"
+            f"events could not be delivered to {settings.broker}: {error}; the first {sure:,} are there{unknown}. "
+            f"Once that is mended send from the event after the first {sure:,} on: `tail -n +N FILE | strayline produce -`"
         ) from None
     return count
+
+
+def _acknowledged(sent: Sequence[Any]) -> int:
+    for one in sent:
+        one.get(timeout=60)
+    return len(sent)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 MOST_OFTEN = "most often "
 MOST_PEOPLE = 1 << 53  # the largest whole number that every reader of JSON keeps as it is
@@ -88,3 +89,15 @@ def first(names: Sequence[str], most: int) -> str:
 def expected_values(values: Sequence[str]) -> str:
     """What it does most often, from an agent's most used values: usual it need not be, where no two are the same."""
     return MOST_OFTEN + ", ".join(plain(name, 48) for name in values) if values else "nothing is usual yet"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What may have been meant by a name that is not among those that are known.
+
+    >>> nearest("suport-11", ["support-11", "support-12", "billing-1"]), nearest("x", ["support-11"])
+    ('; is one of these meant: support-11, support-12?', '')
+    """
+    found = get_close_matches(name, list(known), 3, 0.75)
+    return (
+        f"; is {'this' if len(found) == 1 else 'one of these'} meant: {', '.join(map(plain, found))}?" if found else ""
+    )

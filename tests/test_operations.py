@@ -28,8 +28,9 @@ from stream.client import retrying
 from stream.codec import Reject, encode
 from stream.follow import Choice, Told
 from stream.settings import Settings, load
-from stream.topics import ALERTS, EVENTS, REJECTED, TOPICS, ensure_topics
+from stream.topics import ALERTS, EVENTS, REJECTED, TOPICS, VERDICTS, ensure_topics
 from tests.secured import strayline
+from tests.site import Worker
 from tests.telling import episode, hostile
 
 ROOT = Path(__file__).parent.parent
@@ -119,15 +120,17 @@ def test_lag_is_what_is_not_committed_and_how_much_time_that_is(settings):
     send(settings, EVENTS, [{"value": encode(e), "partition": 0, "timestamp_ms": produced} for e in events])
     send(settings, EVENTS, [{"value": encode(events[0]), "partition": 1}])
     status, told, _ = run(settings, "lag", "--json")
-    assert (status, json.loads(told)["behind"]) == (0, 12)
+    assert (status, json.loads(told)["behind"]) == (1, 12)
     with KafkaAdminClient(bootstrap_servers=settings.broker) as client:
         done = {TopicPartition(EVENTS, 0): 4, TopicPartition(EVENTS, 1): 1}
         client.alter_group_offsets(settings.group, {tp: OffsetAndMetadata(n, "", -1) for tp, n in done.items()})
     status, told, _ = run(settings, "lag", "--json")
-    assert status == 0
+    assert status == 1
     assert json.loads(told) == {
         "topic": EVENTS,
         "group": settings.group,
+        "workers": 0,
+        "unheld": [],
         "behind": 7,
         "partitions": [
             {"partition": 0, "committed": 4, "end": 11, "behind": 7, "seconds": 360.0},
@@ -136,7 +139,10 @@ def test_lag_is_what_is_not_committed_and_how_much_time_that_is(settings):
     }
     status, told, _ = run(settings, "lag")
     assert told.splitlines()[1].split() == ["0", "4", "11", "7", "6", "minutes"]
-    assert told.endswith(f"group strayline is 7 events behind on {EVENTS}\n")
+    assert status == 1
+    assert told.endswith(
+        f"group strayline is 7 events behind on {EVENTS}\nno worker runs, nobody is in the group: start one with `strayline worker`\n"
+    )
 
 
 @pytest.mark.kafka
@@ -256,11 +262,17 @@ def test_events_of_files_are_sent_as_they_are_by_their_agent(settings, tmp_path)
     plain, packed = tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"
     plain.write_bytes(b"\n".join([b"{", *events[:20], b'{"event_id": "x"}']) + b"\n")
     packed.write_bytes(gzip.compress(b"\n".join(events[20:])))
-    status, told, error = run(settings, "produce", str(plain), str(packed))
-    assert (status, told) == (0, "")
+    kept = tmp_path / "not-sent.jsonl"
+    status, told, error = run(settings, "produce", str(plain), str(packed), "--rejects", str(kept))
+    assert (status, told) == (1, "")
     assert error.startswith(
         f"40 events delivered to {EVENTS} on {settings.broker}; 2 lines not sent (not_json 1, missing_field 1), the first line 1 of {plain}: "
     )
+    assert f"\nwhat is no event stays in its file and, with reason and place, in {kept}. Mend them" in error
+    assert [(r["position"], r["value"]) for r in map(json.loads, kept.read_text().splitlines())] == [
+        (1, "{"),
+        (22, '{"event_id": "x"}'),
+    ]
     found = read(settings, EVENTS, 2)
     assert sorted(r.value for r in found) == sorted(events)
     assert all(r.key.decode() == json.loads(r.value)["agent_id"] for r in found)
@@ -281,8 +293,30 @@ def test_of_a_file_in_which_nothing_is_an_event_nothing_is_sent_and_what_is_like
     assert "`time`, in milliseconds: divided, since seconds are read" in error
     assert "  jq -c '" in error
     assert read(settings, EVENTS, 2) == []
-    file.write_bytes(b"\n")
-    assert run(settings, "produce", str(file))[0] == 0
+    file.write_bytes(b"\n" + encode(GOOD) + b"\n\n")  # a blank line lacks nothing
+    status, _, error = run(settings, "produce", str(file))
+    assert (status, error) == (0, f"1 event delivered to {EVENTS} on {settings.broker}; 2 lines not sent (empty 2)\n")
+
+
+@pytest.mark.kafka
+def test_where_sending_ends_in_the_middle_it_says_how_many_are_there(settings, tmp_path):
+    """So that who goes on leaves none out."""
+    events = [GOOD | {"event_id": str(n)} for n in range(7)]
+    events[5] |= {"attributes": {"x": "x" * (5 << 20)}}  # more than the topic takes
+    (file := tmp_path / "events.jsonl").write_bytes(b"".join(encode(e) + b"\n" for e in events))
+    status, _, error = run(settings, "produce", str(file), STRAYLINE_MAX_EVENT_BYTES=str(8 << 20))
+    assert status == 1
+    assert "; the first 5 are there. Once that is mended send from the event after the first 5 on" in error
+    assert sorted(json.loads(r.value)["event_id"] for r in read(settings, EVENTS, 2)) == list("01234")
+
+
+@pytest.mark.kafka
+def test_the_demo_on_several_partitions_says_that_its_alerts_may_be_others(settings):
+    """And on one it says nothing of that."""
+    told = run(settings, "demo", "--to-kafka", "--agents", "12", "--days", "5")
+    assert told[0] == 0
+    assert "its alerts from 2 partitions are not all those of `strayline demo` or of a replay" in told[2]
+    assert "80 alerts in one process" in told[2]
 
 
 def murmur(key: bytes) -> int:
@@ -372,6 +406,8 @@ def test_the_doctor_says_ok_of_what_is_in_order_and_what_to_do_of_the_rest(setti
     """A worker can start beside a warning, not beside a failure."""
     status, told, _ = run(settings, "doctor")
     states = {line.split()[1]: line.split()[0] for line in told.splitlines()}
+    assert states.pop("workers") == "warn"
+    assert f"warn  workers   group {settings.group}: no worker runs, nobody is in the group: start one with" in told
     assert (status, set(states.values())) == (0, {"ok"}), told
     assert list(states) == ["settings", "packages", "models", "broker", "kafka", "access", "topics", "clock"]
     assert "within 5 s of the broker's" in told
@@ -386,6 +422,43 @@ def test_the_doctor_says_ok_of_what_is_in_order_and_what_to_do_of_the_rest(setti
         in told
     )
     assert "warn  models    compiled models cannot be kept" in told
+
+
+@pytest.mark.kafka
+def test_that_no_worker_runs_is_told_and_that_one_does(settings, tmp_path):
+    """Who looks after a deployment must hear of it; who is about to start a worker is not kept from it."""
+    send(settings, EVENTS, [{"value": encode(GOOD), "partition": 0}])
+    for role, state, expected in (("worker", "warn", 0), ("admin", "fail", 1)):
+        status, told, _ = run(settings, "doctor", "--role", role)
+        assert status == expected
+        assert f"{state}  workers   group {settings.group}, which is 1 event behind: no worker runs" in told
+    with Worker(settings.broker, settings.group, "one", tmp_path / "log", "127.0.0.1") as worker:
+        worker.until_ready()
+        worker.until_scored(1)
+        status, told, _ = run(settings, "lag")
+        assert (status, told.splitlines()[-1]) == (0, "1 worker in the group")
+        assert f"ok    workers   1 worker in group {settings.group}\n" in run(settings, "doctor")[1]
+
+
+@pytest.mark.kafka
+def test_a_reset_of_an_agent_that_no_late_event_is_of_is_refused_with_what_may_be_meant(settings):
+    """It is most likely mistyped; who means it can say so."""
+    send(
+        settings,
+        EVENTS,
+        [{"value": encode(GOOD | {"agent_id": f"support-{n}"}), "partition": n % 2} for n in range(10, 14)],
+    )
+    words = ("--by", "ana", "--reason", "r")
+    status, _, error = run(settings, "reset", "suport-12", *words)
+    assert status == 1
+    assert error.startswith(
+        f"strayline: none of the last 4 events on {EVENTS} is of agent 'suport-12'; is one of these meant: support-12"
+    )
+    assert "give --unseen" in error
+    assert read(settings, VERDICTS, 2) == []
+    for agent, more in (("support-12", ()), ("suport-12", ("--unseen",))):
+        assert run(settings, "reset", agent, *words, *more)[0] == 0
+    assert len(read(settings, VERDICTS, 2)) == 2
 
 
 def test_the_doctor_without_a_broker_says_what_it_can(tmp_path: Path):

@@ -8,7 +8,6 @@ import pty
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -16,9 +15,10 @@ import pytest
 import zstandard
 
 from stream.__main__ import main
-from stream.alert import SEVERITIES, rfc3339
+from stream.alert import SEVERITIES, Evidence, rfc3339
 from stream.codec import encode_lines
 from stream.demo import alert_text
+from stream.judge import seconds
 from stream.settings import PREFIX
 from stream.simulate import lines, simulate
 
@@ -139,23 +139,45 @@ def heads(text: str) -> list[str]:
 def test_alerts_are_told_as_they_stand_or_every_revision_of_them(alerts, strayline, tmp_path, pack):
     """Who reads them wants to know what is; the rest is there for who asks."""
     (file := tmp_path / "alerts").write_bytes(pack(encode_lines(alerts)))
-    last = sorted({a.alert_id: a for a in alerts}.values(), key=lambda a: a.time)
+    opened = {a.alert_id: a.time for a in alerts if a.revision == 1}
+    last = sorted({a.alert_id: a for a in alerts}.values(), key=lambda a: opened[a.alert_id])
     assert len(last) < len(alerts)
     for options, wanted in (((), last), (("--revisions",), alerts)):
         status, told, error = strayline("alerts", file, *options)
         assert (status, error) == (0, "")
-        as_text = (re.sub(chr(27) + r"[^m]*m", "", alert_text(alert, how_it_stands=True)) for alert in wanted)
+        as_text = (
+            re.sub(chr(27) + r"[^m]*m", "", alert_text(a, opened[a.alert_id], how_it_stands=True)) for a in wanted
+        )
         assert told == "".join(f"{text}\n" for text in as_text)
 
 
-def test_the_alerts_of_a_span_before_now_can_be_told(alerts, strayline, tmp_path):
-    """And whoever says the span where a file is meant to stand hears how."""
+def test_an_alert_s_line_has_when_it_opened_and_its_last_event(alerts, strayline, tmp_path):
+    """Not when it was said last; where its first revision is not there, when its first event was."""
+    grown = next(a for a in reversed(alerts) if a.last_event_time[:16] > a.first_event_time[:16])
+    first = next(a for a in alerts if a.alert_id == grown.alert_id)
+    end = grown.last_event_time[11:16]
+    for listed, begin in (((first, grown), first.time), ((grown,), grown.first_event_time)):
+        (file := tmp_path / "alerts").write_bytes(encode_lines(listed))
+        (head,) = heads(strayline("alerts", file)[1])
+        assert head.startswith(f"{begin[:16].replace('T', ' ')} to {end}  ")
+    assert heads(alert_text(first))[0].startswith(f"{first.time[:16].replace('T', ' ')}  ")
+
+
+def test_a_span_is_counted_back_from_the_last_alert_there_and_a_date_begins_a_day(alerts, strayline, tmp_path):
+    """However old the file is; and whoever says the span where a file is meant to stand hears how."""
     (file := tmp_path / "alerts").write_bytes(encode_lines(alerts))
-    new = msgspec.structs.replace(alerts[0], alert_id="new", time=rfc3339(time.time() - 7200))
-    file.write_bytes(encode_lines([*alerts, new]))
-    assert strayline("alerts", file, "--since", "24h", "--json")[1].encode() == encode_lines([new])
-    assert strayline("alerts", file, "--since", "1d", "--json")[1].encode() == encode_lines([new])
-    assert strayline("alerts", file, "--since", "1h")[1] == ""
+    newest = max(alerts, key=lambda a: a.time)
+    day = [a for a in alerts if a.time >= rfc3339(seconds(newest.time) - 86400)]
+    assert 0 < len(day) < len(alerts)
+    for span in ("24h", "1d"):
+        status, told, error = strayline("alerts", file, "--since", span, "--json")
+        assert (status, told.encode()) == (0, encode_lines(day))
+        assert error == (
+            f"since {rfc3339(seconds(newest.time) - 86400)}, counted back from the last alert there, of {newest.time}\n"
+        )
+    date = newest.time[:10]
+    status, told, error = strayline("alerts", file, "--since", date, "--json")
+    assert (told.encode(), error) == (encode_lines([a for a in alerts if a.time >= date]), "")
     for args in (("--last", "2"), ("--last", "24h"), ("24",)):
         status, told, error = strayline("alerts", *args)
         assert (status, told) == (2, "")
@@ -166,7 +188,8 @@ def test_the_alerts_of_a_span_before_now_can_be_told(alerts, strayline, tmp_path
 def test_of_alerts_the_last_words_the_severe_those_of_one_agent_and_of_a_time_can_be_told(alerts, strayline, tmp_path):
     """As words and as they are."""
     (file := tmp_path / "alerts").write_bytes(encode_lines(alerts))
-    last = sorted({a.alert_id: a for a in alerts}.values(), key=lambda a: a.time)
+    opened = {a.alert_id: a.time for a in alerts if a.revision == 1}
+    last = sorted({a.alert_id: a for a in alerts}.values(), key=lambda a: opened[a.alert_id])
     agent, since = last[-1].agent_id, last[len(last) // 2].time
     for options, wanted in (
         ((), last),
@@ -192,7 +215,51 @@ def test_a_file_without_alerts_says_so(path, alerts, strayline, tmp_path):
     assert strayline("alerts", empty) == (0, "", f"no alert in {empty}\n")
     empty.write_bytes(encode_lines(alerts))
     count = len({a.alert_id for a in alerts})
-    assert strayline("alerts", empty, "--agent", "x") == (0, "", f"of {count} alerts none is as asked for\n")
+    assert strayline("alerts", empty, "--severity", "critical", "--since", "2099-01-01") == (
+        0,
+        "",
+        f"of {count} alerts none is as asked for\n",
+    )
+    assert strayline("alerts", empty, "--agent", "x") == (0, "", f"of {count} alerts none is of agent 'x'\n")
+
+
+def test_a_mistyped_agent_is_answered_with_those_that_are_like_it(alerts, strayline, tmp_path):
+    (file := tmp_path / "alerts").write_bytes(encode_lines(alerts))
+    meant = alerts[0].agent_id
+    told = strayline("alerts", file, "--agent", meant[:3] + meant[4:])[2]
+    assert re.search(rf"; (is this|is one of these) meant: (.*, )?{meant}[,?]", told)
+
+
+@pytest.mark.parametrize("there", ["both", "giver"])
+def test_the_halves_of_a_relay_on_two_partitions_name_each_other_where_they_are_read(
+    there, alerts, strayline, tmp_path
+):
+    """Neither engine knew of the other's alert; one of another day, or that nobody got, is not of that story."""
+    give = alerts[0]
+    taker = next(a for a in alerts if a.agent_id != give.agent_id)
+    took = msgspec.structs.replace(
+        taker, first_event_time=give.first_event_time, last_event_time=give.last_event_time, time=give.time, revision=1
+    )
+    exposure = msgspec.structs.replace(give.exposure, recipients=[taker.agent_id], people=1)
+    give = msgspec.structs.replace(give, exposure=exposure)
+    (file := tmp_path / "alerts").write_bytes(encode_lines([give, took] if there == "both" else [give]))
+    told = " ".join(strayline("alerts", file)[1].split())
+    assert (f"It gave data to {taker.agent_id} (alert {took.alert_id}): look at them together." in told) == (
+        there == "both"
+    )
+    assert (f"It was given data by {give.agent_id} (alert {give.alert_id}): look at them together." in told) == (
+        there == "both"
+    )
+    later = rfc3339(seconds(give.last_event_time) + 5 * 3600)
+    apart = msgspec.structs.replace(took, first_event_time=later, last_event_time=later)
+    denied = msgspec.structs.replace(give, exposure=msgspec.structs.replace(exposure, people=0))
+    relay = Evidence("relay", "recipient", "It gave", "-", 0.0, [], 1, {"alerts": [took.alert_id]})
+    named = msgspec.structs.replace(give, evidence=[*give.evidence, relay])
+    for listed in ([give, apart], [denied, took]):
+        file.write_bytes(encode_lines(listed))
+        assert "look at them together" not in strayline("alerts", file)[1]
+    file.write_bytes(encode_lines([named, took]))
+    assert " ".join(strayline("alerts", file)[1].split()).count("look at them together") == 1  # in that which does not
 
 
 def test_the_demo_s_events_can_be_had_without_the_demo(strayline, tmp_path):
@@ -216,7 +283,14 @@ def test_the_beginning_of_an_alert_s_id_is_answered_with_how_long_it_is(alerts, 
 
 
 @pytest.mark.parametrize(
-    "args", [("x", "--follow"), ("--last", "--follow"), ("--since", "now"), ("--since", "2026-03-12")]
+    "args",
+    [
+        ("x", "--follow"),
+        ("--last", "--follow"),
+        ("--since", "now"),
+        ("--since", "2026-13-12"),
+        ("--since", "2026-03-12T08:00:00"),
+    ],
 )
 def test_what_of_alerts_cannot_go_together_is_a_usage_error(args, strayline):
     assert strayline("alerts", *args)[0] == 2
