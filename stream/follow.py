@@ -99,12 +99,14 @@ class Choice(NamedTuple):
     severity: str = SEVERITIES[0]  # this and above
     agent_id: str | None = None
     since: float = -math.inf  # by the time of their events
+    alert_id: str | None = None
 
     def takes(self, alert: Alert) -> bool:
         """Whether this is one of them."""
         return (
             SEVERITIES.index(alert.severity) >= SEVERITIES.index(self.severity)
             and self.agent_id in {None, alert.agent_id}
+            and self.alert_id in {None, alert.alert_id}
             and datetime.fromisoformat(alert.time).timestamp() >= self.since
         )
 

@@ -249,6 +249,7 @@ def produce(files: tuple[str, ...], rejects_path: str | None) -> None:
 )
 @click.option("--severity", type=click.Choice(SEVERITIES), default=SEVERITIES[0], help="Only those as severe, or more.")
 @click.option("--agent", "agent_id", metavar="ID", help="Only those of one agent.")
+@click.option("--id", "alert_id", metavar="ID", help="Only this alert: the id that stands below it.")
 @click.option(
     "--since",
     metavar="TIME",
@@ -263,6 +264,7 @@ def alerts(
     last: bool | None,
     severity: str,
     agent_id: str | None,
+    alert_id: str | None,
     since: float | timedelta | None,
     as_json: bool,
 ) -> None:
@@ -277,6 +279,7 @@ def alerts(
       strayline alerts alerts.jsonl --severity high
       strayline alerts alerts.jsonl --since 7d
       strayline alerts alerts.jsonl --revisions --agent support-assistant-11
+      strayline alerts alerts.jsonl --id 09723fdf4fd7c7625af0cb1b
       strayline alerts --follow --since now
       strayline alerts --json > alerts.jsonl
     """
@@ -315,7 +318,7 @@ def alerts(
                 err=True,
             )
 
-    choice = Choice(severity, agent_id, -math.inf if since == _NOW or not isinstance(since, float) else since)
+    choice = Choice(severity, agent_id, -math.inf if since == _NOW or not isinstance(since, float) else since, alert_id)
     told = Told(choice, tell, every=not news, last=last, span=since if isinstance(since, timedelta) else None)
     if files:
         alerts_in(files, told.read)

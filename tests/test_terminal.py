@@ -195,6 +195,7 @@ def test_of_alerts_the_last_words_the_severe_those_of_one_agent_and_of_a_time_ca
         ((), last),
         (("--severity", "high"), [a for a in last if SEVERITIES.index(a.severity) >= 2]),
         (("--agent", agent), [a for a in last if a.agent_id == agent]),
+        (("--id", last[3].alert_id), [last[3]]),
         (("--since", since), [a for a in last if a.time >= since]),
     ):
         assert 0 < len(wanted) <= len(last)
