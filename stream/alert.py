@@ -54,6 +54,16 @@ class Did(msgspec.Struct, frozen=True, omit_defaults=True):
     time: str = ""
 
 
+class Given(msgspec.Struct, frozen=True):
+    """What one recipient got of the episode's strange events: the most classified resource by its name, and how many in all, at most 64."""
+
+    recipient: str
+    resource: str | None
+    classification: str | None
+    resources: int
+    uncleared: int  # of these, for which it was not cleared
+
+
 class Exposure(msgspec.Struct):
     """What the strange events of the episode moved so far, and nothing that was as usual: it proves what was exposed, and to whom. What no event told is null, never 0.
 
@@ -71,6 +81,10 @@ class Exposure(msgspec.Struct):
     people: int | None = None
     people_below_clearance: int | None = None
     scopes: list[str] = []  # permissions that were used
+    given: list[Given] = []  # of the first twenty recipients
+    denied: int = 0  # events
+    denied_systems: list[str] = []  # first parts of the resources, or tools, that these were of; at most twenty
+    denied_resources: int = 0  # at most 64
 
 
 class Technique(msgspec.Struct, frozen=True):

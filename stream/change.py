@@ -19,6 +19,7 @@ from models.batch import AGENT_AGE, FACT, FACT_WIDTH, LIFT, MISSED, NEWCOMER, ST
 from models.change import LIFTED
 from models.signals import INDEX, RECIPIENT, SIGNALS
 from stream.alert import Evidence
+from stream.clauses import slight
 from stream.counterfactual import pays
 from stream.kept import MOST_TEXT, Kept
 from stream.rollout import ENOUGH, STRONG, begun
@@ -78,7 +79,7 @@ def changes(kept: Kept, d: list[float]) -> list[Evidence]:
         said = f"lately it began no session at its usual hours for {lasting(since)}, where about {missed} would be usual, so its hours may have moved"
         out.append(Evidence("moved_hours", "rate", said, "-", 0.0, [], 1, {"missed": missed, "seconds": round(since)}))
     if 0 <= d[AGENT_AGE] < NEW_TYPE:
-        said = f"it has been known for {lasting(d[AGENT_AGE])} only, so much of what it does is new to it"
+        said = f"The agent is new, known for {lasting(d[AGENT_AGE])}"
         out.append(Evidence("new_agent", "scope", said, "-", 0.0, [], 1, {"seconds": round(d[AGENT_AGE])}))
     if d[STRANGERS] >= 0:
         since = d[STRANGERS]
@@ -104,6 +105,12 @@ def explained(e: Evidence, changed: Iterable[Evidence]) -> Evidence | None:
         ):
             return c
     return None
+
+
+def said_to_explain(e: Evidence, changed: Iterable[Evidence]) -> Evidence | None:
+    """The same as far as words go: that peers began to move more does not say how much more, so what is far from the usual is not said to be as theirs."""
+    changed = [c for c in changed if c.name != "rollout" or e.kind != "volume" or slight(e)]
+    return explained(e, changed)
 
 
 def _rises(e: Evidence, c: Evidence) -> bool:
@@ -133,9 +140,9 @@ def against(items: Sequence[Evidence], changed: Sequence[Evidence]) -> str:
     kinds = policy | {
         e.kind: None
         for e in items
-        if e.name in INDEX and e.name not in _MINOR and e.bits >= STRONG and explained(e, changed) is None
+        if e.name in INDEX and e.name not in _MINOR and e.bits >= STRONG and said_to_explain(e, changed) is None
     }
-    some = {e.kind for e in items if e.name in INDEX and e.bits >= STRONG and explained(e, changed) is not None}
+    some = {e.kind for e in items if e.name in INDEX and e.bits >= STRONG and said_to_explain(e, changed) is not None}
     return ", or ".join((_PARTLY if k in some else _KINDS).get(k, _KINDS[k]) for k in list(kinds)[:2])
 
 

@@ -21,12 +21,17 @@ OF_THE_COHORT = (
 _MEASURED = {"bytes", "records", "session_calls", "call_rate"}
 
 
+_TO = {"used": "use", "touched": "touch", "handled": "get at", "gone": "go", "called": "call", "done": "do", "sent": "send", "sent to": "send to"}  # fmt: skip
+
+
 def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
     """Never, never until some minutes before, hardly ever or seldom, against how many chances, and what its peers do.
 
-    Counts fade: one that may have is said with "about".
+    Counts fade: one that may have is said with "about". What was denied was tried, and so were those that are counted.
     """
     b = e.baseline
+    if b.get("denied") and done in _TO:
+        done, does = f"tried to {_TO[done]}", f"tries to {_TO[done]}"
     own, of = b.get("own", 0.0), b.get("of", 0.0)
     about, chances = ("", _count(of, unit)) if of == round(of) else ("about ", _count(roughly(of), unit))
     if b.get("since"):
@@ -43,7 +48,7 @@ def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
     peers = b["peers"] - (1.0 if b.get("since") else min(1.0, own))  # the agent's own use is among its cohort's
     if peers >= 1:
         one = round(peers) == 1  # a peer that uses it much may count for more than one: no number of peers is known
-        many = "at least one of its peers" if one else "some of its peers"
+        many = "at least one peer" if one else "some peers"
         verb = ("does" if one else "do") if own >= 0.5 else ("has" if one else "have")
         return f"{said}, but {many} {verb}"
     if own > 0 and not b.get("since"):
@@ -51,7 +56,7 @@ def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
     # What it has done itself since is among what its cohort knows: where that is all, no peer has.
     nobody = b["peers"] <= (own if b.get("since") else 0.0)
     heard = ", as far as its partition has heard" if b.get("peers_heard_of") else ""
-    return f"{said}, nor have its peers{heard}" if nobody else f"{said}, its peers hardly ever{heard}"
+    return f"{said}, nor have peers{heard}" if nobody else f"{said}, peers hardly ever{heard}"
 
 
 _ONE = {
@@ -80,6 +85,17 @@ def flow(observed: str) -> str:
     ('internal data to an email address', 'internal data outside the organisation')
     """
     return f"{observed} address" if observed.endswith(" to an email") else observed
+
+
+def whose(observed: str) -> str:
+    """Whose a resource is.
+
+    >>> whose("is shared between several people"), whose("had only been used for others than the person it acts for")
+    ('a resource that is shared between several people', 'a resource used before only for other people')
+    """
+    if observed == "had only been used for others than the person it acts for":
+        return "a resource used before only for other people"
+    return f"a resource that {observed}"
 
 
 def step(observed: str) -> tuple[str, str, str]:
@@ -114,11 +130,11 @@ def slight(e: Evidence) -> bool:
 def _usual(e: Evidence, say: Callable[[float], str]) -> str:
     b = e.baseline
     if b.get("new"):
-        peers = f"; its peers {say(b['peers'])}" if "peers" in b else ""
+        peers = f"; peers {say(b['peers'])}" if "peers" in b else ""
         return f"(it has hardly {'worked' if e.name == 'call_rate' else 'called it'} before{peers})"
     bound = not e.name.endswith("_sum") and not ordinary(e)  # of a sum, no single call need be rare
     high = f", rarely above {say(b['high'])}" if bound else ""
-    peers = f", its peers {say(b['peers'])}" if "peers" in b else ""
+    peers = f", peers {say(b['peers'])}" if "peers" in b else ""
     return f"(usually {say(b['typical'])}{high}{peers})"
 
 
@@ -180,8 +196,12 @@ def _calls(e: Evidence) -> str:
     return f"{_count(x, 'calls')} of {tool} in one session {_usual(e, number)}"
 
 
+def _nights(e: Evidence) -> str:
+    return f"; {e.count} sessions of this night add up" if e.count > 1 else ""
+
+
 _TOUCHED = _fact("touched", "touches", "accesses")
-_SENT = _fact("sent anything to", "sends anything to", "deliveries")
+_SENT = _fact("sent to", "sends to", "deliveries")
 _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "tool": _fact("used", "uses", "calls"),
     "permission": _fact("used", "uses", "uses", "the permission {}"),
@@ -193,15 +213,15 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "recipient": _SENT, "domain": _SENT,
     "closeness": _SENT,
     "flow": lambda e: _seen(e, "sent", "sends", flow(plain(str(e.observed))), "deliveries"),
-    "owner": _fact("touched", "touches", "accesses", "a resource that {}"),
+    "owner": lambda e: _seen(e, "touched", "touches", whose(plain(str(e.observed))), "accesses"),
     "unapproved": _fact("called", "calls", "calls of that tool that tell"),
     "clearance": _clearance,
     "bytes": _amount, "records": _amount, "bytes_sum": _amount, "records_sum": _amount,
     "session_calls": _calls, "session_calls_sum": _calls,
-    "off_hours": lambda e: f"it began {e.observed}, when it hardly works ({e.expected})" + (f"; the {e.count} sessions of this night add up" if e.count > 1 else ""),
+    "off_hours": lambda e: f"it began {e.observed}, when it hardly works ({e.expected})" + _nights(e),
     "rhythm": _series,
     "call_rate": lambda e: f"its pace was about {_count(float(e.observed), 'calls')} in ten minutes {_usual(e, number)}",
-    "repeats": lambda e: f"within minutes it has {plain(str(e.observed), 120)}, and hardly ever does the same so often",
+    "repeats": lambda e: f"within minutes it has {plain(str(e.observed), 120)}, which it hardly ever does so often",
     "dormancy": lambda e: f"it has used {plain(str(e.observed), 80)} again, after leaving it alone for {round(e.baseline['days'])} days",
     "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
     "approval": lambda e: f"{e.observed}",
@@ -209,12 +229,17 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "new_version": lambda e: f"{e.observed}",
     "same_recipient": lambda e: f"{e.observed}",
     "relay": lambda e: f"{e.observed}",
+    "no_peers": lambda e: f"{e.observed}",
+    "reset": lambda e: f"{e.observed}",
     "judged": lambda e: f"{e.observed}",
     **dict.fromkeys(OF_THE_COHORT, lambda e: f"{e.observed}"),
 }  # fmt: skip
 
 
-def clause(e: Evidence) -> str:
-    """One item of evidence in words."""
-    again = ", and others of this kind in the days before add to it" if e.baseline.get("again_bits", 0.0) >= 1 else ""
-    return _CLAUSES[e.name](e) + again
+def clause(e: Evidence, *, own: bool = False) -> str:
+    """One item of evidence in words; `own`: beside the sentence that says what its event did, and with whom."""
+    if own and e.name == "clearance" and e.baseline.get("recipient"):
+        return uncleared(e) + str(e.observed).partition(", and ")[0].partition("recipient")[2].removeprefix("s")
+    if own and e.name == "off_hours":
+        return f"it began a session then, when it hardly works ({e.expected.removesuffix(' of then')})" + _nights(e)
+    return _CLAUSES[e.name](e)

@@ -14,16 +14,16 @@ from models.budget import LONE
 from models.loop import POOL_ANY, POOL_SAME
 from models.signals import ACTION, AGAIN, GROUP_OF, INDEX, N_SIGNALS, SIGNALS, TOOL, TRANSITION
 from stream.alert import Did, Evidence
-from stream.clauses import flow, in_unit, step
+from stream.clauses import flow, in_unit, ordinary, slight, step
 from stream.severity import ENOUGH
-from stream.words import counted, plain, size
+from stream.words import counted, listed, plain, size
 
 MARGIN = 0.1  # bits that rounding may cost
 MOST = POOL_SAME + POOL_ANY  # times its own bits that an event may reach
 # What would have been usual, had a signal been silent; signals of one such condition are silent together.
 CONDITION = {
     "recipient": "parties", "domain": "parties", "closeness": "parties", "root": "resource", "branch": "resource", "resource": "resource",
-    "bytes": "bytes", "bytes_sum": "bytes", "records": "records", "records_sum": "records", "session_calls": "calls", "session_calls_sum": "calls",
+    "bytes": "amount", "bytes_sum": "amount", "records": "amount", "records_sum": "amount", "session_calls": "calls", "session_calls_sum": "calls",
 }  # fmt: skip
 # Where one is usual, so is the other.
 _IMPLIES = {TRANSITION: (TOOL,), ACTION: (TOOL,)}
@@ -73,12 +73,12 @@ def _had(e: Evidence, event: Did) -> str:
     if of == "parties":
         if many:
             return "had it usually sent to all its recipients"
-        return f"had {plain(event.recipients[0], 48) if event.recipients else 'its recipient'} been one of its usual recipients"
+        return f"had {plain(event.recipients[0], 48) if event.recipients else 'its recipient'} been a usual recipient"
     if of == "resource":
         return f"had {plain(event.resource or 'the resource')} been usual for it"
-    if of in {"bytes", "records"}:
+    if of == "amount":
         usual = e.baseline["typical"]
-        return f"had it moved {whose} {size(usual) if of == 'bytes' else counted(usual, 'record')} a call"
+        return f"had it moved {whose} {size(usual) if e.name.startswith('bytes') else counted(usual, 'record')} a call"
     if of == "calls":
         return f"had it called {plain(str(e.baseline['tool']), 48)} no more often than {'usual' if not e.baseline.get('new') else 'its peers do' if 'peers' in e.baseline else 'others do'} in a session"
     return {
@@ -123,9 +123,20 @@ class Otherwise(NamedTuple):
 
 
 def otherwise(
-    event: Did, lead: Sequence[Evidence], events: int, score: float, threshold: float, *, strong: int, serious: bool
+    event: Did,
+    lead: Sequence[Evidence],
+    events: int,
+    score: float,
+    threshold: float,
+    *,
+    strong: int,
+    serious: bool,
+    about: Evidence | None = None,
 ) -> Otherwise:
     """What would have kept the alert from being raised, as far as the evidence of the event that it is about tells.
+
+    It is said of what the title is about (`about`) if that is of this event, alone or with what else it takes. Where that does not do and something else
+    alone does, of that, and the title is to name it too (`stream.title.headline`); but what did serious harm, or broke the policy, stays the headline.
 
     Of a group of signals only the strongest pays; without it the next would, whose share the evidence names. An episode of one
     event reaches at most what its own evidence and what is left of the events before it allow (`models.loop`); of an episode of
@@ -140,11 +151,9 @@ def otherwise(
     paying = sorted((e for e in groups.values() if pays(e) > 0), key=lambda e: (-pays(e), e.name))
     paid = sum(map(pays, paying))
     if events > 1 and serious and paid < threshold - MARGIN:  # the most harmful event need not be the strangest
-        return Otherwise(" This event did not reach the alert threshold alone, but may have done serious harm.")
+        return Otherwise(" Alone, this event was below the threshold, but may have done serious harm.")
     if events > 1 and paid < threshold - MARGIN:
-        return Otherwise(
-            " None of its events reached the alert threshold alone: it would not have been raised had they come further apart."
-        )
+        return Otherwise(" Alone, this event was below the threshold.")
     window = sum(e.bits for e in lead if e.name == "windows")
 
     def most(left: float) -> float:
@@ -162,17 +171,27 @@ def otherwise(
         of = condition(e.name)
         gains[of] = gains.get(of, 0.0) + pays(e) - e.baseline.get("next_bits", 0.0)
         says.setdefault(of, e)
-    left, named = paid, []
-    for of in sorted(gains, key=lambda of: -gains[of])[:2]:
-        left -= gains[of]
-        named.append(says[of])
-        if most(left) < enough - MARGIN:
-            subject = "It would not have been raised" if events == 1 else "This event alone would not have raised it"
-            had = " and ".join(_had(e, event) for e in named)
-            return Otherwise(f" {subject} {had}.", tuple(named))
-    if not named:
+    ranked = sorted(gains, key=lambda of: -gains[of])
+    first = condition(about.name) if about is not None and about in lead else ""
+    says |= {first: about} if about is not None and first else {}
+    gains.setdefault(first, 0.0)
+    for ways in _ways(first, ranked, says, stays=serious or (about is not None and about.kind == "policy")):
+        if most(paid - sum(gains[of] for of in ways)) < enough - MARGIN:
+            subject = "It would not have been raised" if events == 1 else "This event would not have raised it"
+            named = tuple(says[of] for of in ways)
+            return Otherwise(f" {subject} {listed([_had(e, event) for e in named])}.", named)
+    if not ranked:
         return Otherwise(" What was left of its events before raised it.")
-    most_paid = next(iter(gains))
-    if paid - gains[most_paid] >= surely + MARGIN:
-        return Otherwise(f" It would have been raised even {_had(says[most_paid], event)}.", (says[most_paid],))
-    return Otherwise(f" It would have come close to being raised even {_had(named[0], event)}.", (named[0],))
+    of = first or ranked[0]
+    if paid - gains[of] >= surely + MARGIN:
+        return Otherwise(f" It would have been raised even {_had(says[of], event)}.", (says[of],))
+    return Otherwise(f" It would have come close to being raised even {_had(says[of], event)}.", (says[of],))
+
+
+def _ways(first: str, ranked: Sequence[str], says: dict[str, Evidence], *, stays: bool) -> list[tuple[str, ...]]:
+    """Which conditions to think of as usual, in this order: `first` comes first and, where it `stays`, is in all."""
+    if not first:
+        return [tuple(ranked[:n]) for n in (1, 2) if len(ranked) >= n]
+    rest = [of for of in ranked if of != first]
+    alone = [] if stays else [(of,) for of in rest[:1] if not ordinary(says[of]) and not slight(says[of])]
+    return [(first,), *alone, *((first, *rest[:n]) for n in ((1, 2) if stays else (1,)) if len(rest) >= n)]

@@ -23,6 +23,7 @@ from models.table import Array, find
 from stream.alert import Alert, Evidence, rfc3339
 from stream.codec import Events, Reject
 from stream.columns import read
+from stream.company import Company
 from stream.episodes import Episodes
 from stream.errors import SettingsError
 from stream.fields import Fields
@@ -129,6 +130,7 @@ class Engine:
         """Begin as if no event had come."""
         self.state = State(self.settings.state_mib)
         self.episodes = Episodes(self.settings.classifications)
+        self._company = Company()
         self._shifts: dict[int, float] = {}  # when each level last changed, as far as was told
         self.restored = False  # whether what a host put back has been looked at
 
@@ -161,6 +163,7 @@ class Engine:
         if not self.restored:  # what a host put back is complete once events come
             head = self.state["levels"].head
             self._shifts = {int(row["key"]): float(row["shifted"]) for row in head[head["shifted"] > 0]}
+            self._company.restore(self.state["agents"].head)
             self.restored = True
         before = self.state.tally[:, 1].copy()
         out, said = self._loop(b)
@@ -185,10 +188,10 @@ class Engine:
         said = deque(ran.said)
         telling = np.flatnonzero((out.row >= 0) | (out.marks & NOTABLE > 0))
         told = 0
-        columns = (out.clock, out.threshold, out.marks, out.cohort)
+        columns = (out.clock, out.threshold, out.marks, out.cohort, self._company.alone(b))
         which = zip(telling.tolist(), *(x[telling].tolist() for x in columns), strict=True)
         kept = keep(scored.events, telling, b, out, ran.paid)
-        for (e, clock, threshold, marks, cohort), event in zip(which, kept, strict=True):
+        for (e, clock, threshold, marks, cohort, alone), event in zip(which, kept, strict=True):
             while told < len(ran.turns) and ran.turns[told].at <= e:
                 self._shifts[ran.turns[told].entity] = ran.turns[told].clock
                 told += 1
@@ -201,6 +204,7 @@ class Engine:
                 notable=bool(marks & NOTABLE),
                 warming=bool(marks & WARMING),
                 shift=self._shift(cohort, clock),
+                alone=alone,
             )
             scored.alerts += alerts
             scored.alert_positions += [scored.positions[e]] * len(alerts)
@@ -243,7 +247,7 @@ class Engine:
         if isinstance(said, Reset):
             if self.windows is not None:
                 self.windows.forget(name_hash(said.agent_id))
-            return self.episodes.end(said.agent_id, float(self.state.fleet["clock"]))
+            return self.episodes.begin_anew(said.agent_id, float(self.state.fleet["clock"]))
         self.episodes.heed(said.agent_id, said.alert_id, benign=said.verdict == "benign")
         return []
 
@@ -264,7 +268,7 @@ class Engine:
         scored.alert_positions += [scored.positions[max(0, said.at - 1)]] * len(alerts)
         v = said.verdict
         if isinstance(v, Reset):
-            last = self.episodes.end(v.agent_id, said.clock)
+            last = self.episodes.begin_anew(v.agent_id, said.clock)
             scored.alerts += last
             scored.alert_positions += [scored.positions[max(0, said.at - 1)]] * len(last)
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 import msgspec
@@ -10,18 +9,19 @@ import msgspec
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
 from stream.change import changes
-from stream.codec import Recipient
+from stream.company import no_peers
 from stream.evidence import evidence
-from stream.kept import MOST_TEXT, Kept, below, detail, did, outside, stranger, uncleared
+from stream.handed import MOST_COUNTED, Handed, Refused, Sat, digest, given, hand, reach, refuse, sit
+from stream.kept import MOST_TEXT, Kept, below, detail, did, has_peers, outside, stranger, uncleared
 from stream.reason import OF_THE_EVENT, reason
 from stream.response import next_step
 from stream.rollout import begun
 from stream.severity import CONFIDENCES, HARMS, SERIOUS, certainty, harm, severity
+from stream.story import add, main, tells
 from stream.techniques import techniques
-from stream.title import subject, title
-from stream.words import MOST_PEOPLE
+from stream.title import headline, title
 
-MOST_IDS, MOST_NAMES, MOST_COUNTED, MOST_EVIDENCE = 20, 20, 1024, 32
+MOST_IDS, MOST_NAMES, MOST_EVIDENCE = 20, 20, 32
 MOST_BEGUN = 16
 
 
@@ -40,6 +40,7 @@ class Episode(msgspec.Struct):
     score: float = 0.0
     threshold: float = 0.0
     rank: tuple[int, float] = (-1, 0.0)  # harm, as far as it is serious, and bits of the event that it is about
+    story: dict[str, tuple[int, float]] = {}  # of each thing in how many events, and their bits (`stream.story`)
     late: float = 0.0  # seconds by which the latest of its events came late
     warming: bool = False
     parts: list[float] = []
@@ -63,6 +64,9 @@ class Episode(msgspec.Struct):
     outside: bool = False
     to_agent: bool = False
     harm: int = 0  # of the event that did most of it
+    handed: dict[int, Handed] = {}  # by digest of the recipient
+    refused: Refused = msgspec.field(default_factory=Refused)
+    sat: dict[str, Sat] = {}  # by session
     denied: bool = False
     excused: bool = False  # what is strangest has an explanation that harms nobody
     changed: dict[str, Evidence] = {}  # by name, see `stream.change`
@@ -70,11 +74,15 @@ class Episode(msgspec.Struct):
     strangers: list[str] = []  # whom it reached outside that it hardly ever had
     linked: Evidence | None = None  # to alerts of other agents that reached the same
     relay: Evidence | None = None  # to those of agents that gave it data, or that it gave some to
+    reset: Evidence | None = None  # its agent's baseline was, in the days before
+    alone: bool = False  # its agent is the only one of its type that was seen
+    peered: bool = False  # and yet its cohort knew more than one agent would have taught it
     version: str | None = None  # of the agent's code, as the event that it is about says
     revision: int = 0
     said: int = 0  # events when it was last said
     said_severity: int = -1
     said_kinds: list[str] = []
+    said_title: str = ""
     said_at: float = 0.0  # stream's clock
     said_recipients: int = 0  # that it had reached when it was last said
     closed: bool = False  # a person called it benign
@@ -86,15 +94,19 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.last_event_time = max(x.last_event_time, kept.time)
     x.parts = [a + p for a, p in zip(x.parts or [0.0] * len(kept.parts), kept.parts, strict=True)]
     d, event = detail(kept), kept.event
-    found, done = evidence(ladder, kept, d), did(kept)
+    found, done = evidence(ladder, kept, d, x.sat.get(event.session_id or "")), did(kept)
+    sit(x.sat, kept)
+    x.peered |= has_peers(d)
     did_harm = harm(kept, d, found, len(ladder))
     x.harm = max(x.harm, did_harm)
     x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
     if (whom := stranger(kept, d)) is not None:
         x.strangers = list(dict.fromkeys([*x.strangers, whom]))[:MOST_BEGUN]
     x.changed |= {c.name: c for c in changes(kept, d)}
+    add(x.story, found)
+    what = main(x.story)
     rank = (did_harm if did_harm >= SERIOUS else 0, kept.own)
-    if rank > x.rank:
+    if (rank[0], tells(found, what), rank[1]) > (x.rank[0], tells(x.lead, what), x.rank[1]):
         x.rank = rank
         found, x.lead, x.did = x.lead, found, done
         x.version = event.agent_version
@@ -111,8 +123,11 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
             x.records = (x.records or 0.0) + event.records
         if event.bytes is not None:
             x.bytes = (x.bytes or 0.0) + event.bytes
-        x.people = max(x.people, done.people or 0, _reach(x.reached, event.recipients or ()))
-        x.people_below = max(x.people_below, below(kept), _reach(x.reached_below, uncleared(kept)))
+        hand(x.handed, kept)
+        x.people = max(x.people, done.people or 0, reach(x.reached, event.recipients or ()))
+        x.people_below = max(x.people_below, below(kept), reach(x.reached_below, uncleared(kept)))
+    else:
+        refuse(x.refused, kept)
     x.outside |= outside(d)
     x.to_agent |= any(r.type == "agent" for r in event.recipients or ())
     x.denied |= kept.denied
@@ -142,15 +157,17 @@ def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
         into[item.name] = item
 
 
-def _told(x: Episode) -> list[Evidence]:
+def _told(x: Episode, *, apart: bool) -> list[Evidence]:
     """The evidence of the event that it is about and the strongest of the others', strongest first. Only the former names that event."""
     lead = {x.did.event_id}
     others = sorted(x.evidence.values(), key=lambda i: (-i.bits, i.name))[
         : MOST_EVIDENCE - len(x.lead) - len(x.changed)
     ]
     others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
-    linked = [e for e in (x.linked, x.relay) if e]
-    return sorted([*x.lead, *others, *x.changed.values(), *linked], key=lambda i: (-i.bits, i.name))
+    linked = [e for e in (x.linked, x.relay, x.reset) if e]
+    linked += [no_peers(x.agent_type, apart=apart)] if x.agent_type and x.alone and not x.peered else []
+    found = sorted([*x.lead, *others, *x.changed.values(), *linked], key=lambda i: (-i.bits, i.name))
+    return [_as_heard(e) for e in found] if apart else found
 
 
 def _as_heard(e: Evidence) -> Evidence:
@@ -171,23 +188,6 @@ def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None
             short = digest(name)
             if short not in counted:
                 counted.append(short)
-
-
-def _reach(reached: dict[int, int], recipients: Sequence[Recipient]) -> int:
-    """Add recipients to those already reached; how many people stand behind them, each counted once, however often it was reached.
-
-    Beyond so many recipients nobody is added, and the sum is a lower bound.
-    """
-    for r in recipients:
-        short = digest(r.id)
-        if short in reached or len(reached) < MOST_COUNTED:
-            reached[short] = max(reached.get(short, 0), r.size or 1)
-    return min(MOST_PEOPLE, sum(reached.values()))
-
-
-def digest(name: str) -> int:
-    """What stands for a name where many are kept."""
-    return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")
 
 
 def over_threshold(x: Episode) -> float:
@@ -218,12 +218,15 @@ def alert(x: Episode, time: float, *, apart: bool = False) -> Alert:
     x.revision += 1
     x.said_recipients = len(x.reached)
     x.said, x.said_severity, x.said_kinds = x.events, rung, kinds
-    evidence = [_as_heard(e) for e in _told(x)] if apart else _told(x)
-    about = subject(x.did, evidence, kinds, serious=x.harm >= SERIOUS)
+    evidence = _told(x, apart=apart)
+    score, threshold, serious = round(x.score, 2), round(x.threshold, 2), x.harm >= SERIOUS
+    about = headline(x.did, evidence, kinds, x.events, score, threshold, strong=x.strong, serious=serious)
     exposure = Exposure(
         x.events, x.records, x.bytes, list(x.classifications), list(x.resources), len(x.counted_resources), list(x.recipients), len(x.reached),
         x.people if x.recipients else None, x.people_below if x.recipients else None, list(x.scopes),
+        given(x.handed), x.refused.events, list(x.refused.systems), len(x.refused.counted),
     )  # fmt: skip
+    line = x.said_title = title(x.agent_id, about, x.did, evidence, exposure, serious=serious)
     return Alert(
         alert_id(x.agent_id, x.first_event_id),
         x.revision,
@@ -235,29 +238,27 @@ def alert(x: Episode, time: float, *, apart: bool = False) -> Alert:
         list(x.principals),
         list(x.sessions),
         SEVERITIES[rung],
-        round(x.score, 2),
+        score,
         kinds,
-        title(x.agent_id, about, x.did, evidence, exposure, serious=x.harm >= SERIOUS),
+        line,
         reason(
             x.agent_id,
             x.did,
             evidence,
             exposure,
             warming=x.warming,
-            score=round(x.score, 2),
-            threshold=round(x.threshold, 2),
+            score=score,
+            threshold=threshold,
             strong=x.strong,
-            serious=x.harm >= SERIOUS,
+            serious=serious,
             about=about,
             late=x.late,
         ),
         evidence,
         exposure,
-        techniques(
-            kinds, x.did.action, outside=x.outside, serious=x.harm >= SERIOUS, denied=x.denied, to_agent=x.to_agent
-        ),
+        techniques(kinds, x.did.action, outside=x.outside, serious=serious, denied=x.denied, to_agent=x.to_agent),
         x.did,
-        round(x.threshold, 2),
+        threshold,
         x.warming,
         CONFIDENCES[_certainty(x)],
         HARMS[x.harm],
@@ -269,7 +270,7 @@ def alert(x: Episode, time: float, *, apart: bool = False) -> Alert:
             x.did,
             evidence,
             exposure,
-            serious=x.harm >= SERIOUS,
+            serious=serious,
             critical=rung == len(SEVERITIES) - 1,
         ),
     )

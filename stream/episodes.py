@@ -56,8 +56,9 @@ class Episodes:
         notable: bool,
         warming: bool,
         shift: Evidence | None,
+        alone: bool = False,
     ) -> list[Alert]:
-        """Add an event to its agent's episode; the alert revisions that this calls for."""
+        """Add an event to its agent's episode; the alert revisions that this calls for. `alone`: the agent has no peers."""
         out = self.lapse(clock)
         agent_id = kept.event.agent_id
         episode = self.open.get(agent_id)
@@ -76,6 +77,7 @@ class Episodes:
         episode.events += 1
         episode.late = max(episode.late, clock - kept.time)
         episode.strong += strange
+        episode.alone = alone
         episode.waiting.append(kept)
         self.waiting += 1
         if shift is not None and has_peers(detail(kept)):  # else it is the agent's own, and excuses nothing
@@ -141,6 +143,11 @@ class Episodes:
         episode = self.open.get(agent_id)
         return [] if episode is None else self._end(episode, clock)
 
+    def begin_anew(self, agent_id: str, clock: float) -> list[Alert]:
+        """The same, its agent's baseline having been reset, which alerts of the days after tell."""
+        self.rollouts.begin_anew(agent_id, clock)
+        return self.end(agent_id, clock)
+
     def _end(self, x: Episode, time: float) -> list[Alert]:
         out = [self._say(x, time, time)] if x.revision and x.events > x.said and not x.closed else []
         self._forget(x)
@@ -198,7 +205,8 @@ class Episodes:
                 self.rollouts.tell_of(*told_of(c, x.agent_type, x.agent_id), clock)
         shared = self.rollouts.shared(x.agent_id, x.strangers, clock)
         x.linked = linked(shared) if shared else None
-        x.relay = relay(*partners(x, self.open)) or x.relay
+        x.relay = relay(x, *partners(x, self.open)) or x.relay
+        x.reset = self.rollouts.begun_anew(x.agent_id, clock)
         x.said_at = clock
         return alert(x, time, apart=self.apart)
 

@@ -42,6 +42,7 @@ from models.signals import (
 )
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
+from stream.handed import Sat
 from stream.kept import MOST_TEXT, Kept, below, has_peers
 from stream.measured import measured
 from stream.words import counted, expected_values, lasting, number, plain
@@ -79,8 +80,11 @@ FORMER_OWNERS = {
 }  # in alerts of before, and their verdicts
 
 
-def evidence(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Evidence]:
-    """What was strange about an event, strongest first, then what belongs into the sentence though it is not strange."""
+def evidence(ladder: tuple[str, ...], kept: Kept, d: list[float], sat: Sat | None = None) -> list[Evidence]:
+    """What was strange about an event, strongest first, then what belongs into the sentence though it is not strange.
+
+    `sat` is what its episode has told of the same session before.
+    """
     items = [_fact(k, kept, d) if k < N_FACTS else measured(k, kept, d) for k in range(N_SIGNALS) if d[PAID + k] > 0]
     if kept.window_bits > 0:
         sums = ", ".join(f"{number(x)} {name}" for name, x in zip(FEATURES[:5], kept.window, strict=False) if x >= 0.5)
@@ -96,7 +100,10 @@ def evidence(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
             )
         )
     items.sort(key=lambda i: (-i.bits, i.name))
-    return items + _context(ladder, kept, d)
+    if kept.denied:  # what was tried is not what was done
+        for item in items:
+            item.baseline["denied"] = True
+    return items + _context(ladder, kept, d, sat)
 
 
 def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
@@ -191,7 +198,7 @@ def _recalled(kept: Kept, at: int) -> str:
     return kept.text[at * TEXT : at * TEXT + kept.length[at]].decode("utf-8", "replace")
 
 
-def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Evidence]:
+def _context(ladder: tuple[str, ...], kept: Kept, d: list[float], sat: Sat | None) -> list[Evidence]:
     """What is not strange by itself but belongs into the sentence."""
     event = kept.event
     out = []
@@ -201,20 +208,11 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
     if event.approved or (event.approved is not None and event.recipients):
         said = "nobody approved it" if not event.approved else "a person approved it"
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))
-    top, records = int(d[SESSION]), d[SESSION + 1]
+    top = int(d[SESSION])
     if event.recipients and top >= 0 and (2 * top >= len(ladder) or top > kept.rung):
-        much = f"{counted(records, 'record')} of {ladder[top]} data" if records else f"{ladder[top]} data"
-        out.append(
-            Evidence(
-                "read_before",
-                "sequence",
-                f"earlier in the same session it had handled {much}",
-                "-",
-                0.0,
-                [event.event_id],
-                1,
-            )
-        )
+        said = _in_hand(ladder[top], d[SESSION + 1], sat or Sat())
+        if said:
+            out.append(Evidence("read_before", "sequence", said, "-", 0.0, [event.event_id], 1))
     if d[JUDGED] > 0:
         said = "it is like what a person called malicious before"
         out.append(Evidence("judged", "policy", said, "-", 0.0, [event.event_id], 1))
@@ -223,3 +221,14 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float]) -> list[Eviden
         numbers = {"version": event.agent_version[:MOST_TEXT], "seconds": round(d[VERSION_AGE])}
         out.append(Evidence("new_version", "scope", said, "-", 0.0, [event.event_id], 1, numbers))
     return out
+
+
+def _in_hand(rung: str, records: float, sat: Sat) -> str:
+    """What the session had in hand before, but for what the alert's own events have handed out or were refused: empty where that was all."""
+    sent, refused = sat.sent.get(rung.lower()), sat.refused.get(rung.lower())
+    left = records - (sent or 0.0) - (refused or 0.0)
+    if left > 1e-5 * records:  # which are a sum of float32
+        return f"earlier in the session it handled {counted(left, 'record')} of {rung} data"
+    if refused is not None:
+        return f"earlier in the session it was refused {rung} data"
+    return "" if sent is not None else f"earlier in the session it handled {rung} data"

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 
 from models.clock import TOLERANCE
 from stream.alert import Did, Evidence, Exposure
+from stream.altogether import altogether, told_as
 from stream.change import against
-from stream.clauses import OF_THE_COHORT, clause, shown_to
+from stream.clauses import OF_THE_COHORT, clause
 from stream.counterfactual import condition, otherwise, pays
 from stream.kept import MOST_RECIPIENTS
+from stream.recall import asks_about
 from stream.words import MOST_OFTEN, counted, lasting, people, plain, size
 
 # Tried to, and done.
@@ -31,9 +33,9 @@ _ON_DATA = {
     "send",
 }  # other verbs take the resource as their object
 # Pieces of evidence, and those of the event itself, but for what is said in any case; the others stay in `evidence`.
-MOST_CLAUSES, MOST_OWN = 4, 3
+MOST_CLAUSES, MOST_OWN = 3, 3
 STRONG = 6.0  # bits from which another event's evidence is said
-FAIR = 0.7  # share of the strongest from which evidence is said beside it
+FAIR, FAIR_OTHER = 0.85, 1.0  # share of the strongest from which evidence is said beside it; of other events
 
 
 def did(event: Did) -> str:
@@ -64,15 +66,16 @@ def did(event: Did) -> str:
     if event.tool:
         out += f" with {plain(event.tool, 48)}"
     if event.time:
-        out += f" at {event.time[11:16]} UTC on {event.time[:10]}"
+        out += f" at {event.time[:10]} {event.time[11:16]} UTC"
     if event.principal:
-        out += f", acting for {plain(event.principal, 48)}"
+        out += f" for {plain(event.principal, 48)}"
     return out + (", and was denied" if event.denied else "")
 
 
 OF_THE_EVENT = ("judged", "approval", "read_before", "new_version")  # of the event that the alert is about alone
+STANDING = ("no_peers", "reset")  # of the agent, not of one event, and no excuse
 LINKS = ("same_recipient", "relay")  # to alerts of other agents
-CONTEXT = ("clearance", *OF_THE_EVENT, *OF_THE_COHORT)  # said whatever else is
+CONTEXT = ("clearance", *OF_THE_EVENT, *OF_THE_COHORT, *STANDING)  # said whatever else is
 # Said less well by the one than by the others.
 COVERED = {
     "bytes": ("bytes_sum",),
@@ -83,7 +86,7 @@ COVERED = {
     "branch": ("root",),
 }
 _USUALLY = {
-    "tool": "uses", "permission": "uses", "root": "touches", "branch": "touches", "classification": "handles", "domain": "sends to",
+    "tool": "uses", "permission": "uses", "root": "touches", "branch": "touches",
 }  # fmt: skip
 
 
@@ -106,43 +109,59 @@ def reason(
     What the title is about (`about`) is told in any case; `late` is by how many seconds its latest event came late.
     """
     lead = [e for e in evidence if event.event_id in e.event_ids]
-    other = otherwise(event, lead, exposure.events, score, threshold, strong=strong, serious=serious)
+    other = otherwise(event, lead, exposure.events, score, threshold, strong=strong, serious=serious, about=about)
     # The first sentence stands alone: what it did, and what is wrong with that most of all.
     first = [e for e in lead if e is about or e.name == "clearance"] or _first(lead, about)
     told = _strongest(evidence, lead, first, about, other.named, serious=serious)
     beside = [e for e in lead if e.name in CONTEXT and (serious or e.name != "read_before")]
     besides = [clause(e) for e in (*told, *beside) if e in lead and e not in first]
-    out = f"{plain(agent_id)} {did(event)}" + (f": {'; '.join(map(clause, first))}." if first else ".")
+    wrong = [clause(e, own=True) for e in first]
+    out = f"{plain(agent_id)} {did(event)}" + (f": {'; '.join(wrong)}." if wrong else ".")
     out += f" Besides, {'; '.join(dict.fromkeys(besides))}." if besides else ""
     shown = [_shown(e) for e in lead if e.name == "clearance"]
     again = [e for e in evidence if e not in lead and e.name == "clearance" and _shown(e) not in shown]
-    others = [e for e in told if e not in lead] + again
-    if others:
-        out += f" In the same episode: {'; '.join(clause(e) + _how_often(e) for e in others)}."
-    if exposure.events > 1:
-        out += (
-            f" In all, {exposure.events:,} such events{_moved(exposure, evidence)}{_others(exposure, evidence, out)}."
-        )
+    also = [e for e in told if e not in lead] + again
+    if also:
+        out += f" Also: {'; '.join(clause(e) + _how_often(e) for e in also)}."
+    # The next step names those that it asks about as well.
+    asked = about is not None and asks_about(about, event, evidence, serious=serious) and about.name != "clearance"
+    out += altogether(exposure, first, evidence, lead, out, names=not asked)
+    if any(e.baseline.get("again_bits", 0.0) >= 1 for e in (*first, *told)):
+        out += " Days before add to its score."
     out += "".join(f" {clause(e)}: look at them together." for e in evidence if e.name in LINKS)
     usual = next((e for e in (*first, *told) if e in lead and e.name in _USUALLY and _has_habits(e)), None)
     if usual:
         out += f" Most often it {_USUALLY[usual.name]} {usual.expected.removeprefix(MOST_OFTEN)}."
-    out += _changed(evidence, [*first, *told, *beside, *others])
+    out += _changed(evidence, [*first, *told, *beside, *also], warming=warming)
     if late > TOLERANCE:
         out += f" Its events came up to {lasting(late)} late: what is said of minutes, sessions and hours is of when they came."
-    if warming:
-        new = "" if any(e.name == "new_agent" for e in evidence) else "new, so it is "  # else said just before
-        out += f" It is {new}judged mostly by what {'its peers' if _has_peers(evidence) else 'others'} do."
     return out + other.sentence
 
 
-def _changed(evidence: Sequence[Evidence], told: Sequence[Evidence]) -> str:
-    """What has changed for the agent or its peers, and what of that which was told it does not explain."""
+def _changed(evidence: Sequence[Evidence], told: Sequence[Evidence], *, warming: bool) -> str:
+    """What has changed for the agent or its peers, what of that which was told it does not explain, and by whom the agent is judged where not by its past."""
     # One peer that began the same explains nothing.
     changed = [e for e in evidence if e.name in OF_THE_COHORT and (e.name != "rollout" or e.baseline["began"])]
-    said = "".join(f" Meanwhile, {clause(e)}." for e in changed)
-    rest = against(told, changed) if changed else ""
-    return said + (f" That does not explain {rest}." if rest else "")
+    new = [e for e in changed if e.name == "new_agent"]
+    others = [e for e in changed if e not in new]
+    out = "".join(f" Meanwhile, {clause(e)}." for e in others)
+    rest = against(told, others) if others else ""
+    out += f" That does not explain {rest}." if rest else ""
+    alone = any(e.name == "no_peers" for e in evidence)
+    judged = "" if alone else f"judged mostly by what {'its peers' if _has_peers(evidence) else 'others'} do"
+    said = [e for e in evidence if e.name == "reset"] or new
+    if said:
+        rest = against(told, new) if new else ""
+        out += f" {clause(said[0])}{f', and it is {judged}' if warming and judged else ''}" + (
+            f"; that {'' if said[0] not in new else 'it is new '}does not by itself account for {rest}."
+            if rest
+            else "."
+        )
+    elif warming and judged:
+        out += f" It is new, so it is {judged}."
+    if alone:
+        out += f" {next(clause(e) for e in evidence if e.name == 'no_peers')}."
+    return out
 
 
 def _strongest(
@@ -160,8 +179,8 @@ def _strongest(
     said first, so there the strongest is that of the rest: how it came about is asked next.
     """
     rest = [e for e in evidence if e not in lead]
-    elsewhere = _told_as(about) if about in rest else None
-    own = [e for e in _signals(lead) if e not in first and _told_as(e) != elsewhere]
+    elsewhere = told_as(about) if about in rest else None
+    own = [e for e in _signals(lead) if e not in first and told_as(e) != elsewhere]
     enough = FAIR * max(map(pays, own if serious else lead), default=0.0)
     own = _new(own, first, enough, max((e.bits for e in lead), default=0.0))[: max(0, MOST_OWN - len(first))]
     conditions = {condition(e.name) for e in (*first, *own)}
@@ -172,17 +191,19 @@ def _strongest(
     names = {e.name for e in (*said, *head)}
     others = [e for e in rest if e.name not in {*CONTEXT, *names} and ("tool" in e.baseline or e in better)]
     others = [e for e in others if e.bits >= STRONG or e.bits >= most]
-    enough = FAIR * max(map(pays, [e for e in evidence if e.name != "clearance"] if serious else evidence), default=0.0)
+    enough = FAIR_OTHER * max(
+        map(pays, [e for e in evidence if e.name != "clearance"] if serious else evidence), default=0.0
+    )
     others = head + _new(others, [*said, *head], enough, most)
     return own + others[: max(len(head), MOST_CLAUSES - len(said))]
 
 
 def _new(items: Sequence[Evidence], said: Sequence[Evidence], enough: float, most: float) -> list[Evidence]:
     """What says something that was not said, and pays enough or has the `most` bits."""
-    told, found = {_told_as(e) for e in said}, []
+    told, found = {told_as(e) for e in said}, []
     for e in items:
-        if _told_as(e) not in told and (pays(e) >= enough or e.bits >= most):
-            told.add(_told_as(e))
+        if told_as(e) not in told and (pays(e) >= enough or e.bits >= most):
+            told.add(told_as(e))
             found.append(e)
     return found
 
@@ -190,7 +211,7 @@ def _new(items: Sequence[Evidence], said: Sequence[Evidence], enough: float, mos
 def _first(lead: Sequence[Evidence], about: Evidence | None) -> list[Evidence]:
     """What is most wrong with the event; another amount of the tool that the title is about would read as a contradiction of that."""
     signals = _signals(lead)
-    others = [e for e in signals if about is None or _told_as(e) != _told_as(about)]
+    others = [e for e in signals if about is None or told_as(e) != told_as(about)]
     return (others or signals)[:1]
 
 
@@ -214,32 +235,5 @@ def _signals(items: Sequence[Evidence]) -> list[Evidence]:
     return [e for e in items if e.name not in CONTEXT and not names.intersection(COVERED.get(e.name, ()))]
 
 
-def _told_as(e: Evidence) -> tuple[str, str | float]:
-    """What makes two items say the same: bytes, records and their sums of one tool do, and so do paces."""
-    return (e.kind, str(e.baseline["tool"])) if "tool" in e.baseline else (e.name, e.observed)
-
-
 def _how_often(e: Evidence) -> str:
     return f" [in {e.count:,} events]" if e.count > 1 else ""
-
-
-def _others(x: Exposure, evidence: Sequence[Evidence], said: str) -> str:
-    """Recipients that no sentence has named, those of the evidence first."""
-    strange = [e.observed if e.name == "recipient" else e.baseline.get("recipient") for e in evidence]
-    names = sorted((r for r in x.recipients if plain(r, 48) not in said), key=lambda r: r not in strange)
-    if not names:
-        return ""
-    more = len(names) + x.recipients_total - len(x.recipients) - 2
-    listed = ", ".join(plain(r, 48) for r in names[:2]) + (f" and {more:,} more" if more > 0 else "")
-    return f"; {'another recipient' if len(names) == 1 and more < 0 else 'other recipients'}: {listed}"
-
-
-def _moved(x: Exposure, evidence: Sequence[Evidence]) -> str:
-    moved = [counted(x.records, "record")] if x.records is not None else []
-    moved += [size(x.bytes)] if x.bytes is not None else []
-    out = f" with {' and '.join(moved)}" if moved else ""
-    if not x.people_below_clearance:
-        return out
-    shown = sum(e.count for e in evidence if e.name == "clearance")
-    of_them = f"{shown:,} of them " if shown < x.events else ""  # what was not shown stands in the same sum
-    return f"{out}, {of_them}shown to {shown_to(x.people_below_clearance, evidence)} without the clearance"

@@ -7,9 +7,11 @@ on, hours later, what it was given; data that goes by a store that both can reac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from stream.alert import Evidence, alert_id
-from stream.episode import Episode, digest
+from stream.alert import SEVERITIES, Evidence, alert_id
+from stream.episode import Episode
+from stream.handed import digest
 from stream.words import plain
 
 MOST = 3  # agents that are named
@@ -24,21 +26,36 @@ def partners(x: Episode, episodes: Mapping[str, Episode]) -> tuple[list[Episode]
     return sorted(givers, key=_name), sorted(takers, key=_name)
 
 
-def evidence(givers: Sequence[Episode], takers: Sequence[Episode]) -> Evidence | None:
-    """The same in words, with the ids of the alerts; None where there is nobody."""
+def evidence(x: Episode, givers: Sequence[Episode], takers: Sequence[Episode]) -> Evidence | None:
+    """The same in words, with what the alerts say and their ids, and to whom those have sent something since that got some; None where there is nobody."""
     said = [
         f"{done} {_named(them)}" for done, them in (("was given data by", givers), ("gave data to", takers)) if them
     ]
     if not said:
         return None
     both = [*givers, *takers]
-    whom = {"agents": [y.agent_id for y in both[:20]], "alerts": [_id(y) for y in both[:20]]}
+    whom: dict[str, Any] = {"agents": [y.agent_id for y in both[:20]], "alerts": [_id(y) for y in both[:20]]}
+    on = {y.agent_id: _passed_on(x, y) for y in takers if y in both[:20]}
+    whom |= {"passed_on": found} if (found := {agent: to for agent, to in on.items() if to}) else {}
     return Evidence("relay", "recipient", f"It {' and '.join(said)}", "-", 0.0, [], 1, whom)
+
+
+def _passed_on(x: Episode, y: Episode) -> list[str]:
+    """Whom an agent has handed something to after it was first given some."""
+    since = x.handed[digest(y.agent_id)].since if digest(y.agent_id) in x.handed else x.first_event_time
+    return [h.recipient for h in y.handed.values() if h.last >= since and h.recipient != x.agent_id][:MOST]
 
 
 def _named(them: Sequence[Episode]) -> str:
     more = f" and {len(them) - MOST:,} more" if len(them) > MOST else ""
-    return ", ".join(f"{plain(y.agent_id, 48)} (alert {_id(y)})" for y in them[:MOST]) + more
+    return ", ".join(f"{plain(y.agent_id, 48)} (alert {_id(y)}{_says(y)})" for y in them[:MOST]) + more
+
+
+def _says(y: Episode) -> str:
+    """How bad the other alert is, and its title without its agent's name."""
+    if y.said_severity < 0 or not y.said_title:
+        return ""
+    return f", {SEVERITIES[y.said_severity]}: it {y.said_title.removeprefix(plain(y.agent_id)).strip()}"
 
 
 def _name(x: Episode) -> str:

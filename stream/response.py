@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stream.alert import Did, Evidence, Exposure
-from stream.change import explained
+from stream.change import said_to_explain
 from stream.clauses import OF_THE_COHORT, uncleared
+from stream.recall import asks_about, others, passed_on, resources
 from stream.words import first, people, plain
 
 MOST = 48  # characters of a name
-OTHERS = " Then the same of the alert's other recipients, which `exposure` names."
 
 
 def next_step(
@@ -46,7 +46,7 @@ def _step(
     stopped: bool,
 ) -> str:
     own = event.event_id in about.event_ids
-    change = explained(about, [e for e in evidence if e.name in OF_THE_COHORT])
+    change = said_to_explain(about, [e for e in evidence if e.name in OF_THE_COHORT])
     who = plain(event.principal, MOST) if event.principal else "the owner of the agent"
     owner = f"the owner of {plain(agent_type, MOST)}" if agent_type else "the owner of the agent"
     where = (
@@ -54,8 +54,11 @@ def _step(
         if about.name in {"root", "branch", "resource"}
         else str(about.baseline.get("resource") or (event.resource if own else None) or "")
     )
-    what, within = (plain(where), f" in {plain(where)}") if where else ("the data", "")
-    to = _recipient(about, event) if about.kind == "recipient" or (serious and own) else ""
+    within = f" in {plain(where)}" if where else ""
+    asks = asks_about(about, event, evidence, serious=serious)
+    to = _recipient(about, event) if asks and about.name != "clearance" else ""
+    whom = others(about, event, exposure) if asks else ""
+    rest = f" Then the same of {whom}." if whom else ""
     if change is not None and change.name == "rollout":
         return f"Ask {owner} whether a change was rolled out in these days; if none was, treat the {int(change.baseline['peers']) + 1} agents as one incident."
     if change is not None and not serious:
@@ -67,28 +70,34 @@ def _step(
             "new_people": f"Ask {owner} whether the agent was given to other people; if not, find out who uses it.",
             "moved_hours": f"Ask {owner} whether its schedule or time zone was changed; if not, find out what starts its sessions.",
         }[change.name]
-    if about.name == "clearance" and not (own and event.denied):
-        rest = (exposure.people_below_clearance or 0) > int(about.baseline.get("people", 0))
-        return _take_back(about, what, who) + (OTHERS if rest else "")
+    if asks and about.name == "clearance":
+        what = resources(about.baseline.get("recipient"), where, event, exposure, uncleared=True)
+        return _take_back(about, what, who, passed_on(about, evidence)) + rest
     released = next((e for e in evidence if e.name == "new_version"), None)
     if released is not None and not serious:
         version = plain(str(released.baseline["version"]), MOST)
         return f"Ask {owner} whether the change came with version {version}; if it did and nobody meant it, go back to the version before; if it did not, find out what else drove the agent."
-    if to and not (own and event.denied):
-        rest = exposure.recipients_total > len(event.recipients)
+    if to:
+        what = resources(_named(about, event), where, event, exposure)
         stop = "" if stopped else "stop the agent's sending and "
-        return f"Ask {who} whether {to} should have {what}; if not, {stop}have it deleted there." + (
-            OTHERS if rest else ""
-        )
+        it = "them" if " other resource" in what else "it"
+        return f"Ask {who} whether {to} should have {what}; if not, {stop}have {it} deleted there.{rest}"
     if own and event.denied:
-        return f"Ask {who} what the agent was after{within}; if nobody knows, suspend it: it tries what it may not."
+        tried = (
+            f" and the {exposure.denied_resources - 1} other resources that it was refused"
+            if exposure.denied_resources > 2
+            else ""
+        )
+        return (
+            f"Ask {who} what the agent was after{within}{tried}; if nobody knows, suspend it: it tries what it may not."
+        )
     return {
         "tool": f"Ask {owner} whether it was meant to have this tool; if not, take it away.",
         "permission": f"Ask {owner} whether it was meant to have this permission; if not, revoke it.",
         "action": f"Ask {owner} whether it was meant to do this; if not, revoke the permission for it.",
         "outcome": "Look at the error, and at what the agent tried next.",
         "transition": f"Ask {who} whether they asked for this step{within}; if not, look at what the agent had read before: an instruction in it may have led it there.",
-        "owner": f"Ask {who} why the agent worked on {what}; if it was not for them, find out who asked for it.",
+        "owner": f"Ask {who} why the agent worked on {plain(where) if where else 'the data'}; if it was not for them, find out who asked for it.",
         "unapproved": f"Ask {who} whether it was meant; if not, undo it, and let the tool refuse what nobody has approved.",
         "off_hours": "Find out what started the session at that time: a schedule, a person or another agent.",
         "call_rate": "Look at what drives the calls: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
@@ -103,21 +112,31 @@ def _step(
     )
 
 
-def _take_back(about: Evidence, what: str, who: str) -> str:
-    """From those who lack the clearance: what was shared can be withdrawn; a mail, or what has left the organisation, cannot; and an agent may pass it on."""
+def _take_back(about: Evidence, what: str, who: str, since: str) -> str:
+    """From those who lack the clearance: what was shared can be withdrawn; a mail, or what has left the organisation, cannot; an agent may pass it on,
+    or has sent something `since`."""
     b, to = about.baseline, uncleared(about)
     n, many = int(b.get("people", 0)), int(b.get("more", 0)) + 1
     behind = f" ({people(n)})" if n > many else ""
     agents = b.get("agents") == many
-    they, were = ("it", "it was") if agents and many == 1 else ("they", "they were")
-    ask = f"ask {who} whether it was meant for {they if they == 'it' else 'them'}"
+    them, was = ("it", "it was") if agents and many == 1 else ("them", "they were")
+    it, meant = ("them", "they were") if " other resource" in what else ("it", "it was")
+    ask = f"ask {who} whether {meant} meant for {them}"
+    if since:
+        return f"Stop {to}, which got {what} without the clearance and has sent data since, to {since}: look there first; {ask}."
     if agents:
         return (
-            f"Stop {to} before {they} pass{'es' if they == 'it' else ''} {what} on: {were} not cleared for it; {ask}."
+            f"Stop {to} before {'it passes' if many == 1 else 'they pass'} {what} on: {was} not cleared for it; {ask}."
         )
     if b.get("sent"):
-        return f"Have {to}{behind} delete {what}, and find out who has seen it: {were} not cleared for it; {ask}."
-    return f"Withdraw {what} from {to}{behind}, who {'was' if n == 1 else 'were'} not cleared for it, and find out who has opened it; {ask}."
+        return f"Have {to}{behind} delete {what}, and find out who has seen {it}: {was} not cleared for it; {ask}."
+    return f"Withdraw {what} from {to}{behind}, who {'was' if n == 1 else 'were'} not cleared for it, and find out who has opened {it}; {ask}."
+
+
+def _named(about: Evidence, event: Did) -> str:
+    """Whose resources are told: of several recipients of one event, the first's."""
+    blamed = about.baseline.get("recipient") or (about.observed if about.name == "recipient" else None)
+    return str(blamed or (event.recipients[0] if event.recipients and event.event_id in about.event_ids else ""))
 
 
 def _recipient(about: Evidence, event: Did) -> str:

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stream.alert import Evidence
-from stream.words import plain
+from stream.alert import Evidence, rfc3339
+from stream.words import few, lasting, plain
 
 ENOUGH = 2  # peers that began the same
 SECONDS = 3 * 86400.0
@@ -33,6 +33,7 @@ _BEGAN = {
     "action": "do “{}”",
 }
 _MORE = {"bytes_sum", "records_sum"}
+_ANEW = "begin anew"  # of one agent, named where others have their type: its baseline was reset
 _REACH, ANY = "reach {}", ""  # a stranger, in whatever cohort: this explains nothing, it links alerts
 
 
@@ -125,6 +126,24 @@ class Rollouts:
         told = self.began.get((whose, change, ""))
         return told is not None and 0 <= time - told.time <= TOLD
 
+    def begin_anew(self, agent_id: str, time: float) -> None:
+        """Keep that an agent's baseline was reset."""
+        key = agent_id, _ANEW
+        if self.began.pop((*key, ""), None):
+            self._same.pop(key, None)
+        self._keep(Began(*key, "", time, None))
+        self.changed = True
+
+    def begun_anew(self, agent_id: str, time: float) -> Evidence | None:
+        """The same in words, for as long as it explains that an agent is new to much."""
+        at = self.began.get((agent_id, _ANEW, ""))
+        if at is None or not 0 <= time - at.time <= TOLD:
+            return None
+        said = (
+            f"Its baseline was reset {lasting(time - at.time)} before, at {rfc3339(at.time)[:16].replace('T', ' ')} UTC"
+        )
+        return Evidence("reset", "scope", said, "-", 0.0, [], 1, {"seconds": round(time - at.time)})
+
     def restore(self, began: Sequence[Began]) -> None:
         """Put back what a host stored."""
         self.began.clear()
@@ -157,18 +176,9 @@ def evidence(rollout: dict[str, list[Began]], version: str | None) -> Evidence:
     """The rollout in words: what most peers began."""
     what, peers = foremost(rollout)
     many = "one of its peers" if len(peers) == 1 else f"{len(peers)} of its peers"
-    names = [plain(b.agent_id, 48) for b in peers[:3]]
-    more = f" and {len(peers) - 3} more" if len(peers) > 3 else ""
     same = version is not None and all(b.version == version for b in peers)
-    said = f"{many} began to {what} in these days too ({', '.join(names)}{more}"
-    said += (
-        f"; {'it runs' if len(peers) == 1 else 'all run'} version {plain(version or '', 32)}, as it does)"
-        if same
-        else ")"
-    )
-    said += (
-        ", so look at them together: a change to all of them, or one cause that drives them"
-        if len(peers) >= ENOUGH
-        else ""
-    )
+    said = f"{many} ({few([b.agent_id for b in peers])}"
+    said += f"; {'' if len(peers) == 1 else 'all '}of version {plain(version or '', 32)} too)" if same else ")"
+    said += f" began to {what} in these days as well"
+    said += ": a change to all, or one cause that drives them" if len(peers) >= ENOUGH else ""
     return Evidence("rollout", "scope", said, "-", 0.0, [], 1, {"peers": len(peers), "began": sorted(whole(rollout))})

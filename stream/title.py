@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream.alert import Did, Evidence, Exposure
-from stream.change import explained
-from stream.clauses import flow, in_unit, ordinary, shown_to, slight, step
-from stream.counterfactual import pays
+from stream.change import said_to_explain
+from stream.clauses import flow, in_unit, ordinary, shown_to, slight, step, whose
+from stream.counterfactual import condition, otherwise, pays
+from stream.handed import MOST_GIVEN
 from stream.words import counted, first, number, plain, size
 
 MOST = 44  # characters of a name
@@ -74,7 +75,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "domain": lambda e: f"sends to someone at {_name(e)}, {_how_new(e)}",
     "closeness": lambda e: f"sends to {_name(e)}",
     "flow": lambda e: f"sends {flow(_name(e))}, {_how_new(e)}",
-    "owner": lambda e: f"touches a resource that {plain(str(e.observed))}",
+    "owner": lambda e: f"touches {whose(plain(str(e.observed)))}",
     "unapproved": lambda e: f"calls {plain(str(e.observed), 2 * MOST)}",
     "clearance": lambda _: "shows data to someone who lacks the clearance",
     "bytes": _amount,
@@ -107,6 +108,23 @@ _WITH = {  # what explains it (`stream.change`)
 }
 
 
+_TRIES = {
+    "uses": "use", "touches": "touch", "handles": "get at", "goes": "go", "calls": "call", "does": "do", "sends": "send", "moves": "move", "shows": "show",
+}  # fmt: skip
+
+
+def refusals(x: Exposure) -> str:
+    """How often, and over how many systems: the breadth of a probe.
+
+    >>> refusals(Exposure(denied=1)), refusals(Exposure(denied=9, denied_systems=["crm", "dw"]))
+    ('', ' 9 times over 2 systems')
+    """
+    if x.denied < 2:
+        return ""
+    n = len(x.denied_systems)
+    return f" {x.denied:,} times" + (f" over {n}{' or more' if n >= MOST_GIVEN else ''} systems" if n > 1 else "")
+
+
 def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, serious: bool = False) -> Evidence:
     """What the alert is about: the strongest evidence of the first of these kinds that has any, of `event` where that has much.
 
@@ -117,8 +135,8 @@ def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, s
     known = [e for e in evidence if e.name in _TITLES] or list(evidence)
     known = [e for e in known if not ordinary(e) and not slight(e)] or known
     changed = [e for e in evidence if e.name in _WITH]
-    if changed and explained(max(known, key=lambda e: (pays(e), e.name)), changed) is None:
-        known = [e for e in known if explained(e, changed) is None]
+    if changed and said_to_explain(max(known, key=lambda e: (pays(e), e.name)), changed) is None:
+        known = [e for e in known if said_to_explain(e, changed) is None]
     own = [e for e in known if event.event_id in e.event_ids]
     much = max((pays(e) for e in own), default=0.0) / 2
     strong = own if serious else [e for e in own if pays(e) >= much]
@@ -127,6 +145,26 @@ def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, s
     both = [e for e in strong if e in clear]
     ways = [(k, some) for some in (both, strong) for k in first] + [(k, some) for some in (clear, known) for k in kinds]
     return next((e for kind, some in ways for e in some if e.kind == kind), (own or known)[0])
+
+
+def headline(
+    event: Did,
+    evidence: Sequence[Evidence],
+    kinds: Sequence[str],
+    events: int,
+    score: float,
+    threshold: float,
+    *,
+    strong: int,
+    serious: bool,
+) -> Evidence:
+    """What the title is about: the `subject`, unless something else of `event` alone is shown to have raised the alert (`stream.counterfactual`)."""
+    about = subject(event, evidence, kinds, serious=serious)
+    lead = [e for e in evidence if event.event_id in e.event_ids]
+    named = otherwise(event, lead, events, score, threshold, strong=strong, serious=serious, about=about).named
+    if about not in lead or condition(about.name) in {condition(e.name) for e in named}:
+        return about
+    return named[0] if named else about
 
 
 def title(
@@ -152,8 +190,10 @@ def title(
         said = f"sends {data} to {first(event.recipients, MOST)}"
     else:
         said = _TITLES[about.name](about) if about.name in _TITLES else "strays from what is usual for it"
-    denied = ", and is denied" if event.denied and own else ""
-    if denied and said.startswith("shows "):
-        said = f"tries to show {said.removeprefix('shows ')}"
-    change = explained(about, [e for e in evidence if e.name in _WITH])
+    denied = ""
+    if (event.denied and own) or about.baseline.get("denied"):
+        verb, _, rest = said.partition(" ")
+        said = f"tries to {_TRIES[verb]} {rest}" if verb in _TRIES else said
+        denied = f", and is denied{refusals(exposure)}"
+    change = said_to_explain(about, [e for e in evidence if e.name in _WITH])
     return f"{plain(agent_id)} {said}{denied}{_WITH[change.name] if change else ''}"

@@ -86,6 +86,25 @@ def first(names: Sequence[str], most: int) -> str:
     return plain(names[0], most) + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
 
 
+def few(names: Sequence[str], most: int = 3, all_of: int = 0) -> str:
+    """A few names, and how many more there are of `all_of`.
+
+    >>> few(["a"]), few(["a", "b", "c"]), few(["a", "b", "c", "d"], all_of=9)
+    ('a', 'a, b and c', 'a, b, c and 6 more')
+    """
+    some, more = [plain(name, 48) for name in names[:most]], max(len(names), all_of) - min(len(names), most)
+    return listed([*some, f"{more:,} more"] if more > 0 else some)
+
+
+def listed(parts: Sequence[str]) -> str:
+    """As a sentence lists them.
+
+    >>> listed([]), listed(["a"]), listed(["a", "b", "c"])
+    ('', 'a', 'a, b and c')
+    """
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
 def expected_values(values: Sequence[str]) -> str:
     """What it does most often, from an agent's most used values: usual it need not be, where no two are the same."""
     return MOST_OFTEN + ", ".join(plain(name, 48) for name in values) if values else "nothing is usual yet"

@@ -8,11 +8,12 @@ from typing import Any
 
 from stream import reason
 from stream.alert import Alert, Evidence
+from stream.clauses import clause
 from stream.codec import encode
 from stream.engine import Engine, Scored
 from stream.settings import load
 from stream.severity import HARMS, SERIOUS
-from stream.title import subject
+from stream.title import headline
 
 HOME = {"STRAYLINE_DOMAINS": "northwind.example"}
 MIB = 1 << 20
@@ -29,7 +30,23 @@ def seconds(time: str) -> float:
 
 def about(alert: Alert) -> Evidence:
     """What its title is about."""
-    return subject(alert.event, alert.evidence, alert.kinds, serious=HARMS.index(alert.impact) >= SERIOUS)
+    return headline(
+        alert.event,
+        alert.evidence,
+        alert.kinds,
+        alert.exposure.events,
+        alert.score,
+        alert.threshold,
+        strong=alert.strange_events,
+        serious=HARMS.index(alert.impact) >= SERIOUS,
+    )
+
+
+def said_of(alert: Alert, item: Evidence) -> str:
+    """An item of its evidence as its reason has it: shorter beside what its event did."""
+    return clause(
+        item, own=alert.event.event_id in item.event_ids and (item is about(alert) or item.name == "clearance")
+    )
 
 
 def rendered(alert: Alert, evidence: Sequence[Evidence] | None = None, **other: Any) -> str:

@@ -202,7 +202,7 @@ def test_that_an_agent_is_new_is_named_but_not_in_the_first_days_when_all_are(da
     odd = call("bot-9", day * DAY + 4000, action="send", tool="mail.send", scopes=["mail:send"], classification="restricted", recipients=[{"id": "eve@drop.example"}], bytes=900000)  # fmt: skip
     said = [a for a in scored(in_order(*ordinary, *first, odd), **OFTEN).alerts if a.agent_id == "bot-9"]
     assert bool(said) is (day > 0)  # on the first day nothing is known
-    assert all("new_agent" in named(a) and "known for 66 minutes only" in a.reason for a in said)
+    assert all("new_agent" in named(a) and "The agent is new, known for 66 minutes" in a.reason for a in said)
 
 
 # The budget

@@ -6,8 +6,10 @@ import json
 import math
 import re
 from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -15,8 +17,9 @@ from models.signals import KINDS
 from stream import clauses
 from stream.alert import SEVERITIES, Evidence, rfc3339
 from stream.codec import encode, encode_lines
+from stream.company import Company, no_peers
 from stream.engine import Engine
-from stream.reason import LINKS, OF_THE_COHORT
+from stream.reason import LINKS, OF_THE_COHORT, STANDING
 from stream.settings import load
 from stream.severity import CONFIDENCES, HARMS
 from tests.telling import BASE, HISTORY, HOME, episode, hostile, scored, seconds
@@ -86,6 +89,20 @@ CONTRACT = closed(
         people=COUNT,
         people_below_clearance=COUNT,
         scopes=TEXTS,
+        given={
+            "type": "array",
+            "maxItems": 20,
+            "items": closed(
+                recipient=NAME,
+                resource={"type": ["string", "null"]},
+                classification={"type": ["string", "null"]},
+                resources={"type": "integer", "minimum": 0, "maximum": 64},
+                uncleared={"type": "integer", "minimum": 0, "maximum": 64},
+            ),
+        },
+        denied={"type": "integer", "minimum": 0},
+        denied_systems=TEXTS | {"maxItems": 20},
+        denied_resources={"type": "integer", "minimum": 0, "maximum": 64},
     ),
     techniques={"type": "array", "minItems": 1, "items": closed(framework=NAME, id=NAME, name=NAME)},
     event={"type": "object", "properties": {"event_id": NAME, "action": NAME}, "required": ["event_id", "action"]},
@@ -126,7 +143,9 @@ def test_evidence_names_events_of_this_agent_within_the_time(alerts, by_id):
             assert low <= seconds(by_id[event_id]["time"]) <= high
         assert len(ids) <= alert.exposure.events
         for item in alert.evidence:
-            assert len(item.event_ids) == (0 if item.name in {*OF_THE_COHORT, *LINKS} else min(item.count, 20))
+            assert len(item.event_ids) == (
+                0 if item.name in {*OF_THE_COHORT, *LINKS, *STANDING} else min(item.count, 20)
+            )
 
 
 def test_evidence_comes_strongest_first_and_kinds_come_from_it(alerts):
@@ -181,6 +200,33 @@ def test_an_event_counts_once_however_many_recipients_it_has():
     assert any(re.search(r"in (about )?[\d,]+ deliveries", clauses.clause(e)) for e in alert.evidence)
 
 
+@pytest.mark.parametrize(
+    ("name", "observed", "said"),
+    [
+        ("tool", "x", "it has never tried to use x in 9 calls"),
+        ("classification", "restricted", "it has never tried to get at restricted data in 9 accesses"),
+        ("branch", "vault/x", "it has never tried to touch vault/x in 9 accesses"),
+        ("domain", "x.example", "it has never tried to send to x.example in 9 deliveries"),
+        ("transition", "from a to b", "it has never tried to go from a to b in 9 steps from there"),
+        ("outcome", "denied", "it has never had a call end “denied” in 9 calls"),
+    ],
+)
+def test_what_was_denied_was_tried(name, observed, said):
+    """An event that was denied used and handled nothing."""
+    numbers = {"own": 0.0, "of": 9.0, "denied": True}
+    assert clauses.clause(Evidence(name, "scope", observed, "-", 9.0, ["e"], 1, numbers)) == said
+
+
+def test_evidence_of_an_event_that_was_denied_says_so(alerts, by_id):
+    """And that of no other does."""
+    denied = 0
+    for item in (e for a in alerts for e in a.evidence if len(e.event_ids) == 1 and "own" in e.baseline):
+        refused = by_id[item.event_ids[0]].get("outcome") == "denied"
+        assert bool(item.baseline.get("denied")) is refused
+        denied += refused
+    assert denied
+
+
 def test_nothing_is_said_of_peers_where_an_agent_has_none(alerts):
     """An agent without a type that does what no other does is compared with the fleet, and a sentence about peers would be made up."""
     alone = []
@@ -195,10 +241,30 @@ def test_nothing_is_said_of_peers_where_an_agent_has_none(alerts):
 
 
 def test_nothing_is_said_of_peers_where_an_agent_is_alone_of_its_type(fleet):
-    """What its cohort knows it has from this agent."""
+    """What its cohort knows it has from this agent. That it has none is said instead, once."""
     found = scored([encode(e | {"agent_type": e["agent_id"]}) for e in fleet.events]).alerts
     assert len(found) > 30
-    assert not [a for a in found if "peers" in a.title + a.reason + a.next_step]
+    for a in found:
+        alone = f" It is the only agent of type {a.agent_id}, so there are no peers to compare it with."
+        assert a.reason.count(alone) == 1
+        assert "peers" not in a.title + a.reason.replace(alone, "") + a.next_step
+
+
+def test_an_agent_whose_type_another_joins_is_no_longer_called_alone_however_batches_are_cut():
+    """Up to then it was; and what a host has put back was seen as well."""
+    kinds, agents = np.array([7, 7, 0, 7, 8, 7], np.uint64), np.array([1, 1, 3, 2, 4, 1], np.uint64)
+    expected = [True, True, False, False, True, False]
+    for cut in range(1, 7):
+        company, said = Company(), []
+        for at in range(0, 6, cut):
+            b = SimpleNamespace(cohort=kinds[at : at + cut], agent=SimpleNamespace(hash=agents[at : at + cut]))
+            said += company.alone(b).tolist()
+        assert said == expected
+    again = Company()
+    again.restore(np.array([(1, 7), (0, 0), (4, 8)], [("key", "u8"), ("kind", "u8")]))
+    b = SimpleNamespace(cohort=kinds[3:5], agent=SimpleNamespace(hash=agents[3:5]))
+    assert again.alone(b).tolist() == [False, True]
+    assert "type x, as far as its partition has heard, so there are no peers" in str(no_peers("x", apart=True).observed)
 
 
 def test_that_the_level_of_an_agent_alone_of_its_type_has_changed_excuses_nothing():
@@ -224,12 +290,12 @@ def test_that_the_level_of_an_agent_alone_of_its_type_has_changed_excuses_nothin
 @pytest.mark.parametrize(
     ("own", "peers", "said"),
     [
-        (0.0, 0.0, "it has never used x in 100 calls, nor have its peers"),
-        (0.0, 0.4, "it has never used x in 100 calls, its peers hardly ever"),
-        (0.0, 1.2, "it has never used x in 100 calls, but at least one of its peers has"),
-        (0.3, 3.3, "it has hardly ever used x in 100 calls, but some of its peers have"),
+        (0.0, 0.0, "it has never used x in 100 calls, nor have peers"),
+        (0.0, 0.4, "it has never used x in 100 calls, peers hardly ever"),
+        (0.0, 1.2, "it has never used x in 100 calls, but at least one peer has"),
+        (0.3, 3.3, "it has hardly ever used x in 100 calls, but some peers have"),
         (7.2, 1.0, "it seldom uses x (about 7 of 100 calls)"),
-        (7.2, 4.1, "it seldom uses x (about 7 of 100 calls), but some of its peers do"),
+        (7.2, 4.1, "it seldom uses x (about 7 of 100 calls), but some peers do"),
         (1.0, None, "it seldom uses x (about 1 of 100 calls)"),
     ],
 )
@@ -239,7 +305,7 @@ def test_what_peers_do_is_said_with_what_the_agent_does(own, peers, said):
     assert clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers)) == said
 
 
-@pytest.mark.parametrize(("peers", "said"), [(0.0, "nor have its peers"), (0.4, "its peers hardly ever")])
+@pytest.mark.parametrize(("peers", "said"), [(0.0, "nor have peers"), (0.4, "peers hardly ever")])
 def test_of_peers_on_other_partitions_no_more_is_said_than_was_heard(peers, said):
     """They may have done it, and not told yet."""
     numbers = {"own": 0.0, "of": 100, "peers": peers, "peers_heard_of": True}
@@ -251,10 +317,10 @@ def test_of_peers_on_other_partitions_no_more_is_said_than_was_heard(peers, said
 @pytest.mark.parametrize(
     ("own", "peers", "said"),
     [
-        (0.2, 0.2, "nor have its peers"),
-        (0.4, 0.2, "nor have its peers"),
-        (0.2, 0.6, "its peers hardly ever"),
-        (0.2, 3.2, "but some of its peers have"),
+        (0.2, 0.2, "nor have peers"),
+        (0.4, 0.2, "nor have peers"),
+        (0.2, 0.6, "peers hardly ever"),
+        (0.2, 3.2, "but some peers have"),
     ],
 )
 def test_what_an_agent_began_minutes_ago_is_not_said_of_its_peers(own, peers, said):

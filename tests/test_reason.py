@@ -6,27 +6,39 @@ import re
 import statistics
 from collections import defaultdict
 from itertools import product
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream import clauses, counterfactual, reason, words
+from stream import clauses, counterfactual, reason, story, words
 from stream.alert import Alert, Did, Evidence, Exposure, decode_alert
 from stream.codec import encode
 from stream.response import next_step
 from stream.severity import HARMS, SERIOUS
+from stream.simulate import lines, simulate
 from stream.title import title
 from tests.shared import few
-from tests.telling import BASE, MIB, about, episode, hostile, rendered
+from tests.telling import BASE, HOME, MIB, about, episode, hostile, rendered, said_of, scored
 
+# A read of twenty times the usual, and of nothing else that is strange.
+HARVEST: dict[str, Any] = {
+    "tool": "crm.read", "action": "read", "classification": "internal", "approved": None, "recipients": None, "session_id": "s", "records": 60, "bytes": 30_000,
+}  # fmt: skip
 MOST_TITLE, MOST_REASON = 260, 4000  # characters; a name takes 80 at most
 
 # The reason
 
 
 def changed(item: Evidence) -> Evidence:
+    if item.name == "clearance":
+        return msgspec.structs.replace(
+            item, observed=str(item.observed).replace(" data at most", " and other data at most")
+        )
+    if item.name == "off_hours":  # the sentence before has its hour
+        return msgspec.structs.replace(item, expected=f"other {item.expected}")
     other = item.observed * 7 + 1 if isinstance(item.observed, float) else f"other {item.observed}"
     return msgspec.structs.replace(item, observed=other)
 
@@ -37,7 +49,7 @@ def test_another_observation_is_another_reason(alerts):
     for alert in alerts:
         for i, item in enumerate(alert.evidence):
             without = rendered(alert, [*alert.evidence[:i], *alert.evidence[i + 1 :]])
-            if clauses.clause(item) in alert.reason and clauses.clause(item) not in without:
+            if said_of(alert, item) in alert.reason and said_of(alert, item) not in without:
                 told.add(item.name)
                 evidence = [*alert.evidence[:i], changed(item), *alert.evidence[i + 1 :]]
                 assert rendered(alert, evidence) != alert.reason, item.name
@@ -55,15 +67,30 @@ def test_the_strongest_evidence_is_told(alerts):
         # Of one tool any amount says it; in a bare list of names the same observation of the lead does.
         tool = alert.evidence[0].baseline.get("tool")
         told = [e for e in alert.evidence if e.name in names or (tool and e.baseline.get("tool") == tool)]
-        assert any(clauses.clause(item) in alert.reason for item in told)
+        assert any(said_of(alert, item) in alert.reason for item in told)
 
 
 def test_a_reason_says_the_strongest_and_leaves_the_rest_to_the_evidence(alerts):
-    """Nobody reads more: four pieces, beside what is said in any case; and half of the reasons are shorter than a paragraph of 700 characters."""
+    """Nobody reads more: three pieces, beside what is said in any case and what the last sentence names; and what is planted, which has most to tell, takes fewer than a hundred words on average."""
     for alert in alerts:
-        said = {clauses.clause(e) for e in alert.evidence if e.name not in reason.CONTEXT}
-        assert sum(text in alert.reason for text in said) <= reason.MOST_CLAUSES
-    assert statistics.median(len(alert.reason) for alert in alerts) < 750
+        said = {said_of(alert, e) for e in alert.evidence if e.name not in reason.CONTEXT}
+        assert sum(text in alert.reason for text in said) <= reason.MOST_CLAUSES + 1
+    last = {alert.alert_id: alert for alert in alerts}
+    assert statistics.mean(len(alert.reason.split()) for alert in last.values()) < 100
+
+
+def test_the_first_sentence_says_who_did_what_with_how_much_to_whom(alerts, by_id):
+    """Whoever reads no more knows what happened."""
+    for alert in alerts:
+        first, event = alert.reason.split(": ")[0], by_id[alert.event.event_id]
+        assert first.startswith(f"{alert.agent_id} ")
+        assert f" for {event['principal']}" in first
+        assert event["resource"] in first
+        amount = words.counted(event["records"], "record") if "records" in event else ""
+        assert re.search(rf"\b{amount}\b", first) or event.get("outcome") == "denied"
+        parties = [r["id"] for r in event.get("recipients", ())]
+        assert all(r in first for r in parties[:2])
+        assert len(parties) <= 2 or f" and {len(parties) - 2} more" in first
 
 
 def test_serious_harm_is_said_with_how_it_came_about(alerts):
@@ -74,7 +101,7 @@ def test_serious_harm_is_said_with_how_it_came_about(alerts):
         small = [e for e in own if e.name not in reason.CONTEXT and counterfactual.pays(e) > 0]
         if about(alert).name == "clearance" and about(alert) in own and small:
             told += 1
-            assert any(clauses.clause(e) in lead_sentence(alert) for e in small)
+            assert any(said_of(alert, e) in lead_sentence(alert) for e in small)
     assert told
 
 
@@ -83,7 +110,7 @@ def test_what_the_title_says_is_told_in_the_reason(alerts):
     for alert in alerts:
         item, serious = about(alert), HARMS.index(alert.impact) >= SERIOUS
         assert title(alert.agent_id, item, alert.event, alert.evidence, alert.exposure, serious=serious) == alert.title
-        assert clauses.clause(item) in alert.reason, alert.title
+        assert said_of(alert, item) in alert.reason, alert.title
 
 
 def test_numbers_about_the_whole_episode_are_those_of_the_exposure(alerts):
@@ -95,7 +122,7 @@ def test_numbers_about_the_whole_episode_are_those_of_the_exposure(alerts):
             continue
         counted += 1
         assert f" {x.events:,} such events" in alert.reason
-        assert x.records is None or f" {words.number(x.records)} records" in alert.reason
+        assert x.records is None or f"({words.counted(x.records, 'record')}" in alert.reason
         assert x.bytes is None or words.size(x.bytes) in alert.reason
         for name in ("events", "records", "bytes"):
             more = msgspec.structs.replace(x, **{name: 777})
@@ -110,13 +137,16 @@ def lead_sentence(alert: Alert) -> str:
     """What is said of the strangest event: up to what is said of the others, or of the whole."""
     said = alert.reason
     for what in (
-        " In the same episode: ",
+        " Also: ",
         " In all, ",
+        " Days before add to its score.",
         " It was given data by ",
         " It gave data to ",
         " Most often it ",
         " Meanwhile, ",
         " It is new, ",
+        " The agent is new",
+        " Its baseline was reset",
     ):
         said = said.split(what)[0]
     return said
@@ -132,10 +162,10 @@ def test_what_is_said_of_the_strangest_event_is_evidence_of_that_event(alerts):
         said = lead_sentence(alert).split(" Most often it ")[0]
         kept = rendered(alert, own)
         assert said == lead_sentence(msgspec.structs.replace(alert, reason=kept)) or not others
-        told = [e for e in others if clauses.clause(e) in alert.reason]
+        told = [e for e in others if said_of(alert, e) in alert.reason]
         mixed += bool(told)
         for item in told:
-            assert clauses.clause(item) not in said or any(clauses.clause(item) == clauses.clause(e) for e in own)
+            assert said_of(alert, item) not in said or any(said_of(alert, item) == said_of(alert, e) for e in own)
     assert mixed > 20
 
 
@@ -174,7 +204,7 @@ def test_broken_clearance_of_another_event_is_said_in_a_sentence_of_its_own():
     said = lead_sentence(alert)
     assert "may see" not in said
     assert "small@y.example" not in said
-    _, rest = alert.reason.split(" In the same episode: ")
+    _, rest = alert.reason.split(" Also: ")
     assert "1 recipient may see public data at most, and was given internal data" in rest
 
 
@@ -187,13 +217,146 @@ def test_the_same_shown_to_the_same_is_said_once():
 
 
 def test_every_recipient_is_named_or_counted_and_all_are_recalled():
-    """Whoever acts on the alert alone leaves none of the leak behind."""
-    cleared = [{"id": f"drop{i}@x.example", "clearance": "restricted"} for i in range(5)]
-    alert = episode([hostile(n, "x", recipients=[r]) for n, r in enumerate(cleared)])[-1]
-    said = alert.reason.partition("; other recipients: ")[2].partition(". ")[0]
-    named = [r["id"] for r in cleared if r["id"] in alert.reason]
-    assert len(named) + int(re.findall(r"and (\d+) more", said)[0]) == len(cleared)
-    assert alert.next_step.endswith(" Then the same of the alert's other recipients, which `exposure` names.")
+    """Whoever acts on the alert alone leaves none of the leak behind: three by name, and how many more."""
+    cleared = [{"id": f"drop{i}@x.example", "clearance": "restricted"} for i in range(6)]
+    counted = set()
+    for many in range(2, 7):
+        alert = episode([hostile(n, "x", recipients=[r]) for n, r in enumerate(cleared[:many])])[-1]
+        asked = alert.next_step.partition("whether ")[2].partition(" should have")[0]
+        rest = [r for r in alert.exposure.recipients if r != asked]
+        assert len(rest) == alert.exposure.recipients_total - 1
+        assert alert.next_step.endswith(f" Then the same of {words.few(rest)}.")
+        counted.add(len(rest) > 3)
+    assert counted == {True, False}
+
+
+def test_recipients_that_the_next_step_does_not_ask_about_are_named_in_the_reason():
+    """Three mails within a loop of reads: two by name, and how many more."""
+    reads = [
+        hostile(n, "", **HARVEST) | {"resource": f"crm/customers/{n % 7}", "scopes": ["crm:read"]} for n in range(30)
+    ]
+    for n in (16, 17, 18):
+        reads[n] |= {"recipients": [{"id": f"r{n}@x.example", "clearance": "restricted"}]}
+    alert = episode(reads)[-1]
+    assert about(alert).kind != "recipient"
+    assert alert.exposure.recipients_total == 3
+    named = [r for r in alert.exposure.recipients if r in alert.reason]
+    assert named
+    assert len(named) == 3 or f" and {3 - len(named)} more" in alert.reason
+
+
+def test_who_was_denied_it_is_not_asked_about():
+    """Nothing went there."""
+    got, tried = ({"id": f"{name}@x.example", "clearance": "restricted"} for name in ("got", "tried"))
+    events = [hostile(n, "x", recipients=[got]) for n in range(3)]
+    alert = episode([hostile(9, "x", recipients=[tried], outcome="denied"), *events])[-1]
+    assert alert.exposure.recipients == ["tried@x.example", "got@x.example"]
+    assert "tried@x.example" not in alert.next_step
+    assert [g.recipient for g in alert.exposure.given] == ["got@x.example"]
+
+
+def test_all_that_a_recipient_got_is_asked_about_the_most_classified_by_its_name():
+    """Several files to one address are not one file."""
+    eve = {"id": "eve@drop.example", "clearance": "restricted"}
+    one, two, three = (
+        hostile(n, "x", recipients=[eve], resource=f"crm/{name}", classification=of)
+        for n, name, of in ((0, "a", "internal"), (1, "b", "restricted"), (2, "b", "restricted"))
+    )
+    for events, said in (
+        ([two, three], "crm/b; if not, "),
+        ([one, two], "crm/b and 1 other resource; if not, "),
+        ([one, two, three], "crm/b and 1 other resource; if not, "),
+    ):
+        alert = episode(events)[-1]
+        asked = alert.next_step.partition("whether eve@drop.example should have ")[2]
+        assert asked.startswith(
+            said if alert.event.resource == "crm/b" else said.replace("crm/b", "crm/b (restricted)")
+        )
+        assert asked.endswith("have them deleted there." if " and 1 " in said else "have it deleted there.")
+        (got,) = alert.exposure.given
+        assert (got.recipient, got.resource, got.classification) == ("eve@drop.example", "crm/b", "restricted")
+        assert got.resources == len({e["resource"] for e in events})
+
+
+def test_only_what_a_recipient_was_not_cleared_for_is_taken_back():
+    """It may have got other things by right."""
+    low = {"id": "#forum", "type": "channel", "clearance": "internal"}
+    events = [
+        hostile(n, "x", recipients=[low], resource=f"crm/{n}", classification=of)
+        for n, of in enumerate(["public", "restricted", "confidential"])
+    ]
+    alert = episode(events)[-1]
+    assert " and 1 other resource from #forum" in alert.next_step
+    assert "who has opened them" in alert.next_step
+    assert [(g.resources, g.uncleared) for g in alert.exposure.given] == [(3, 2)]
+
+
+# What was denied
+
+
+def test_a_probe_says_how_often_it_was_denied_and_over_how_much_and_nothing_that_was_denied_was_done():
+    """An event that was denied handled nothing."""
+    tried = [
+        hostile(n, "x", recipients=None, outcome="denied", records=None, bytes=None, resource=f"{root}/{n}")
+        for n, root in enumerate(["vault", "hris", "vault", "dw"])
+    ]
+    alert = episode([*tried, tried[0] | {"event_id": "again"}])[-1]
+    x = alert.exposure
+    assert (x.denied, x.denied_systems, x.denied_resources) == (5, ["vault", "hris", "dw"], 4)
+    assert alert.title.startswith("bot-1 tries to ")
+    assert alert.title.endswith(", and is denied 5 times over 3 systems")
+    assert "; 5 of them denied, over 4 resources in 3 systems (vault, hris and dw)" in alert.reason
+    assert "and the 3 other resources that it was refused" in alert.next_step
+    assert not re.search(r"\b(used|handled|touched|handles|touches) ", alert.title + alert.reason)
+
+
+def test_what_the_episode_itself_handed_out_is_not_what_its_session_had_handled_before():
+    """The alert's own first mail is no source of its second; what was read before is, and what was refused was not handled."""
+
+    def last(*before: dict[str, Any]) -> set[str]:
+        sent = [hostile(n, "x", records=5, session_id="s") for n in range(8, 14)]
+        read = [hostile(n, "x", session_id="s", recipients=None) | e for n, e in enumerate(before)]
+        alerts = episode([*read, *sent])
+        assert sum(e["event_id"] in str(alerts) for e in sent) > 3
+        return {str(e.observed) for a in alerts for e in a.evidence if e.name == "read_before"}
+
+    assert last() == set()
+    assert last({"records": 7}) == {"earlier in the session it handled 7 records of restricted data"}
+    assert last({"records": None}) == {"earlier in the session it handled restricted data"}
+    assert last({"records": None, "outcome": "denied"}) == {"earlier in the session it was refused restricted data"}
+
+
+# What a harvest is
+
+
+def test_the_event_that_carries_what_most_of_the_episode_is_leads_and_not_a_harmless_mail_between():
+    """A harvest is many reads, of which none is the strangest: in the demo's, that was a mail of a public page to somebody new."""
+    demo = simulate(1, 60, 28)
+    (harvest,) = [i for i in demo.incidents if i.kind == "volume_burst"]
+    alerts = scored([line.rstrip(b"\n") for line in lines(demo)], **HOME).alerts
+    found = [a for a in alerts if {i for e in a.evidence for i in e.event_ids} & set(harvest.event_ids)]
+    last = max(found, key=lambda a: a.exposure.events)
+    assert last.event.event_id in harvest.event_ids
+    assert " accounts.view " in last.title
+    assert re.search(r" such events, \d+ of this kind", last.reason)
+
+
+def test_what_an_episode_is_mostly_about_is_a_tool_that_moves_or_calls_more_in_enough_of_its_events():
+    """Of whom it reaches and what it touches each event tells by itself."""
+
+    def after(*events: str, more: float = 20.0) -> str | None:
+        told: dict[str, tuple[int, float]] = {}
+        for name in events:
+            kind = {"tool": "t"} if name == "bytes_sum" else {}
+            bits = more if name == "recipient" else 20.0
+            story.add(told, [Evidence(name, "volume", 9.0, "-", bits, ["e"], 1, kind)])
+        return story.main(told)
+
+    assert after(*["bytes_sum"] * 5) == "drift t"
+    assert after(*["bytes_sum"] * 4) is None
+    assert after(*["bytes_sum"] * 5, "recipient") == "drift t"
+    assert after(*["bytes_sum"] * 5, "recipient", more=80.0) is None
+    assert after(*["recipient"] * 9) is None
 
 
 def test_people_behind_a_group_of_unknown_size_are_at_least_so_many():
@@ -232,7 +395,7 @@ def test_no_evidence_of_another_event_gets_into_the_sentence(items, events):
         for i, (name, bits, own) in enumerate(items)
     ]
     text = reason.reason("a", Did("e", "read"), evidence, Exposure(events=events), warming=False, score=40.0, threshold=12.0, strong=3, serious=False)  # fmt: skip
-    first, _, rest = text.partition(" In the same episode: ")
+    first, _, rest = text.partition(" Also: ")
     assert "other-" not in first
     assert "own-" not in rest.split(". ")[0]
     for i, (name, _, own) in enumerate(items):
@@ -356,18 +519,18 @@ def test_broken_clearance_names_who_lacks_it_and_for_what():
     parties.append({"id": "#forum", "clearance": "public", "size": 2000})
     alert = episode([hostile(0, "x", recipients=parties)])[0]
     said = "#forum and 3 more"
-    assert f"(root/branch/0x to {said})" in alert.reason
+    assert f": {said} may see public data at most" in alert.reason
     assert f"ithdraw root/branch/0x from {said} (2,003 people), who were not cleared for it" in alert.next_step
 
 
 @pytest.mark.parametrize(
     ("party", "first"),
     [
-        ({"id": "#forum", "type": "channel"}, "withdraw root/branch/1x from #forum, who was"),
-        ({"id": "ada@corp.example", "type": "user"}, "withdraw root/branch/1x from ada@corp.example, who was"),
-        ({"id": "ada@corp.example", "type": "email"}, "have ada@corp.example delete root/branch/1x,"),
-        ({"id": "eve@x.example", "type": "user"}, "have eve@x.example delete root/branch/1x,"),
-        ({"id": "bot-7", "type": "agent"}, "stop bot-7 before it passes root/branch/1x on:"),
+        ({"id": "#forum", "type": "channel"}, "withdraw {} from #forum, who was"),
+        ({"id": "ada@corp.example", "type": "user"}, "withdraw {} from ada@corp.example, who was"),
+        ({"id": "ada@corp.example", "type": "email"}, "have ada@corp.example delete {},"),
+        ({"id": "eve@x.example", "type": "user"}, "have eve@x.example delete {},"),
+        ({"id": "bot-7", "type": "agent"}, "stop bot-7 before it passes {} on:"),
     ],
 )
 def test_what_was_mailed_is_not_withdrawn_and_what_is_critical_is_stopped_first(party, first):
@@ -380,5 +543,6 @@ def test_what_was_mailed_is_not_withdrawn_and_what_is_critical_is_stopped_first(
     assert (
         [a.next_step.startswith(contain) for a in alerts] == [a.severity == "critical" for a in alerts] == [False, True]
     )
+    first = first.format("root/branch/1x and 1 other resource")
     step = alerts[-1].next_step.removeprefix(contain)
     assert step[0].lower() + step[1:].partition(" not cleared")[0][: len(first) - 1] == first

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stream.alert import Alert
+from stream.alert import SEVERITIES, Alert
 from stream.codec import encode
 from stream.engine import Engine
 from stream.settings import load
@@ -48,8 +48,25 @@ def test_two_halves_of_a_relay_name_each_other(giver_first, cut):
     one, two = alerts["bot-1"], alerts["bot-2"]
     assert named(one) == [two.alert_id]
     assert named(two) == [one.alert_id]
-    assert f" It gave data to bot-2 (alert {two.alert_id}): look at them together." in one.reason
-    assert f" It was given data by bot-1 (alert {one.alert_id}): look at them together." in two.reason
+    for mine, done, other in ((one, "It gave data to bot-2", two), (two, "It was given data by bot-1", one)):
+        said = mine.reason.partition(f" {done} (alert {other.alert_id}, ")[2].partition("): look at them together.")[0]
+        severity, _, told = said.partition(": it ")
+        assert severity in SEVERITIES[: SEVERITIES.index(other.severity) + 1]  # as bad as it was by then
+        assert told.startswith("shows restricted data to 1 ")
+
+
+@pytest.mark.parametrize("cut", [1, 10_000])
+def test_who_has_passed_it_on_is_not_to_be_stopped_before_it_does(cut):
+    """Whom it has sent to since stands in the other alert, and here as well; what it sent before it was given anything is no passing on."""
+    give, send = steals(1, 0, BOT_2), steals(2, 4, OUT)
+    since = last_words(*give, *send, cut=cut)
+    step = since["bot-1"].next_step
+    assert "before it passes" not in step
+    assert f"has sent data since, to eve@drop.example (alert {since['bot-2'].alert_id}): look there first" in step
+    give, send = steals(1, 4, BOT_2), steals(2, 0, OUT)
+    before = last_words(*send, *give, cut=cut)["bot-1"]
+    assert named(before)
+    assert "top bot-2 before it passes" in before.next_step
 
 
 def test_agents_that_gave_each_other_nothing_are_not_linked():

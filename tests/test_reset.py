@@ -13,6 +13,7 @@ import pytest
 from benchmarks.kafka import Broker
 from models import parties
 from models.table import find
+from stream.alert import rfc3339
 from stream.codec import Reject, encode, encode_lines
 from stream.engine import Engine
 from stream.explain import baseline, baseline_text
@@ -53,6 +54,26 @@ def test_it_is_judged_as_an_agent_never_seen():
         assert scored.score[-1] != pytest.approx(before, abs=0.5)
     assert found[0] == found[1]
     assert found[0][2]
+
+
+def test_its_alerts_say_that_it_was_reset_and_when_for_five_days():
+    """Else what is new to it since would read as what it never did; of an agent of which no baseline was reset nothing is said."""
+    for days, agent_id in ((0, AGENT), (3, AGENT), (6, AGENT), (0, "assistant-1")):
+        engine, _, _ = past(leak(20))
+        at = float(engine.state.fleet["clock"])
+        engine.judge(reset())
+        stored = [b for b in engine.episodes.rollouts.began.values() if b.agent_id == ""]
+        engine.episodes.rollouts.restore(stored)  # as a host does
+        when = later(engine) + days * DAY
+        strange = [leak(n) | {"agent_id": agent_id, "time": when + n} for n in range(22, 26)]
+        others = [event(0, when - 60) | {"agent_id": f"assistant-{n}"} for n in (2, 3)]  # whose clocks confirm the time
+        alert = run(engine, [*others, event(0, when) | {"agent_id": agent_id}, *strange]).alerts[-1]
+        assert alert.agent_id == agent_id
+        assert (", and it is judged mostly by what " in alert.reason) is (agent_id == AGENT and days < 5)
+        said = f" Its baseline was reset {f'{days} days' if days else '60 minutes'} before, at {rfc3339(at)[:16].replace('T', ' ')} UTC"
+        assert (said in alert.reason) is (agent_id == AGENT and days < 5)
+        assert "was reset" not in alert.reason.replace(said, "")
+        assert "The agent is new" not in alert.reason or agent_id != AGENT
 
 
 def test_it_touches_no_row_of_anybody_else():

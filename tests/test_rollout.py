@@ -43,10 +43,9 @@ def test_the_third_agent_s_alert_names_the_change_and_is_less_sure():
     alerts = told(began(1, 1), began(2, 2), began(3, 3))
     first, second, third = (alerts[f"bot-{n}"] for n in (1, 2, 3))
     assert not rollout(first)
-    assert rollout(second).startswith("one of its peers began to ")
+    assert rollout(second).startswith("one of its peers (bot-1; of version 2.0 too) began to ")
     assert "a change to all" not in rollout(second)
-    assert rollout(third).startswith("2 of its peers began to ")
-    assert "bot-1, bot-2; all run version 2.0, as it does" in rollout(third)
+    assert rollout(third).startswith("2 of its peers (bot-1 and bot-2; all of version 2.0 too) began to ")
     assert f"Meanwhile, {rollout(third)}." in third.reason
     assert third.title.endswith(", as its peers do")
     assert "treat the 3 agents as one incident" in third.next_step

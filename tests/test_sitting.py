@@ -113,12 +113,12 @@ def test_words_of_what_is_kept_new_say_when_it_was_first_done():
     assert later
     for e in first:
         assert e.baseline["own"] == 0
-        assert clause(e).startswith("it has never sent anything to ")
+        assert clause(e).startswith("it has never sent to ")
     for e in later:
         since = e.baseline["since"]
         assert since in {int(i.split("-")[1]) - AT for i in e.event_ids}
         assert 0 < e.baseline["own"] < 0.5
-        assert clause(e).startswith(f"until {since // 60} minutes before it had never sent anything to ")
+        assert clause(e).startswith(f"until {since // 60} minutes before it had never sent to ")
 
 
 def test_the_highest_class_that_it_ever_handled_stays_new():

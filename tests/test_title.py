@@ -127,7 +127,11 @@ def test_an_agent_that_lacks_the_clearance_is_no_person(baseline, said):
 def test_what_was_denied_is_said_to_be():
     event = Did("e", "read", resource="vault/secrets/1", denied=True)
     about = item("branch", "scope", "vault/secrets")
-    assert title("bot", about, event, [about], Exposure()) == "bot touches vault/secrets, new to it, and is denied"
+    said = "bot tries to touch vault/secrets, new to it, and is denied"
+    assert title("bot", about, event, [about], Exposure(denied=1)) == said
+    wide = Exposure(denied=9, denied_systems=["vault", "hris", "dw", "crm"])
+    assert title("bot", about, event, [about], wide) == f"{said} 9 times over 4 systems"
+    assert title("bot", about, event, [about], Exposure(denied=3, denied_systems=["vault"])) == f"{said} 3 times"
 
 
 def test_the_next_step_asks_the_person_it_acted_for(alerts):

@@ -1,0 +1,60 @@
+"""Which agents are alone of their type, as far as one engine has seen: what has no peers cannot be compared with any, and is to be told so.
+
+What it misses: peers on other partitions, whom it does not know; what their cohort has been told of them shows in the numbers (`stream.kept.has_peers`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from models.batch import Batch
+from models.table import Array
+from stream.alert import Evidence
+from stream.words import plain
+
+
+class Company:
+    """The types that were seen, by their hashes."""
+
+    def __init__(self) -> None:
+        self._only: dict[int, int] = {}  # type → its only agent
+        self._several = np.zeros(0, np.uint64)
+
+    def restore(self, agents: Any) -> None:
+        """Take the agents that a host put back, rows of the table, for seen."""
+        known = agents[(agents["key"] != 0) & (agents["kind"] != 0)]
+        self._see(known["kind"], known["key"])
+
+    def alone(self, b: Batch) -> Array:
+        """Of each event of a batch whether its agent was alone of its type up to then. Batches are given in their order."""
+        return self._see(b.cohort, b.agent.hash)
+
+    def _see(self, kinds: Array, agents: Array) -> Array:
+        alone = np.zeros(len(kinds), bool)
+        at = np.flatnonzero((kinds != 0) & ~np.isin(kinds, self._several))
+        if not len(at):
+            return alone
+        names, first, which = np.unique(kinds[at], return_index=True, return_inverse=True)
+        only = np.array(
+            [self._only.get(int(k), int(a)) for k, a in zip(names, agents[at][first], strict=True)], np.uint64
+        )
+        end = np.full(len(names), len(kinds))  # where each is joined by another
+        joined = agents[at] != only[which]
+        np.minimum.at(end, which[joined], at[joined])
+        alone[at] = at < end[which]
+        for kind, agent, until in zip(names.tolist(), only.tolist(), end.tolist(), strict=True):
+            if until < len(kinds):
+                self._only.pop(kind, None)
+                self._several = np.append(self._several, np.uint64(kind))
+            else:
+                self._only[kind] = agent
+        return alone
+
+
+def no_peers(agent_type: str, *, apart: bool) -> Evidence:
+    """The same in words; `apart`: there are other partitions."""
+    here = ", as far as its partition has heard" if apart else ""
+    said = f"It is the only agent of type {plain(agent_type, 48)}{here}, so there are no peers to compare it with"
+    return Evidence("no_peers", "scope", said, "-", 0.0, [], 1)
