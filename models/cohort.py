@@ -154,6 +154,7 @@ def _join(a: st.Arrays, ag: int, leader: Key, clock: float, fade: float) -> None
     a.agents_dirty[ag] = 1
     new = parties.cohort_of(a, NOBODY, ag)
     left, co = find(a.cohorts, old), parties.cohort_row(a, new, clock)
+    a.cohorts[co].since = min(a.cohorts[co].since, a.agents[ag].first)
     if left >= 0:
         a.cohorts[left].agents -= 1
         a.cohorts_dirty[left] |= 1

@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from models import parties, signals
+from models import parties, signals, vouching
 from models import state as st
 from models.batch import SESSION, Batch
 from models.compiled import inline
 from models.here import Facts, Here, Room
 from models.table import Array, Key, find, mix
 
-CLOSENESS, OWNER = signals.CLOSENESS - signals.N_NAMED, signals.OWNER - signals.N_NAMED  # the two scales
+CLOSENESS, OWNER, UNVOUCHED = (
+    x - signals.N_NAMED for x in (signals.CLOSENESS, signals.OWNER, signals.UNVOUCHED)
+)  # the scales
 ANOTHERS = 4  # the farthest step of an owner
 CHANGED = np.uint64(741)  # with a root: what others have changed there after they had looked at it
 APPROVED, REFUSED, UNTOLD = 1, 2, 3  # of an approval
@@ -65,20 +67,22 @@ def fact_of_approval(b: Batch, e: int, q: int, f: Facts) -> int:
 
 
 @inline
-def judged_in(session: Key, step: int, changes: bool) -> int:
-    """Sixteen bits: 14 of the session in which it was last judged whose a resource is, whether it was another's, and whether it was changed."""
-    return int((session & np.uint64(0x3FFF)) << np.uint64(2)) | int(step == ANOTHERS) << 1 | int(changes)
+def judged_in(session: Key, principal: Key, step: int, changes: bool) -> int:
+    """Sixteen bits: 14 of the session, and for whom, in which it was last judged whose a resource is, whether it was another's, and whether it was changed."""
+    return (
+        int((mix(session, principal) & np.uint64(0x3FFF)) << np.uint64(2)) | int(step == ANOTHERS) << 1 | int(changes)
+    )
 
 
 @inline
 def owner_of(a: st.Arrays, b: Batch, e: int, session: Key, w: Room) -> bool:
-    """Put down, once a session, and once more when it is changed after it was looked at, whose resource it is: 0 it bears the principal's name,
+    """Put down, once a session and principal, and once more when it is changed after it was looked at, whose resource it is: 0 it bears the principal's name,
     1 it was first or last touched for them, 2 it is shared by more than two, 3 never seen, 4 another's. Whether there is any telling."""
     if b.principal.hash[e] == 0 or b.root[e] == 0 or (b.branch[e] == 0 and not b.in_path[e]):
         return False
     o, principal = find(a.owners, b.resource.hash[e]), np.uint32(b.principal.hash[e])
     before = int(a.owners[o].session) if o >= 0 else -1
-    again = before >= 0 and before >> 2 == judged_in(session, 0, False) >> 2
+    again = before >= 0 and before >> 2 == judged_in(session, b.principal.hash[e], 0, False) >> 2
     if again and (before & 1 or not b.changes[e]):
         return True
     w.step_of[OWNER] = b.root[e]
@@ -120,6 +124,11 @@ def facts_of_recipients(
         if close > w.step[CLOSENESS]:
             w.step[CLOSENESS] = close
             w.step_place[CLOSENESS] = j - b.recipient_at[e]
+        if not inside:
+            far = vouching.step(a, b, e, b.recipient.hash[j], h.clock) if h.unvouched else 0
+            if far > w.step[UNVOUCHED]:
+                w.step[UNVOUCHED] = far
+                w.step_place[UNVOUCHED] = j - b.recipient_at[e]
         q = say(f, q, signals.FLOW, 0, flow(rung, inside, b.kind[j]), j, inside)
         if 0 <= b.clearance[j] < rung:
             below += 1

@@ -153,7 +153,9 @@ class Exchange:
     def _add_cohorts(self, keys: Array, added: Array, factor: float) -> None:
         self.state.reserve("cohorts", len(keys))
         t = self.state["cohorts"]
-        at = merge.claim_bodies(t.head, t.body, t.dirty, t.tally, keys, float(self.state.fleet["clock"]))
+        clock, new = float(self.state.fleet["clock"]), merge.find_all(t.head, keys) < 0
+        at = merge.claim_bodies(t.head, t.body, t.dirty, t.tally, keys, clock)
+        t.head["since"][at[new]] = clock
         pool(self.seen.bodies[COHORTS], keys, added, t.body, at, usual.MEMORY_COHORT, fading(COHORTS, factor))
         remember(self.state, COHORT_ROW, keys)
 

@@ -180,7 +180,9 @@ def learn_parties(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, owned: bool,
             a.owners_dirty[i] |= st.SHARED
         a.owners[i].last = principal
         if w.step[event.OWNER] >= 0:
-            a.owners[i].session = np.uint16(event.judged_in(h.session, w.step[event.OWNER], b.changes[e]))
+            a.owners[i].session = np.uint16(
+                event.judged_in(h.session, b.principal.hash[e], w.step[event.OWNER], b.changes[e])
+            )
         a.owners[i].w = h.clock
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
         other = b.recipient.hash[j]

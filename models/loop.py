@@ -48,6 +48,7 @@ from models import (
     scoring,
     signals,
     usual,
+    vouching,
 )
 from models import batch as col
 from models import state as st
@@ -66,7 +67,7 @@ DAY = 86400.0
 FINISHED, RESCALE, DUE = -1, -2, -3
 GROWING_TABLES = np.array(schema.GROWING)
 # Rows that one event may add to each of them: so many, and so many for each of its facts.
-_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + 2) + usual.BY_TOOL.sum(), 6), "amounts": (8, 0), "tails": (4 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 3), "uses": (0, 1)}  # fmt: skip
+_ROOM = {"facts": (3 + 3 * (parties.FAR + event.ANOTHERS + vouching.FARTHEST + 3) + usual.BY_TOOL.sum(), 6), "amounts": (8, 0), "tails": (4 * signals.N_TAILS, 0), "owners": (1, 0), "contacts": (0, 2), "profiles": (0, 1), "names": (0, 1), "levels": (2, 0), "lifts": (1, 0), "calls": (2, 3), "uses": (0, 1)}  # fmt: skip
 ROOM = np.array([_ROOM.get(schema.TABLES[i], (1, 0))[0] for i in schema.GROWING])
 ROOM_FACT = np.array([_ROOM.get(schema.TABLES[i], (1, 0))[1] for i in schema.GROWING])
 # Where its agent may change its cohort.
@@ -328,11 +329,27 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
     a.sessions[se].w = clock_s
     begins = begins and learned and clock_s - a.agents[ag].night_at >= hours.APART
     new = newcomer.is_one(a.agents, ag, a.fleet, clock_s)
+    unvouched = vouching.lacks(a, ag, co, b.cohort[e], peered, clock_s)
     age = min(schema.POWERS - 1, int(math.log2(seen)))
     if newcomer.is_late(a.agents, ag, a.fleet):
         age += schema.POWERS
     return Here(
-        agent, cohort_key, peered, session, ag, co, se, clock_s, now, 1.0 / now, gap, new, age, begins, learned
+        agent,
+        cohort_key,
+        peered,
+        session,
+        ag,
+        co,
+        se,
+        clock_s,
+        now,
+        1.0 / now,
+        gap,
+        new,
+        unvouched,
+        age,
+        begins,
+        learned,
     ), warming
 
 

@@ -142,6 +142,7 @@ def cohort_row(a: Arrays, key: Key, clock: float) -> int:
     if fresh:
         a.cohorts_body[co, :] = 0
         a.cohorts[co].agents = 0
+        a.cohorts[co].since = clock
     a.cohorts[co].w = clock
     return co
 

@@ -82,7 +82,7 @@ LAYOUTS = (
     # (signal, cohort | agent) → weight at or above each bin; a second row holds the upper half, where there is any
     Layout("tails", [K, ("w", "f4")], ("f4", HALF), 1 << 8, 0.06, ages=False, lasts=360, part="first", alike=True),
     Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("loud", "f4"), ("first_own", "f4"), ("second_own", "f4"), ("third_own", "f4"), ("serious", "u1"), ("night", "f4"), ("night_at", "f8"), ("novel_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8"), ("kind", "u8"), ("kind_left", "u8"), ("kind_since", "f8"), ("lift", "f4"), ("usual_at", "f8"), ("missed", "f4"), ("moved_at", "f8"), ("moved_for", "f4"), ("strangers", "f4"), ("strangers_usual", "f4"), ("strangers_at", "f8")], ("f4", OWN_WIDTH), 1 << 6, 0.04, ages=False, lasts=360, sections=_OWN),
-    Layout("cohorts", [K, ("w", "f8"), ("agents", "f4")], ("f4", PEER_WIDTH), 1 << 5, 0.01, ages=False, lasts=360, sections=_PEERS),
+    Layout("cohorts", [K, ("w", "f8"), ("agents", "f4"), ("since", "f8")], ("f4", PEER_WIDTH), 1 << 5, 0.01, ages=False, lasts=360, sections=_PEERS),
     # (agent, session) → last tool, highest class read and how much of it, highest score
     Layout("sessions", [K, ("w", "f8"), ("tool", "u8"), ("ordinary", "u8"), ("top", "i2"), ("records", "f4"), ("peak", "f4")], ("u1", 0), 1 << 10, 0.02, ages=False, lasts=0.5),
     # what counts for hours: (session, tool) → calls; (agent, what it does or to whom) → how often of late (`models.scoring`); what is new in a sitting

@@ -47,6 +47,7 @@ FACTS = (
     # The steps of a scale (`models.ordinal`), which come last.
     Signal("closeness", "recipient", "closeness", 1.0),
     Signal("owner", "scope", "owner", 1.3, 4.0),
+    Signal("unvouched", "recipient", "vouching", 1.3),
 )
 TAILS = (
     Signal("clearance", "policy", "flow", 1.0),
@@ -66,7 +67,7 @@ SIGNALS = (*FACTS, *TAILS, SERIES)
 GROUPS = tuple(dict.fromkeys(s.group for s in SIGNALS))
 # Evidence of one kind gathers in one pool (`models.loop`): who receives and how much, what is touched, when and how often.
 POOLS = {
-    "receives": ("party", "flow", "approval", "closeness", "amount", "drift"),
+    "receives": ("party", "flow", "approval", "closeness", "vouching", "amount", "drift"),
     "touches": ("scope", "leaf", "outcome", "owner", "dormancy"),
     "pace": ("count", "hours"),
 }
@@ -76,7 +77,7 @@ AGAIN = {"flow": (1.0, 2.0), "scope": (1.0, 6.0), "drift": (0.5, 4.0)}
 N_FACTS, N_TAILS, N_SIGNALS, N_GROUPS = len(FACTS), len(TAILS), len(SIGNALS), len(GROUPS)
 INDEX = {s.name: i for i, s in enumerate(SIGNALS)}
 (
-    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, UNAPPROVED, CLOSENESS, OWNER,
+    TOOL, PERMISSION, ROOT, BRANCH, RESOURCE, CLASSIFICATION, TRANSITION, OUTCOME, ACTION, RECIPIENT, DOMAIN, FLOW, UNAPPROVED, CLOSENESS, OWNER, UNVOUCHED,
 ) = range(N_FACTS)  # fmt: skip
 (
     CLEARANCE,

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models import amounts, facts, parties, schema, tails
+from models import amounts, facts, ordinal, parties, schema, tails
 from models import state as st
 from models.compiled import inline, njit
-from models.signals import BROADEST, CLEARANCE, DORMANCY, OFF_HOURS, REPEATS
+from models.signals import BROADEST, CLEARANCE, DORMANCY, N_NAMED, OFF_HOURS, REPEATS
 from models.table import Array, Key, claim, find, mix
 
 SHARE = 0.25  # of its context: 2 bits, which are within every dead zone
@@ -78,7 +78,8 @@ def benign(a: st.Arrays, j: Judged) -> None:
             facts.learn(a.facts, a.facts_dirty, a.tally[FACTS], keys, slots, counts, 0, now, held_back, mark, broadest)
         i, total = find(a.facts, keys[0, 2, 1]), find(a.facts, keys[0, 2, 0])
         if i >= 0 and total >= 0:
-            a.facts[i].d = max(0.0, SHARE * a.facts[total].w - a.facts[i].w)
+            lent = _lent(a, j, n, entity, now, counts[0]) if j.attribute[n] >= N_NAMED else 0.0
+            a.facts[i].d = max(0.0, SHARE * (a.facts[total].w + lent) - a.facts[i].w)
             a.facts_dirty[i] |= 1
     for m in range(len(j.amount)):
         i = find(a.amounts, _amount(j, m, entity[2]))
@@ -190,6 +191,14 @@ def _room(a: st.Arrays, j: Judged) -> Any:
     slots = np.zeros((1, facts.LEVELS, 2), np.int64)
     mark = np.array([1 | st.SHARED, parties.mark_of(a, j.cohort, ag), 1], np.uint8)
     return 2.0**age, 2.0**-age, entity, mark, keys, slots, np.zeros((1, facts.LEVELS, 4))
+
+
+@inline
+def _lent(a: st.Arrays, j: Judged, n: int, entity: Array, now: float, steps: Array) -> float:
+    """Weight that the levels above lend to all other steps of a scale: of an agent that has done little it is most of what judges it."""
+    base = facts.place(j.attribute[n], j.context[n])
+    rarity = ordinal.rarity(a.facts, base, base, int(j.value[n]), entity, now, steps)
+    return float(max(0.0, rarity * (steps[2, 0] + now) - steps[2, 1]))
 
 
 @inline

@@ -212,6 +212,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "action": _fact("done", "does", "calls of that tool", "“{}”"),
     "recipient": _SENT, "domain": _SENT,
     "closeness": _SENT,
+    "unvouched": lambda e: f"it {'tried to give' if e.baseline.get('denied') else 'gave'} {e.observed} to somebody outside, and nothing vouches for it: it and its kind are new, or its type was just changed",
     "flow": lambda e: _seen(e, "sent", "sends", flow(plain(str(e.observed))), "deliveries"),
     "owner": lambda e: _seen(e, "touched", "touches", whose(plain(str(e.observed))), "accesses"),
     "unapproved": _fact("called", "calls", "calls of that tool that tell"),

@@ -98,6 +98,7 @@ def _had(e: Evidence, event: Did) -> str:
         "owner": "had the resource been used for the person it acts for before"
         if "others than" in observed or "another person" in observed  # as alerts of 0.1.0 have it
         else f"had it usually touched a resource that {observed}",
+        "unvouched": "had it, or others of its kind, been known for five days",
         "unapproved": "had a person approved it",
         "clearance": "had everyone who received it been cleared for it",
         "call_rate": f"had its pace been {whose} {counted(e.baseline.get('typical', 0.0), 'call')} in ten minutes",

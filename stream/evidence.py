@@ -39,6 +39,7 @@ from models.signals import (
     TOOL,
     TRANSITION,
     UNAPPROVED,
+    UNVOUCHED,
 )
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
@@ -67,6 +68,7 @@ _EXPECTED = {
     OUTCOME: "success",
     UNAPPROVED: "approved by a person",
     OWNER: "the usual one for the person it acts for",
+    UNVOUCHED: "an agent, or others of its kind, known for five days or longer",
 }
 OWNERS = (  # by the steps of `models.event.owner_of`
     "bears the name of the person it acts for",
@@ -74,6 +76,12 @@ OWNERS = (  # by the steps of `models.event.owner_of`
     "is shared between several people",
     "was never seen before",
     "had only been used for others than the person it acts for",
+)
+UNVOUCHED_DATA = (  # by the steps of `models.vouching`
+    "harmless data",
+    "sensitive data",
+    "the most sensitive data, or much that is sensitive",
+    "much of the most sensitive data",
 )
 FORMER_OWNERS = {
     "belongs to another person than the one it acts for": OWNERS[4]
@@ -136,6 +144,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         observed = _party(k, kept, at, row[6])
     elif k == OWNER:
         observed = OWNERS[int(row[6])]
+    elif k == UNVOUCHED:
+        observed = UNVOUCHED_DATA[int(row[6])]
     elif k == UNAPPROVED:
         observed = f"{event.tool or event.action} without an approval"
     else:
@@ -147,9 +157,9 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     # A cohort that was found does not know all that its agents did before: what they have not done is not said.
     if has_peers(d) if event.agent_type is not None else (kept.peered and row[2] - min(1.0, row[0]) >= 1):
         numbers["peers"] = round(row[2], 2)
-    if k in {DOMAIN, CLOSENESS, FLOW}:  # whom it blames
+    if k in {DOMAIN, CLOSENESS, FLOW, UNVOUCHED}:  # whom it blames
         numbers["recipient"] = (event.recipients or ())[at].id[:MOST_TEXT]
-    if k in {RECIPIENT, DOMAIN, CLOSENESS, FLOW} and event.resource:
+    if k in {RECIPIENT, DOMAIN, CLOSENESS, FLOW, UNVOUCHED} and event.resource:
         numbers["resource"] = event.resource[:MOST_TEXT]
     if k == PERMISSION and len(event.scopes or ()) > 1:
         numbers["values"] = len(event.scopes or ())

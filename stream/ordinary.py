@@ -35,6 +35,7 @@ _ROW_OF = {
 _BESIDES = {
     "clearance": "as many who lack the clearance by as much",
     "off_hours": "sessions at such hours",
+    "unvouched": "to give such data outside though nothing vouches for it",
     "dormancy": "to take up again what it left alone for as long",
     "repeats": "the same as often within minutes",
 }

@@ -37,12 +37,13 @@ from models.signals import (
     TOOL,
     TRANSITION,
     UNAPPROVED,
+    UNVOUCHED,
 )
 from models.verdict import ANY, RARE, SURE, Judged
 from stream.alert import Did
 from stream.codec import AccessEvent, Amount, Id, Label, Recipient, Reject, Text, When, decode_one, seconds
 from stream.columns import columns
-from stream.evidence import FORMER_OWNERS, OWNERS
+from stream.evidence import FORMER_OWNERS, OWNERS, UNVOUCHED_DATA
 from stream.files import Lines
 from stream.kept import MOST_TEXT
 from stream.measured import AMOUNTS
@@ -222,6 +223,8 @@ def _named(item: Named, v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
         whose = FORMER_OWNERS.get(said, said)
         if whose in OWNERS[1:]:
             yield _Fact(OWNER, int(columns_of(v, ladder).root[0]), OWNERS.index(whose), own)
+    elif item.name == "unvouched" and v.verdict == "benign" and said in UNVOUCHED_DATA[1:]:
+        yield _Fact(UNVOUCHED, 0, UNVOUCHED_DATA.index(said), own)
 
 
 def _of_event(v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:

@@ -31,7 +31,7 @@ from tests.shared import few, knowledge
 DATA = Path(__file__).parent / "data"
 SETTINGS = load({})
 SMALLER_SINCE_3 = {("owners", "session"), ("uses", "days")}
-NEW_SINCE_3 = {("sessions", "peak")}
+NEW_SINCE_3 = {("cohorts", "since"), ("sessions", "peak")}
 
 
 def lines(name: str) -> list[bytes]:

@@ -59,3 +59,13 @@ def test_to_look_again_or_to_change_it_again_says_nothing_more():
     without = own_scores([call(900, n, "customer7", "of-customer7", action) for n, action in enumerate(steps)])
     assert again - without[1] < 1
     assert more[1] - without[4] < 1
+
+
+def test_to_have_touched_it_for_its_owner_in_the_same_session_vouches_for_nobody_else():
+    """Whoever serves two in one session is judged for each of them."""
+    first = call(900, 0, "customer7", "of-customer7", "read")
+    own, other = own_scores([first, call(900, 1, "customer3", "of-customer7", "write")])
+    assert own < 2
+    assert other > 5
+    twin = own_scores([first, call(900, 1, "customer3", "of-customer3", "write")])
+    assert max(twin) < other / 2

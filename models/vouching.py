@@ -1,0 +1,46 @@
+"""Whether anybody vouches for an agent that gives sensitive data away: a past of its own, peers with one, or that the party is known.
+
+Who is new, and of a kind that is new as well (a type nobody had five days ago, or none at all), is judged by nothing: everything is news to it, as it was
+to all newcomers, and whatever such an agent does first, the next of its kind is excused for. So whoever may name agents could send out what it likes, once for each name. What
+it sends outside is therefore a step of a scale (`models.ordinal`): 0 where somebody vouches for it or the data is of the lower half of the ladder, else 1 for data of
+the upper half, 2 of the highest class, and one more for a thousand records or more. Where new kinds of agents often do so, that is learned by the fleet.
+
+An agent whose type was changed within five days, to such a new one, counts as new. A party outside vouches if it was first met five days ago or earlier.
+
+What it misses: data that is called harmless, or not called anything; what stays inside; a kind that was kept quiet for five days (then it has a past, which judges it).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models import newcomer
+from models import state as st
+from models.batch import Batch
+from models.compiled import inline
+from models.harm import MANY_RECORDS
+from models.table import Key, find
+
+FARTHEST = 3  # the last step
+
+
+@inline
+def lacks(a: st.Arrays, ag: int, co: int, said: Key, peered: bool, clock: float) -> bool:
+    """Whether neither its own past nor that of its cohort says what is usual for an agent, of the type that its event says."""
+    if clock - a.fleet[0].since < newcomer.SETTLED or (peered and clock - a.cohorts[co].since >= newcomer.SETTLED):
+        return False
+    agent = a.agents[ag]
+    moved = agent.kind not in (np.uint64(0), said)
+    lately = agent.kind_left != np.uint64(0) and clock - agent.kind_since < newcomer.SETTLED
+    return bool(newcomer.is_one(a.agents, ag, a.fleet, clock) or (said != np.uint64(0) and (moved or lately)))
+
+
+@inline
+def step(a: st.Arrays, b: Batch, e: int, recipient: Key, clock: float) -> int:
+    """Step of the scale above for what an agent that nobody vouches for gives to a party outside."""
+    if b.denied[e] or b.sensitive[e] == 0:
+        return 0
+    i = find(a.contacts, recipient)
+    if i >= 0 and clock - a.contacts[i].first >= newcomer.SETTLED:
+        return 0
+    return int(b.sensitive[e]) + (1 if b.records[e] >= MANY_RECORDS else 0)
