@@ -26,6 +26,7 @@ from models.increments import (
 from models.table import Array
 
 REACH = 4.0  # half-lives: the budget fades eight times as fast as the rest, and its numbers must not overflow
+WAYS = 256  # into which a page is cut at most
 
 
 class Ledger:
@@ -42,6 +43,11 @@ class Ledger:
         out: Array = self.key[self.key != 0]
         return out
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a key and its numbers."""
+        return int(self.key.itemsize + self.x.itemsize * self.x.shape[1])
+
     def slots(self, keys: Array) -> Array:
         """Where each key's row is; one that is new is 0."""
         if 2 * (self.used + len(keys)) > len(self.key):
@@ -54,6 +60,13 @@ class Ledger:
         at, fresh = _places(self.key, np.array(keys))
         self.used += fresh
         return at
+
+    def keep(self, kept: Array) -> None:
+        """Let go of all rows but these slots, and of the room that they took."""
+        old, x = self.key[kept], self.x[kept]
+        self.key, self.x = np.zeros(1 << 8, np.uint64), np.zeros((1 << 8, x.shape[1]), x.dtype)
+        self.used = 0
+        self.x[self.slots(old)] = x
 
     def count(self, keys: Array, added: Array) -> None:
         """Add to rows, some of them more than once."""
@@ -106,6 +119,7 @@ class Contributions:
         """One page of so many, each a part of the keys."""
         facts, amounts, rows = self.facts, self.amounts, []
         at = np.flatnonzero(_on(facts.key, number, pages))
+        at = at[facts.x[at].any(1)]
         fact = np.zeros(len(at), FACT)
         fact["key"], fact["w"], fact["d"] = facts.key[at], facts.x[at, 0], facts.x[at, 1]
         at = np.flatnonzero(_on(amounts.key, number, pages))
@@ -118,6 +132,15 @@ class Contributions:
             rows.append((of, ledger.key[at], ledger.x[at]))
         none = (np.zeros(0, kind) for kind in (CONTACT, OWNER, BURST))
         return Increments(self.begin, self.watched, 0.0, fact, amount, *bodies(rows), *none)
+
+    def sheets(self, number: int, pages: int, most: int) -> list[tuple[int, int, Increments]]:
+        """One page of so many as (number, pages, that page): itself or, so that none has many more bytes, each page of it of a multiple of them."""
+        page, ways = self.page(number, pages), 1
+        out = [(number, pages, page)]
+        while ways < WAYS and max(x.size for _, _, x in out) > most:
+            ways *= 2
+            out = [(n, pages * ways, _sheet(page, n, pages * ways)) for n in range(number, pages * ways, pages)]
+        return out
 
     def forget(self, before: float) -> None:
         """Let go of facts that weigh less than one event of that time."""
@@ -154,6 +177,10 @@ def together(given: Sequence[Increments]) -> Increments:
     np.add.at(at["z"], mine, each["z"] * np.exp(-np.minimum(at["t"][mine] - each["t"], 1e7) / FADE))
     contacts, owners = (_joined(parts)[0] for parts in ([x.contacts for x in given], [x.owners for x in given]))
     return out._replace(contacts=contacts, owners=owners)
+
+
+def _sheet(page: Increments, number: int, pages: int) -> Increments:
+    return page.where(lambda keys: _on(keys, number, pages))
 
 
 def _on(keys: Array, number: int, pages: int) -> Array:

@@ -9,7 +9,8 @@ and for whom a resource was touched. All partitions then have one threshold, for
 The loop marks the shared rows that it changes (`state.SHARED`); everything else is done here, between two batches. What was last seen of a
 row is remembered, and an increment is what it has gained since. With one partition none of this exists.
 
-A row that gave way and came again has gained what it now holds. What a verdict took back is taken from what this partition has given,
+A row that gave way and came again has gained what it now holds. What a partition has given of rows that gave way is let go with them: who puts
+together anew what is shared has it no longer. What a verdict took back is taken from what this partition has given,
 never from what others have. Counts of the same value first seen in two partitions at once are two; running means of more than their memory's
 worth of observations take what others add as one step.
 
@@ -34,6 +35,7 @@ from models.state import State
 from models.table import Array
 
 LASTS = 360 * 86400.0  # seconds after which a fact that was seen once is no longer kept for others
+SPARE = 1 << 20  # bytes of rows that may have been given though they are gone, beside a quarter of those that are there
 MANY = 1 << 16  # rows that may be remembered though they are gone
 FLEET_KEY = np.array([parties.fleet_entity()], np.uint64)
 
@@ -92,15 +94,16 @@ class Exchange:
             export_burst(self.state, self.seen),
         )
         self.own.add(out)
+        self._let_go()
         if self.seen.facts.used > 2 * self.seen.looked + MANY:
             self.seen.forget()  # of rows that are gone; all that is there has been given
             self._look()
         return out
 
-    def page(self, number: int, pages: int) -> Increments:
-        """One page of what this partition has given in all, without what has long faded."""
+    def sheets(self, number: int, pages: int, most: int) -> list[tuple[int, int, Increments]]:
+        """One page of what this partition has given in all, without what has long faded, in as many as it takes (`Contributions.sheets`)."""
         self.own.forget(float(self.state.fleet["clock"]) - LASTS)
-        return self.own.page(number, pages)
+        return self.own.sheets(number, pages, most)
 
     def add(self, given: Sequence[Increments], alerts_per_day: float) -> None:
         """Add what other partitions have learned, in one step: so it does not matter whose came first.
@@ -138,6 +141,23 @@ class Exchange:
         self.seen.follow(float(self.state.fleet["begin"]))
         self._clear()
         self.add([each.page(0, 1) for each in given if each.begin], alerts_per_day)
+
+    def _let_go(self) -> None:
+        """What this partition has given in all has the bounds of its tables: what gave way there need not be told to who puts it together anew.
+
+        No other rows may go. Where that one is shared gave way, what was given of it is how a restart knows that it was.
+        """
+        own = self.own
+        for ledger, table in (
+            (own.facts, "facts"),
+            (own.amounts, "amounts"),
+            (own.bodies[TAILS], "tails"),
+            (own.bodies[COHORTS], "cohorts"),
+        ):
+            t = self.state[table]
+            if ledger.used > t.tally[0] * 5 // 4 + SPARE // ledger.row_bytes:
+                slots = np.flatnonzero(ledger.key)
+                ledger.keep(slots[merge.find_all(t.head, ledger.key[slots]) >= 0])
 
     def _changed_cohorts(self) -> Array:
         t = self.state["cohorts"]

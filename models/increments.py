@@ -11,6 +11,7 @@ Weights that fade are forward-decayed from `begin`; who adds them to others conv
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
@@ -64,6 +65,39 @@ class Increments(NamedTuple):
         return _HEAD.pack(self.begin, self.watched, self.at, *map(len, parts)) + b"".join(
             part.tobytes() for part in parts
         )
+
+    @property
+    def size(self) -> int:
+        """Bytes of `dump`."""
+        return _HEAD.size + sum(part.nbytes for part in self[3:])
+
+    def cut(self, most: int) -> list[Increments]:
+        """Of about so many bytes each; what has room in one is one. A body keeps its cells."""
+        if self.size <= most:
+            return [self]
+        parts = [self.facts, self.amounts, self.bodies, self.contacts, self.owners, self.burst]
+        sizes = [np.full(len(part), part.dtype.itemsize) for part in parts]
+        sizes[2] += CELL.itemsize * self.bodies["cells"].astype(np.int64)
+        each = np.concatenate(sizes)
+        piece = (np.cumsum(each) - each) // most  # in which each row begins
+        begins = np.cumsum([0, *map(len, parts)])
+        ends = np.concatenate(([0], np.cumsum(self.bodies["cells"], dtype=np.int64)))
+        out = []
+        for number in np.unique(piece):
+            low, high = np.searchsorted(piece, (number, number + 1))
+            mine = [slice(max(0, low - begin), max(0, high - begin)) for begin in begins[:-1]]
+            facts, amounts, heads, contacts, owners, burst = (x[at] for x, at in zip(parts, mine, strict=True))
+            at = min(mine[2].start, len(self.bodies))
+            cells = self.cells[ends[at] : ends[at + len(heads)]]
+            out.append(Increments(*self[:3], facts, amounts, heads, cells, contacts, owners, burst))
+        return out
+
+    def where(self, on: Callable[[Array], Array]) -> Increments:
+        """Of facts, amounts and bodies those whose keys are `on`."""
+        heads = on(self.bodies["key"])
+        cells = self.cells[np.repeat(heads, self.bodies["cells"])]
+        facts, amounts = self.facts[on(self.facts["key"])], self.amounts[on(self.amounts["key"])]
+        return self._replace(facts=facts, amounts=amounts, bodies=self.bodies[heads], cells=cells)
 
 
 def load(data: bytes) -> Increments:

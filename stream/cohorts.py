@@ -2,13 +2,16 @@
 
 Partition q of the topic is written by whoever holds partition q of the events, in the transaction of each flush, so it holds exactly what the
 delivered baselines have taught. It has two kinds of records. *Increments* are what a flush has learned; their keys go round a ring (`c/0` …
-`c/2047`), and they are numbered. Beside every sixteenth goes one of 64 *pages* (`p/0` …): all that the partition has ever given to a
-sixty-fourth of the keys. So before an increment is overwritten every page has been written after it, the topic stays as large as what is
+`c/2047`), and they are numbered. Those of a flush that has learned much are several, a number each, for a broker takes no record of any size: they add up,
+so it does not matter which of them are taken together. For every sixteenth number goes one of 64 *pages* (`p/0` …), after all increments
+of its flush: all that the partition has given to a sixty-fourth of the keys. One that is too large is cut into pages of twice as many, or four times.
+So before an increment is overwritten every page has been written after it, or is in the same transaction; the topic stays as large as what is
 shared and a ring, and reading it in order gives what a partition has given in all.
 
 A reader takes the increments of the others by their numbers, each once, and keeps in its own baselines how far it has come (`Position`): what it
 has taken is in the same transaction as the rows it was added to. Whoever was away for longer than the ring, or has lost its baselines,
-finds a number missing, and puts the shared rows together anew from what all have given, itself included.
+finds a number missing, and puts the shared rows together anew from what all have given, itself included. So does who finds a number
+that should be long past in a new record: somebody else has written here, or copied records.
 
 What several agents of a cohort began (`stream.rollout`) goes with the increments. What it does not keep: whom parties met, whose resources are,
 what was loud within a day and rollouts, of the time that a reader has missed for good.
@@ -33,7 +36,9 @@ from stream.settings import Settings
 
 RING, PAGES = 2048, 64
 EVERY = RING // 2 // PAGES  # increments from page to page
-_HEADER = struct.Struct("<4sBBxxQQI")  # magic, version, kind, layout, number, length of the increments
+MOST = 1 << 20  # bytes of rows in one record: the topic takes four times as many
+# Magic, version, kind, of how many pages (0: `PAGES`), layout, number, length of the increments.
+_HEADER = struct.Struct("<4sBBHQQI")
 _MAGIC, _VERSION = b"STRC", 1
 _INCREMENTS, _PAGE = 0, 1
 
@@ -42,7 +47,7 @@ _decode_began = msgspec.json.Decoder(list[Began]).decode
 
 
 class Missing(Exception):  # noqa: N818
-    """Increments that are no longer there: what is shared must be put together anew."""
+    """Increments that are no longer there, or are not those that should follow: what is shared must be put together anew."""
 
 
 class Given(NamedTuple):
@@ -52,12 +57,13 @@ class Given(NamedTuple):
     number: int
     x: Increments
     began: list[Began]
+    pages: int = PAGES  # of which it is one
 
 
 class Cohorts:
     """What one partition gives to the others, and takes from them.
 
-    `number` is that of the last increments that it gave, `own` all that it has given.
+    `number` is that of the last increments that it gave, `own` all that it has given; no record has many more than `most` bytes.
     """
 
     def __init__(
@@ -67,8 +73,10 @@ class Cohorts:
         number: int = 0,
         own: Contributions | None = None,
         positions: dict[int, Position] | None = None,
+        most: int | None = None,
     ) -> None:
         self.engine = engine
+        self._most = MOST if most is None else most
         self.number = number
         self.positions = positions or {}
         self._alerts_per_day = alerts_per_day
@@ -81,26 +89,33 @@ class Cohorts:
         x, began = self._exchange.export(), self._began()
         if not x.rows and not began:
             return []
-        self.number += 1
-        out = [Record(b"c/%d" % (self.number % RING), self._value(_INCREMENTS, x, began))]
-        if self.number % EVERY == 0:
-            page = self.number // EVERY % PAGES
-            out.append(Record(b"p/%d" % page, self._value(_PAGE, self._exchange.page(page, PAGES), [])))
+        before, out = self.number, []
+        for part, some in _cut(x, began, self._most):
+            self.number += 1
+            out.append(Record(b"c/%d" % (self.number % RING), self._value(_INCREMENTS, part, some)))
+        # After all of them, for a page holds what they say.
+        last = self.number // EVERY
+        for n in range(max(before // EVERY, last - PAGES) + 1, last + 1):
+            for page, pages, sheet in self._exchange.sheets(n % PAGES, PAGES, self._most):
+                out.append(Record(b"p/%d" % page, self._value(_PAGE, sheet, [], pages)))
         return out
 
     def take(self, taken: Iterable[tuple[int, int, Given]]) -> None:
         """Add what others gave (partition, next offset, record). Nothing may have been learned since `give`.
 
-        Raises `Missing`, with nothing added, if increments of another are gone: then `restore`.
+        Raises `Missing`, with nothing added, if increments of another are gone or come again: then `restore`.
         """
         found = []
         for source, offset, given in taken:
             at = self.positions.setdefault(source, Position())
-            if given.page < 0 and given.number > at.number:
+            if given.page < 0:
                 if given.number > at.number + 1:
                     raise Missing(f"increments {at.number + 1} to {given.number - 1} of partition {source} are gone")
-                found.append(given)
-                at.number = given.number
+                if given.number == at.number + 1:
+                    found.append(given)
+                    at.number = given.number
+                elif offset > at.offset:  # no record that was read before: one of them was not the partition's own
+                    raise Missing(f"partition {source} gave increments {given.number} after {at.number}")
             at.offset = max(at.offset, offset)
         self._exchange.add([given.x for given in found], self._alerts_per_day)
         for given in found:
@@ -132,10 +147,25 @@ class Cohorts:
             kept = rollouts.began.get(key, b)
             self._told[key] = kept.time, kept.said
 
-    def _value(self, kind: int, x: Increments, began: list[Began]) -> bytes:
+    def _value(self, kind: int, x: Increments, began: list[Began], pages: int = 0) -> bytes:
         dumped = x.dump()
-        fields = (_MAGIC, _VERSION, kind, self._layout, self.number, len(dumped))
+        fields = (_MAGIC, _VERSION, kind, pages, self._layout, self.number, len(dumped))
         return seal(_HEADER, fields, dumped + _encode(began))
+
+
+def _cut(x: Increments, began: Sequence[Began], most: int) -> list[tuple[Increments, list[Began]]]:
+    """What a flush has learned, for records of about so many bytes each."""
+    out: list[tuple[Increments, list[Began]]] = [(part, []) for part in x.cut(most)]
+    none = Increments(*x[:3], *(part[:0] for part in x[3:]))
+    size = out[-1][0].size
+    for b in began:
+        own = len(_encode(b))
+        size += own
+        if size > most and (out[-1][0].rows or out[-1][1]):
+            out.append((none, []))
+            size = own
+        out[-1][1].append(b)
+    return out
 
 
 def warm_up(settings: Settings) -> None:
@@ -153,30 +183,39 @@ def read(key: bytes | None, value: bytes | None) -> Given | None:
     """What a record says; None for a tombstone. Raises `Corrupt`."""
     if not value:
         return None
-    (_, kind, layout, number, length), data = unseal(_HEADER, _MAGIC, (_VERSION,), value)
+    (_, kind, of, layout, number, length), data = unseal(_HEADER, _MAGIC, (_VERSION,), value)
     if layout != shape():
         raise Corrupt("it was written for another layout of the state")
     try:
         page = int((key or b"").removeprefix(b"p/")) if kind == _PAGE else -1
-        given = Given(page, number, load(data[:length]), _decode_began(data[length:]))
+        given = Given(page, number, load(data[:length]), _decode_began(data[length:]), of or PAGES)
     except (ValueError, msgspec.DecodeError) as error:
         raise Corrupt(f"it cannot be read ({error})") from None
-    if page >= PAGES:
-        raise Corrupt(f"there is no page {page}")
+    if page >= given.pages or given.pages % PAGES:
+        raise Corrupt(f"there is no page {page} of {given.pages}")
     return given
 
 
 class Reader:
-    """All that one partition has given, from its records in their order."""
+    """All that one partition has given, from its records in their order. Of a copied topic some may come again: each counts once.
+
+    `number` is that of the last one that counted. After one that was numbered far ahead, whoever wrote it, the partition's own go on from where they were.
+    """
 
     def __init__(self) -> None:
         self.given = Contributions()
         self.number = 0
+        self._counted: set[int] = set()
 
     def read(self, given: Given) -> None:
         """Count one record."""
         if given.page >= 0:
-            self.given.put(given.x, given.page, PAGES)
+            if given.number < self.number:  # it lacks what was counted since
+                return
+            self.given.put(given.x, given.page, given.pages)
+        elif given.number in self._counted:
+            return
         else:
             self.given.add(given.x)
-        self.number = max(self.number, given.number)
+            self._counted.add(given.number)
+        self.number = given.number

@@ -12,6 +12,7 @@ import structlog
 from faust.types import TP
 
 from stream import metrics
+from stream.delivery import TooLargeError
 from stream.errors import StraylineError, TopicsError
 from stream.log import fatal
 from stream.membership import NAMESAKE, Membership
@@ -286,6 +287,8 @@ class Desk:
     async def _flush(self, partition: Partition, scoring_may: asyncio.Event | None = None) -> float:
         try:
             return await partition.flush(scoring_may)
+        except TooLargeError as error:
+            fatal(error.told(self.settings))
         except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
             await self._give_up(
                 f"alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells; if it is, {NAMESAKE}",
