@@ -182,11 +182,11 @@ def limit(site: Site, topic: str, size: int) -> None:
         admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, {"max.message.bytes": str(size)})])
 
 
-def crowds(site: Site) -> list[tuple[bytes, bytes]]:
+def crowds() -> list[tuple[bytes, bytes]]:
     """Calls to 15,000 customers each."""
     call = {"agent_type": "mailer", "action": "send", "tool": "mail", "time": "2026-03-04T10:00:00Z"}
     out = []
-    for n in range(16):
+    for n in range(32):
         whom = [{"id": f"customer{n}-{k}@mail{k % 300}.example"} for k in range(15_000)]
         name = f"mailer-{n % 4}"
         out.append((name.encode(), encode(call | {"event_id": f"crowd-{n}", "agent_id": name, "recipients": whom})))
@@ -214,7 +214,7 @@ def test_whatever_is_killed_what_is_cut_is_given_and_taken_once(site_of_two):
     records = fleet(9, days=6, garbage=0.0)
     rng = random.Random(9)
     share = len(records) // 3
-    cut = "import stream.cohorts\nstream.cohorts.MOST = 3000"
+    cut = "import stream.cohorts\nstream.cohorts.MOST = 1500"
     for life in range(3):
         with site.worker("one", injected=cut) as one, site.worker("two", injected=cut) as two:
             both = (one, two)
