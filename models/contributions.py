@@ -66,7 +66,8 @@ class Ledger:
         old, x = self.key[kept], self.x[kept]
         self.key, self.x = np.zeros(1 << 8, np.uint64), np.zeros((1 << 8, x.shape[1]), x.dtype)
         self.used = 0
-        self.x[self.slots(old)] = x
+        at = self.slots(old)  # before the rows are looked at: it may make them anew
+        self.x[at] = x
 
     def count(self, keys: Array, added: Array) -> None:
         """Add to rows, some of them more than once."""

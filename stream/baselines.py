@@ -42,8 +42,7 @@ _HEADER = struct.Struct(
 _MAGIC, _VERSION = b"STRL", 4
 _ROWS, _EPISODES, _ROLLOUTS, _LAYOUT, _POSITIONS = 0, 1, 2, 3, 4
 _RECORD = 100  # bytes that a record costs beside its value
-_EPISODE_CHUNK = 256
-_MOST = 4 * PIECE  # bytes of rows in one record
+_MOST = 4 * PIECE  # bytes of rows, or of episodes, in one record
 _FLEET = TABLES.index("fleet")
 
 Page = tuple[int, int, int]  # as `State.pages` gives them
@@ -148,10 +147,8 @@ class Writer:
             self._again = self.sequence + 1
         changed = sorted(episodes.changed)
         episodes.changed.clear()
-        out = [
-            self._change(_EPISODES, _encode([(name, episodes.open.get(name)) for name in changed[low : low + _EPISODE_CHUNK]]), at)
-            for low in range(0, len(changed), _EPISODE_CHUNK)
-        ]  # fmt: skip
+        told = [_encode((name, episodes.open.get(name))) for name in changed]
+        out = [self._change(_EPISODES, b"[%b]" % some, at) for some in _together(told, b",")]
         if episodes.rollouts.changed:  # all of them: they are few, and change with alerts
             episodes.rollouts.changed = False
             out.append(self._change(_ROLLOUTS, _encode(list(episodes.rollouts.began.values())), at))
@@ -324,18 +321,18 @@ def _size(record: Record) -> int:
     return len(record.value or b"") + _RECORD
 
 
-def _together(pieces: list[bytes]) -> list[bytes]:
-    """Pieces joined: each record has its price."""
+def _together(pieces: list[bytes], between: bytes = b"") -> list[bytes]:
+    """Pieces joined, as many as one record may have: each has its price, and a topic takes none of any size."""
     out: list[bytes] = []
     some: list[bytes] = []
     size = 0
     for one in pieces:
         if size + len(one) > _MOST and some:
-            out.append(b"".join(some))
+            out.append(between.join(some))
             some, size = [], 0
         some.append(one)
         size += len(one)
-    return [*out, b"".join(some)] if some else out
+    return [*out, between.join(some)] if some else out
 
 
 def _keyed(pages: list[Page]) -> dict[bytes, Page]:

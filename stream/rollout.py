@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import msgspec
 
 from stream.alert import Evidence, rfc3339
+from stream.kept import MOST_TEXT
 from stream.words import few, lasting, plain
 
 ENOUGH = 2  # peers that began the same
@@ -74,6 +75,7 @@ class Rollouts:
 
     def note(self, agent_type: str, agent_id: str, what: Sequence[str], time: float, version: str | None) -> None:
         """Keep that an agent began something; the oldest give way."""
+        agent_type, version = agent_type[:MOST_TEXT], version and version[:MOST_TEXT]
         for each in what:
             if (agent_type, each, agent_id) not in self.began:
                 self._keep(Began(agent_type, each, agent_id, time, version))
@@ -91,7 +93,7 @@ class Rollouts:
 
     def peers(self, agent_type: str, agent_id: str, what: str, time: float) -> list[Began]:
         """Peers that began the same in these days."""
-        same = self._same.get((agent_type, what), ())
+        same = self._same.get((agent_type[:MOST_TEXT], what), ())
         return [b for b in same if b.agent_id != agent_id and 0 <= time - b.time <= SECONDS]
 
     def of(self, agent_type: str, agent_id: str, what: Sequence[str], time: float) -> dict[str, list[Began]]:
@@ -115,6 +117,7 @@ class Rollouts:
 
     def tell_of(self, whose: str, change: str, time: float) -> None:
         """An alert tells of another change (`stream.change`)."""
+        whose = whose[:MOST_TEXT]
         if not self.was_told(whose, change, time):
             self.began.pop((whose, change, ""), None)
             self._same.pop((whose, change), None)
@@ -123,7 +126,7 @@ class Rollouts:
 
     def was_told(self, whose: str, change: str, time: float) -> bool:
         """Whether an alert has told of a change in these days."""
-        told = self.began.get((whose, change, ""))
+        told = self.began.get((whose[:MOST_TEXT], change, ""))
         return told is not None and 0 <= time - told.time <= TOLD
 
     def begin_anew(self, agent_id: str, time: float) -> None:

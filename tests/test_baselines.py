@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -136,6 +138,31 @@ def test_offsets_are_those_of_the_last_flush_also_where_a_topic_was_made_anew(fl
         reader = topic.reader()
         assert (reader.next_offset, reader.next_verdict) == at
         engine, writer = reader.engine, reader.writer()
+
+
+def test_episodes_and_what_was_begun_fit_records_of_a_topic_however_long_names_are(fleet):
+    """Names that do not compress, of as many agents as are told of at once."""
+    rng = Random(1)
+    engine = Engine(SETTINGS)
+    while not engine.episodes.open:
+        feed(engine, fleet[:100])
+        fleet = Values(fleet[100:])
+    episode = next(iter(engine.episodes.open.values()))
+    for n in range(600):
+        names = [rng.randbytes(256).hex() for _ in range(20)]
+        each = msgspec.structs.replace(episode, agent_id=f"agent-{n}", resources=names, recipients=names)
+        engine.episodes.restore(each.agent_id, each)
+        engine.episodes.changed.add(each.agent_id)
+        long = rng.randbytes(4000).hex()
+        engine.episodes.rollouts.note(long, each.agent_id, ["use a", "use b", "use c", "use d"], 0.0, long)
+    topic = Topic()
+    topic.add(Writer(engine).flush(1))
+    assert max(map(len, topic.records.values())) < 3 << 20
+    found = topic.reader().engine.episodes
+    assert found.open == engine.episodes.open
+    assert found.rollouts.began == engine.episodes.rollouts.began
+    long = next(iter(found.rollouts.began))[0]
+    assert len(found.rollouts.peers(long + "0", "", "use d", 0.0)) == 1
 
 
 def test_an_open_episode_outlives_the_changes_after_it(fleet, monkeypatch):
