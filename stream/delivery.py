@@ -83,7 +83,7 @@ async def deliver(
     records: Sequence[Record],
     moved: Callable[[], object],
 ) -> Place:
-    """All of it or nothing, with at least one of the `records` of baselines, each of which has `moved` called; where the last of them lies. Raises what aiokafka raises."""
+    """All of it or nothing, with at least one of the `records` of baselines; `moved` is called for each of them and of what is `given`. Where the last one lies. Raises what aiokafka raises."""
     sent: list[_Sent] = []
     async with producer.transaction():
         for n, alert in enumerate(alerts):
