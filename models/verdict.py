@@ -24,13 +24,27 @@ import numpy as np
 from models import amounts, facts, ordinal, parties, schema, tails
 from models import state as st
 from models.compiled import inline, njit
-from models.signals import BROADEST, CLEARANCE, DORMANCY, N_NAMED, OFF_HOURS, REPEATS
+from models.signals import (
+    BROADEST,
+    CLEARANCE,
+    DOMAIN,
+    DORMANCY,
+    FLOW,
+    N_FACTS,
+    N_NAMED,
+    OFF_HOURS,
+    RECIPIENT,
+    REPEATS,
+    UNVOUCHED,
+)
 from models.table import Array, Key, claim, find, mix
 
 SHARE = 0.25  # of its context: 2 bits, which are within every dead zone
 EDGE = 2.0  # deviations
 MARK = 64.0  # events that a marked row is worth, so that no flood of names pushes it out
 RARE = 0.5  # uses before, from which on a fact is known to the agent: it is taken back, not marked
+PEERS = 2.0  # that use what was called malicious: it is not marked
+THEIRS = np.isin(np.arange(N_FACTS), (RECIPIENT, DOMAIN, FLOW, UNVOUCHED))  # of who receives, peers excuse nobody
 FACT_ROWS = 6  # that a verdict may add for each fact: context and value at three levels
 ANY, SURE = np.inf, -1.0  # see `Judged.most`
 FACTS = schema.TABLES.index("facts")
@@ -123,7 +137,7 @@ def malicious(a: st.Arrays, j: Judged) -> None:
         i = slots[0, 2, 1]
         if not _is_on(j, n, i, counts[0, 2, 0]):
             continue
-        own = j.own[n]
+        own, peers = j.own[n], counts[0, 1, 0]
         count = max(0.0, a.facts[i].w + min(0.0, a.facts[i].d)) * fade if i >= 0 else 0.0
         keep = min(own, count)
         _untaught(a, slots[0, 2, 0], (count - keep) * now, now if own <= 0 else 0.0)
@@ -142,7 +156,9 @@ def malicious(a: st.Arrays, j: Judged) -> None:
                     _untaught(a, context, taught, now)
                     a.facts_dirty[context] |= mark[level] | st.TAKEN
         i, _ = claim(a.facts, a.facts_dirty, a.tally[FACTS], keys[0, 2, 1])
-        marks = MARK if own < RARE else 0.0
+        # What peers use daily is no weapon: an agent that is new would else go on being told of for its work.
+        common = not THEIRS[j.attribute[n]] and peers - min(1.0, count) >= PEERS
+        marks = MARK if own < RARE and not common else 0.0
         a.facts[i].w = (keep + marks) * now
         a.facts[i].d = -marks * now
     for m in range(len(j.amount)):

@@ -5,6 +5,9 @@ to all newcomers, and whatever such an agent does first, the next of its kind is
 it sends outside is therefore a step of a scale (`models.ordinal`): 0 where somebody vouches for it or the data is of the lower half of the ladder, else 1 for data of
 the upper half, 2 of the highest class, and one more for a thousand records or more. Where new kinds of agents often do so, that is learned by the fleet.
 
+A benign verdict vouches for what the agent gave and to whom, and for less of it: for each step up to that one there is then a row of facts with the recipient as
+context (`models.verdict`).
+
 An agent whose type was changed within five days, to such a new one, counts as new. A party outside vouches if it was first met five days ago or earlier.
 
 What it misses: data that is called harmless, or not called anything; what stays inside; a kind that was kept quiet for five days (then it has a past, which judges it).
@@ -18,7 +21,9 @@ from models import newcomer
 from models import state as st
 from models.batch import Batch
 from models.compiled import inline
+from models.facts import known, place
 from models.harm import MANY_RECORDS
+from models.signals import UNVOUCHED
 from models.table import Key, find
 
 FARTHEST = 3  # the last step
@@ -36,11 +41,12 @@ def lacks(a: st.Arrays, ag: int, co: int, said: Key, peered: bool, clock: float)
 
 
 @inline
-def step(a: st.Arrays, b: Batch, e: int, recipient: Key, clock: float) -> int:
-    """Step of the scale above for what an agent that nobody vouches for gives to a party outside."""
+def step(a: st.Arrays, b: Batch, e: int, me: Key, recipient: Key, clock: float) -> int:
+    """Step of the scale above for what an agent that nobody vouches for gives to a party outside; `me` is the key under which its baseline stands."""
     if b.denied[e] or b.sensitive[e] == 0:
         return 0
     i = find(a.contacts, recipient)
     if i >= 0 and clock - a.contacts[i].first >= newcomer.SETTLED:
         return 0
-    return int(b.sensitive[e]) + (1 if b.records[e] >= MANY_RECORDS else 0)
+    far = int(b.sensitive[e]) + (1 if b.records[e] >= MANY_RECORDS else 0)
+    return 0 if known(a.facts, place(UNVOUCHED, recipient), me, np.uint64(far)) else far

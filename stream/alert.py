@@ -62,6 +62,7 @@ class Given(msgspec.Struct, frozen=True):
     classification: str | None
     resources: int
     uncleared: int  # of these, for which it was not cleared
+    first_time: str = ""  # of the first event that reached it
 
 
 class Exposure(msgspec.Struct):

@@ -55,6 +55,8 @@ def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
         return said  # its own use is among its cohort's: whether a peer has as well is not known
     # What it has done itself since is among what its cohort knows: where that is all, no peer has.
     nobody = b["peers"] <= (own if b.get("since") else 0.0)
+    if b.get("since") and not nobody and b["peers"] <= 1.0:
+        return said  # its own may count for more there, or one peer's for less: not known
     heard = ", as far as its partition has heard" if b.get("peers_heard_of") else ""
     return f"{said}, nor have peers{heard}" if nobody else f"{said}, peers hardly ever{heard}"
 
@@ -212,7 +214,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "action": _fact("done", "does", "calls of that tool", "“{}”"),
     "recipient": _SENT, "domain": _SENT,
     "closeness": _SENT,
-    "unvouched": lambda e: f"it {'tried to give' if e.baseline.get('denied') else 'gave'} {e.observed} to somebody outside, and nothing vouches for it: it and its kind are new, or its type was just changed",
+    "unvouched": lambda e: f"{e.baseline['because']}, so nothing vouches for it, and it {'tried to give' if e.baseline.get('denied') else 'gave'} {plain(str(e.observed), 80)} to somebody outside",
     "flow": lambda e: _seen(e, "sent", "sends", flow(plain(str(e.observed))), "deliveries"),
     "owner": lambda e: _seen(e, "touched", "touches", whose(plain(str(e.observed))), "accesses"),
     "unapproved": _fact("called", "calls", "calls of that tool that tell"),

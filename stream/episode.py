@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from models.harm import MANY_RECORDS, sensitivity
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
 from stream.change import changes
@@ -105,7 +106,9 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.changed |= {c.name: c for c in changes(kept, d)}
     add(x.story, found)
     what = main(x.story)
-    rank = (did_harm if did_harm >= SERIOUS else 0, kept.own)
+    # Much sensitive data that has left is told before what was only read, though a person approved it.
+    left = outside(d) and sensitivity(kept.rung, len(ladder)) > 0 and (event.records or 0.0) >= MANY_RECORDS
+    rank = (did_harm if did_harm >= SERIOUS else int(left and not kept.denied), kept.own)
     if (rank[0], tells(found, what), rank[1]) > (x.rank[0], tells(x.lead, what), x.rank[1]):
         x.rank = rank
         found, x.lead, x.did = x.lead, found, done

@@ -12,6 +12,7 @@ from models.batch import (
     JUDGED,
     PAID,
     SESSION,
+    TYPE_AGE,
     VERSION_AGE,
 )
 from models.levels import FEATURES
@@ -77,12 +78,6 @@ OWNERS = (  # by the steps of `models.event.owner_of`
     "was never seen before",
     "had only been used for others than the person it acts for",
 )
-UNVOUCHED_DATA = (  # by the steps of `models.vouching`
-    "harmless data",
-    "sensitive data",
-    "the most sensitive data, or much that is sensitive",
-    "much of the most sensitive data",
-)
 FORMER_OWNERS = {
     "belongs to another person than the one it acts for": OWNERS[4]
 }  # in alerts of before, and their verdicts
@@ -145,7 +140,7 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     elif k == OWNER:
         observed = OWNERS[int(row[6])]
     elif k == UNVOUCHED:
-        observed = UNVOUCHED_DATA[int(row[6])]
+        observed = f"{event.classification} data"
     elif k == UNAPPROVED:
         observed = f"{event.tool or event.action} without an approval"
     else:
@@ -161,6 +156,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         numbers["recipient"] = (event.recipients or ())[at].id[:MOST_TEXT]
     if k in {RECIPIENT, DOMAIN, CLOSENESS, FLOW, UNVOUCHED} and event.resource:
         numbers["resource"] = event.resource[:MOST_TEXT]
+    if k == UNVOUCHED:
+        numbers |= {"step": int(row[6]), "because": _unvouched(kept, d)}
     if k == PERMISSION and len(event.scopes or ()) > 1:
         numbers["values"] = len(event.scopes or ())
     if k in KEPT_NEW and (since := d[BEGUN + KEPT_NEW.index(k)]) > 0:
@@ -171,6 +168,13 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     return Evidence(
         FACTS[k].name, FACTS[k].kind, observed, expected, round(d[BITS + k], 2), [event.event_id], 1, numbers
     )
+
+
+def _unvouched(kept: Kept, d: list[float]) -> str:
+    """Why nothing vouches for an agent."""
+    if kept.event.agent_type is None:
+        return "it is new and of no type"
+    return "its type was just changed to a new one" if d[TYPE_AGE] >= 0 else "it and its type are new"
 
 
 def _party(k: int, kept: Kept, at: int, derived: float) -> str:

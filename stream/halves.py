@@ -24,11 +24,16 @@ class Half(NamedTuple):
     begin: float
     end: float
     reached: frozenset[str]
+    since: dict[str, float]  # of whom it gave something: when first
     named: frozenset[str]  # alerts that it names itself
 
     def is_beside(self, other: Half) -> bool:
         """Whether both were open at one time."""
         return self.begin <= other.end + LOUD_GAP and other.begin <= self.end + LOUD_GAP
+
+    def is_before(self, other: Half) -> bool:
+        """Whether the other did something strange after this one first gave it data: what came before has nothing to do with that."""
+        return self.since.get(other.agent_id, self.begin) <= other.end
 
 
 class Halves:
@@ -48,8 +53,12 @@ class Halves:
     def beside(self, alert: Alert) -> str:
         """A sentence that names the alerts on the other half of this one, but for those that it names; "" where there is none."""
         half = _half(alert)
-        givers = _open_beside(half, self._to.get(half.agent_id, {}).values())
-        takers = _open_beside(half, (y for r in sorted(half.reached) for y in self._of.get(r, {}).values()))
+        givers = [y for y in _open_beside(half, self._to.get(half.agent_id, {}).values()) if y.is_before(half)]
+        takers = [
+            y
+            for y in _open_beside(half, (y for r in sorted(half.reached) for y in self._of.get(r, {}).values()))
+            if half.is_before(y)
+        ]
         said = [
             f"{done} {', '.join(f'{plain(y.agent_id, 48)} (alert {y.alert_id})' for y in them[:MOST])}"
             + (f" and {len(them) - MOST:,} more" if len(them) > MOST else "")
@@ -64,7 +73,10 @@ def _half(alert: Alert) -> Half:
     # Where nobody stands behind whom it named, all was denied.
     reached = frozenset(alert.exposure.recipients if alert.exposure.people else ())
     named = frozenset(i for e in alert.evidence if e.name == "relay" for i in e.baseline.get("alerts", ()))
-    return Half(alert.alert_id, alert.agent_id, begin, end, reached, named)
+    since = {
+        g.recipient: datetime.fromisoformat(g.first_time).timestamp() for g in alert.exposure.given if g.first_time
+    }
+    return Half(alert.alert_id, alert.agent_id, begin, end, reached, since, named)
 
 
 def _open_beside(half: Half, others: Iterable[Half]) -> list[Half]:

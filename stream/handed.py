@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from stream.alert import Given
+from stream.alert import Given, rfc3339
 from stream.codec import AccessEvent, Recipient
 from stream.kept import MOST_TEXT, Kept, uncleared
 from stream.words import MOST_PEOPLE
@@ -67,7 +67,14 @@ def _add(x: Handed, event: AccessEvent, rung: int, *, uncleared: bool) -> None:
 def given(handed: dict[int, Handed]) -> list[Given]:
     """The same as an alert tells it."""
     return [
-        Given(x.recipient, x.resource, x.classification and x.classification[:MOST_TEXT], len(x.counted), len(x.below))
+        Given(
+            x.recipient,
+            x.resource,
+            x.classification and x.classification[:MOST_TEXT],
+            len(x.counted),
+            len(x.below),
+            rfc3339(x.since),
+        )
         for x in handed.values()
     ]
 

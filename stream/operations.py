@@ -28,7 +28,12 @@ def _since(context: click.Context, parameter: click.Parameter, text: str | None)
         return timedelta(hours=int(span[1])) if span[2] == "h" else timedelta(days=int(span[1]))
     if text == "now":
         return _NOW
-    return moment(context, parameter, f"{text}T00:00:00Z" if text and _DATE.fullmatch(text) else text)
+    try:
+        return moment(context, parameter, f"{text}T00:00:00Z" if text and _DATE.fullmatch(text) else text)
+    except click.BadParameter:
+        raise click.BadParameter(
+            f"{text!r} is no time: give 2026-03-12, 2026-03-12T08:44:00Z, or hours or days such as 24h and 7d"
+        ) from None
 
 
 @click.command()
@@ -329,9 +334,19 @@ def alerts(
     if not told.count and (agent_id is None or agent_id in told.agents or not told.agents):
         where = " ".join(files) if files else f"agent.access.alerts on {settings.broker}"
         click.echo(
-            f"of {counted(len(told.alerts), 'alert')} none is as asked for" if told.alerts else f"no alert in {where}",
+            f"of {counted(len(told.alerts), 'alert')} none is {_asked(alert_id, told.alerts)}"
+            if told.alerts
+            else f"no alert in {where}",
             err=True,
         )
+
+
+def _asked(alert_id: str | None, known: set[str]) -> str:
+    """What none is; of an id with those that are like it."""
+    if alert_id is None or alert_id in known:
+        return "as asked for"
+    begin = [x for x in known if x.startswith(alert_id.lower())][:3]
+    return f"{plain(alert_id)!r} (an id has 24 characters){nearest(begin[0] if len(begin) == 1 else alert_id.lower(), known)}"
 
 
 COMMANDS = (topics, produce, alerts, lag, rejects, doctor)

@@ -53,6 +53,7 @@ def others(about: Evidence, event: Did, exposure: Exposure) -> str:
     """The alert's recipients beside those that the step names or counts, up to three by name; of what was shown without clearance those who lack it."""
     own = event.event_id in about.event_ids
     asked = {str(about.baseline.get("recipient") or about.observed), *(event.recipients if own else ())}
+    asked |= {event.principal or ""}  # who is asked
     if about.name == "clearance":
         rest = (exposure.people_below_clearance or 0) > int(about.baseline.get("people", 0))
         names = [g.recipient for g in exposure.given if g.uncleared and g.recipient not in asked] if rest else []

@@ -75,7 +75,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "domain": lambda e: f"sends to someone at {_name(e)}, {_how_new(e)}",
     "closeness": lambda e: f"sends to {_name(e)}",
     "unvouched": lambda e: (
-        f"sends {e.observed} to {plain(str(e.baseline.get('recipient', 'somebody outside')), MOST)}, and nothing vouches for it"
+        f"sends {_name(e)} to {plain(str(e.baseline.get('recipient', 'somebody outside')), MOST)}, and nothing vouches for it"
     ),
     "flow": lambda e: f"sends {flow(_name(e))}, {_how_new(e)}",
     "owner": lambda e: f"touches {whose(plain(str(e.observed)))}",

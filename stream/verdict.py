@@ -40,10 +40,11 @@ from models.signals import (
     UNVOUCHED,
 )
 from models.verdict import ANY, RARE, SURE, Judged
+from models.vouching import FARTHEST
 from stream.alert import Did
 from stream.codec import AccessEvent, Amount, Id, Label, Recipient, Reject, Text, When, decode_one, seconds
 from stream.columns import columns
-from stream.evidence import FORMER_OWNERS, OWNERS, UNVOUCHED_DATA
+from stream.evidence import FORMER_OWNERS, OWNERS
 from stream.files import Lines
 from stream.kept import MOST_TEXT
 from stream.measured import AMOUNTS
@@ -64,6 +65,8 @@ class Usual(msgspec.Struct, omit_defaults=True):
     typical: Number | None = None
     high: Number | None = None
     unit: Label | None = None
+    recipient: Label | None = None
+    step: Annotated[int, msgspec.Meta(ge=0, le=1 << 53)] = 0
 
 
 class Named(msgspec.Struct):
@@ -171,7 +174,7 @@ def judged(v: Verdict, ladder: Sequence[str]) -> Judged:
     """
     found = [fact for item in v.evidence for fact in _named(item, v, ladder)]
     if v.verdict == "benign":
-        found = [f._replace(most=ANY) for f in found] + list(_of_event(v, ladder))
+        found = [f if f.attribute == UNVOUCHED else f._replace(most=ANY) for f in found] + list(_of_event(v, ladder))
     elif any(f.attribute in {RECIPIENT, DOMAIN} and f.own < RARE for f in found):
         found += [f._replace(most=1.0) for f in _of_event(v, ladder) if f.attribute == RECIPIENT]
     facts = list({f[:3]: f for f in reversed(found)}.values())
@@ -223,8 +226,9 @@ def _named(item: Named, v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
         whose = FORMER_OWNERS.get(said, said)
         if whose in OWNERS[1:]:
             yield _Fact(OWNER, int(columns_of(v, ladder).root[0]), OWNERS.index(whose), own)
-    elif item.name == "unvouched" and v.verdict == "benign" and said in UNVOUCHED_DATA[1:]:
-        yield _Fact(UNVOUCHED, 0, UNVOUCHED_DATA.index(said), own)
+    elif item.name == "unvouched" and item.baseline.recipient and len(item.baseline.recipient) < MOST_TEXT:
+        for step in range(1, 1 + min(FARTHEST, item.baseline.step)):
+            yield _Fact(UNVOUCHED, name_hash(item.baseline.recipient), step, own, SURE)
 
 
 def _of_event(v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:

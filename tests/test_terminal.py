@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from stream.__main__ import main
-from stream.alert import SEVERITIES, Evidence, rfc3339
+from stream.alert import SEVERITIES, Evidence, Given, rfc3339
 from stream.codec import encode_lines
 from stream.demo import alert_text
 from stream.judge import seconds
@@ -256,7 +256,9 @@ def test_the_halves_of_a_relay_on_two_partitions_name_each_other_where_they_are_
     denied = msgspec.structs.replace(give, exposure=msgspec.structs.replace(exposure, people=0))
     relay = Evidence("relay", "recipient", "It gave", "-", 0.0, [], 1, {"alerts": [took.alert_id]})
     named = msgspec.structs.replace(give, evidence=[*give.evidence, relay])
-    for listed in ([give, apart], [denied, took]):
+    late = Given(taker.agent_id, None, None, 0, 0, rfc3339(seconds(give.last_event_time) + 60))  # after all it did
+    passed = msgspec.structs.replace(give, exposure=msgspec.structs.replace(exposure, given=[late]))
+    for listed in ([give, apart], [denied, took], [passed, took]):
         file.write_bytes(encode_lines(listed))
         assert "look at them together" not in strayline("alerts", file)[1]
     file.write_bytes(encode_lines([named, took]))

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import facts, parties, profile
-from models.signals import RECIPIENT
+from models.signals import PERMISSION, RECIPIENT, TOOL
 from models.table import find, mix
 from models.verdict import SURE
 from stream import evidence
@@ -33,6 +33,7 @@ from stream.ordinary import told as ordinary
 from stream.replay import replay
 from stream.settings import load
 from stream.simulate import simulate
+from stream.siphash import name_hash
 from stream.verdict import Named, Usual, Verdict, decode_verdict, judged, verdicts_in
 from tests import telling
 from tests.shared import few, knowledge
@@ -135,8 +136,6 @@ def verdict(what: str, alert: Alert, at: float = 0.0) -> Verdict:
 
 def count(engine: Engine, entity: Any, attribute: int, name: str) -> float:
     """How often an entity has shown a value, not faded."""
-    from stream.siphash import name_hash
-
     key = mix(np.uint64(facts.place(attribute, 0)), np.uint64(entity))
     head = engine.state["facts"].head
     i = find(head, np.uint64(mix(np.uint64(key), np.uint64(name_hash(name) + 7))))
@@ -151,8 +150,6 @@ def total(engine: Engine, attribute: int) -> float:
 
 
 def cohort() -> Any:
-    from stream.siphash import name_hash
-
     return parties.cohort_entity(np.uint64(name_hash("assistant")))
 
 
@@ -255,6 +252,26 @@ def test_an_agent_s_ordinary_work_goes_on_after_a_malicious_verdict():
         scored, unjudged = run(engine, day(number)), run(twin, day(number))
         assert scored.score.max() < 8.0
         assert np.abs(scored.score - unjudged.score).max() < 2.0
+
+
+def test_what_peers_use_daily_is_not_marked_for_an_agent_to_which_it_is_new():
+    """Else a newcomer's work would be told of for ever; whom it wrote to is, whoever else has."""
+    engine, _, alert = past(leak(20))
+    found = verdict("malicious", alert)
+    peers_use, permission = day(1)[0]["tool"], day(1)[0]["scopes"][0]
+    newcomer = "assistant-new"
+    run(engine, [event(0, BEGIN + 20 * DAY + 7200) | {"agent_id": newcomer}])
+    found.agent_id = newcomer
+    found.evidence = (Named("tool", peers_use), Named("permission", permission), Named("recipient", STRANGER))
+    engine.judge(found)
+    entity = parties.agent_entity(judged(found, LADDER).agent)
+    marks = {}
+    for fact, name in ((TOOL, peers_use), (PERMISSION, permission), (RECIPIENT, STRANGER)):
+        head = engine.state["facts"].head
+        key = mix(np.uint64(facts.place(fact, 0)), np.uint64(entity))
+        i = find(head, np.uint64(mix(np.uint64(key), np.uint64(name_hash(name) + 7))))
+        marks[name] = bool(i >= 0 and head[i]["d"] < 0)
+    assert marks == {peers_use: False, permission: False, STRANGER: True}
 
 
 def test_what_an_agent_did_often_is_not_marked():

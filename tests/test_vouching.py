@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from models.batch import PAID
+from models.signals import INDEX
 from stream.codec import encode
 from stream.engine import Engine, Scored
 from stream.judge import verdict_on
@@ -67,7 +69,7 @@ SECRET = {"classification": "restricted", "records": 5000, "bytes": 2_000_000}
 @pytest.mark.parametrize("kind", [None, "unheard-of"])
 def test_an_agent_nobody_knows_that_sends_out_what_is_most_sensitive_is_told_at_once(kind):
     *_, titles = told([sends(0, AT, "new-0", kind, DROP, **SECRET)])
-    assert titles == [f"new-0 sends much of the most sensitive data to {DROP}, and nothing vouches for it"]
+    assert titles == [f"new-0 sends restricted data to {DROP}, and nothing vouches for it"]
 
 
 @pytest.mark.parametrize(
@@ -121,19 +123,26 @@ def test_two_hundred_such_agents_do_not_excuse_each_other_at_once():
     assert scored.score[9] > known.score[9] + 4
 
 
-def test_a_benign_verdict_is_heeded():
-    """It may go on, and another may not."""
-    engine, scored, _ = told([sends(0, AT, "new-0", "unheard-of", DROP, **SECRET)])
+def test_a_benign_verdict_vouches_for_what_was_given_and_to_whom():
+    """And for less of it; not for more, another recipient or another agent."""
+    engine, scored, _ = told([sends(0, AT, "new-0", "unheard-of", DROP, **SECRET | {"records": 20})])
     (alert,) = scored.alerts
+    assert alert.evidence[0].baseline["because"] == "it and its type are new"
     v = decode_verdict(verdict_on(alert, "benign", "ana", "set up for this", AT + 60), 0)
     assert isinstance(v, Verdict)
     engine.judge(v)
-    later = [sends(n, AT + DAY + 60 * n, "new-0", "unheard-of", DROP, **SECRET) for n in range(5)]
-    _, again, titles = told(later, engine)
-    assert again.score[0] < scored.score[0] - 6
-    assert not any("vouches" in t for t in titles)
-    _, other, _ = told([sends(0, AT + DAY + 7200, "new-1", "another", "eve@elsewhere.example", **SECRET)], engine)
-    assert "unvouched" in {e.name for a in other.alerts if a.agent_id == "new-1" for e in a.evidence}
+
+    def is_unvouched(n: int, agent_id: str = "new-0", recipient: str = DROP, **given: Any) -> bool:
+        one = sends(n, AT + DAY * n // 10, agent_id, "unheard-of", recipient, **SECRET | given)
+        out = engine.run(engine.decode([encode(one)], [0])).out
+        assert out is not None
+        return bool(out.row[0] >= 0 and out.detail[out.row[0], PAID + INDEX["unvouched"]] > 0)
+
+    assert not is_unvouched(1, records=20)
+    assert not is_unvouched(2, classification="confidential", records=20)
+    assert is_unvouched(3)
+    assert is_unvouched(4, recipient="eve@elsewhere.example", records=20)
+    assert is_unvouched(5, agent_id="new-1", records=20)
 
 
 def test_what_is_known_of_it_does_not_depend_on_where_batches_are_cut():
