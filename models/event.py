@@ -125,7 +125,7 @@ def facts_of_recipients(
             w.step[CLOSENESS] = close
             w.step_place[CLOSENESS] = j - b.recipient_at[e]
         if not inside:
-            far = vouching.step(a, b, e, w.entity[2], b.recipient.hash[j], h.clock) if h.unvouched else 0
+            far = vouching.step(a, b, e, b.recipient.hash[j], w.entity[2], h)
             if far > w.step[UNVOUCHED]:
                 w.step[UNVOUCHED] = far
                 w.step_place[UNVOUCHED] = j - b.recipient_at[e]

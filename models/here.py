@@ -72,7 +72,6 @@ class Here(NamedTuple):
     fade: float  # its inverse
     gap: float  # seconds since the agent's last event
     newcomer: bool  # in its first days in a fleet that ran already
-    unvouched: bool  # and neither its own past nor its cohort's says what is usual (`models.vouching`)
     age: int  # power of two of the events that it has seen
     begins: bool  # a session
     learned: bool  # a repeated event is not

@@ -329,27 +329,11 @@ def _who(a: st.Arrays, b: Batch, e: int, w: Room, clock_s: float, now: float, le
     a.sessions[se].w = clock_s
     begins = begins and learned and clock_s - a.agents[ag].night_at >= hours.APART
     new = newcomer.is_one(a.agents, ag, a.fleet, clock_s)
-    unvouched = vouching.lacks(a, ag, co, b.cohort[e], peered, clock_s)
     age = min(schema.POWERS - 1, int(math.log2(seen)))
     if newcomer.is_late(a.agents, ag, a.fleet):
         age += schema.POWERS
     return Here(
-        agent,
-        cohort_key,
-        peered,
-        session,
-        ag,
-        co,
-        se,
-        clock_s,
-        now,
-        1.0 / now,
-        gap,
-        new,
-        unvouched,
-        age,
-        begins,
-        learned,
+        agent, cohort_key, peered, session, ag, co, se, clock_s, now, 1.0 / now, gap, new, age, begins, learned
     ), warming
 
 

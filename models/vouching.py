@@ -23,6 +23,7 @@ from models.batch import Batch
 from models.compiled import inline
 from models.facts import known, place
 from models.harm import MANY_RECORDS
+from models.here import Here
 from models.signals import UNVOUCHED
 from models.table import Key, find
 
@@ -30,23 +31,25 @@ FARTHEST = 3  # the last step
 
 
 @inline
-def lacks(a: st.Arrays, ag: int, co: int, said: Key, peered: bool, clock: float) -> bool:
-    """Whether neither its own past nor that of its cohort says what is usual for an agent, of the type that its event says."""
-    if clock - a.fleet[0].since < newcomer.SETTLED or (peered and clock - a.cohorts[co].since >= newcomer.SETTLED):
-        return False
-    agent = a.agents[ag]
-    moved = agent.kind not in (np.uint64(0), said)
-    lately = agent.kind_left != np.uint64(0) and clock - agent.kind_since < newcomer.SETTLED
-    return bool(newcomer.is_one(a.agents, ag, a.fleet, clock) or (said != np.uint64(0) and (moved or lately)))
-
-
-@inline
-def step(a: st.Arrays, b: Batch, e: int, me: Key, recipient: Key, clock: float) -> int:
-    """Step of the scale above for what an agent that nobody vouches for gives to a party outside; `me` is the key under which its baseline stands."""
-    if b.denied[e] or b.sensitive[e] == 0:
+def step(a: st.Arrays, b: Batch, e: int, recipient: Key, me: Key, h: Here) -> int:
+    """Step of the scale above for what an event gives to a party outside; `me` is the key under which its agent's baseline stands."""
+    if b.denied[e] or b.sensitive[e] == 0 or _is_vouched_for(a, b.cohort[e], h):
         return 0
     i = find(a.contacts, recipient)
-    if i >= 0 and clock - a.contacts[i].first >= newcomer.SETTLED:
+    if i >= 0 and h.clock - a.contacts[i].first >= newcomer.SETTLED:
         return 0
     far = int(b.sensitive[e]) + (1 if b.records[e] >= MANY_RECORDS else 0)
     return 0 if known(a.facts, place(UNVOUCHED, recipient), me, np.uint64(far)) else far
+
+
+@inline
+def _is_vouched_for(a: st.Arrays, said: Key, h: Here) -> bool:
+    """Whether an agent's own past, or that of its cohort, says what is usual for it, of the type that its event says."""
+    if h.clock - a.fleet[0].since < newcomer.SETTLED or (
+        h.peered and h.clock - a.cohorts[h.co].since >= newcomer.SETTLED
+    ):
+        return True
+    agent = a.agents[h.ag]
+    moved = agent.kind not in (np.uint64(0), said)
+    lately = agent.kind_left != np.uint64(0) and h.clock - agent.kind_since < newcomer.SETTLED
+    return not (h.newcomer or (said != np.uint64(0) and (moved or lately)))

@@ -51,8 +51,13 @@ def _denied(x: Exposure) -> str:
     n, systems = x.denied_resources, x.denied_systems
     over = f", over {counted(n, 'resource')}" if n > 1 else ""
     if len(systems) > 1:
-        over += f"{' in' if over else ', over'} {len(systems)}{' or more' if len(systems) >= MOST_GIVEN else ''} systems ({few(systems)})"
+        over += f"{' in' if over else ', over'} {how_many(systems)} ({few(systems)})"
     return f"; {x.denied:,} of them denied{over}"
+
+
+def how_many(systems: Sequence[str]) -> str:
+    """Of systems that were tried, as many as are told apart."""
+    return f"{len(systems)}{' or more' if len(systems) >= MOST_GIVEN else ''} systems"
 
 
 def _others(x: Exposure, evidence: Sequence[Evidence], said: str) -> str:

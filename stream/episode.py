@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import msgspec
 
-from models.harm import MANY_RECORDS, sensitivity
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
 from stream.change import changes
@@ -17,7 +16,7 @@ from stream.kept import MOST_TEXT, Kept, below, detail, did, has_peers, outside,
 from stream.reason import OF_THE_EVENT, reason
 from stream.response import next_step
 from stream.rollout import begun
-from stream.severity import CONFIDENCES, HARMS, SERIOUS, certainty, harm, severity
+from stream.severity import CONFIDENCES, HARMS, SERIOUS, certainty, harm, much, severity
 from stream.story import add, main, tells
 from stream.techniques import techniques
 from stream.title import headline, title
@@ -107,8 +106,8 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     add(x.story, found)
     what = main(x.story)
     # Much sensitive data that has left is told before what was only read, though a person approved it.
-    left = outside(d) and sensitivity(kept.rung, len(ladder)) > 0 and (event.records or 0.0) >= MANY_RECORDS
-    rank = (did_harm if did_harm >= SERIOUS else int(left and not kept.denied), kept.own)
+    left = outside(d) and much(kept, len(ladder)) and not kept.denied
+    rank = (did_harm if did_harm >= SERIOUS else int(left), kept.own)
     if (rank[0], tells(found, what), rank[1]) > (x.rank[0], tells(x.lead, what), x.rank[1]):
         x.rank = rank
         found, x.lead, x.did = x.lead, found, done

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from models.learning import LOUD_GAP
 from stream.alert import Alert
-from stream.relay import MOST
-from stream.words import plain
+from stream.relay import told
 
 
 class Half(NamedTuple):
@@ -59,13 +58,12 @@ class Halves:
             for y in _open_beside(half, (y for r in sorted(half.reached) for y in self._of.get(r, {}).values()))
             if half.is_before(y)
         ]
-        said = [
-            f"{done} {', '.join(f'{plain(y.agent_id, 48)} (alert {y.alert_id})' for y in them[:MOST])}"
-            + (f" and {len(them) - MOST:,} more" if len(them) > MOST else "")
-            for done, them in (("was given data by", givers), ("gave data to", takers))
-            if them
-        ]
-        return f" It {' and '.join(said)}: look at them together." if said else ""
+        said = told(_known(givers), _known(takers))
+        return f" {said}: look at them together." if said else ""
+
+
+def _known(them: Iterable[Half]) -> list[tuple[str, str]]:
+    return [(y.agent_id, f"alert {y.alert_id}") for y in them]
 
 
 def _half(alert: Alert) -> Half:

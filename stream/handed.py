@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -121,6 +122,7 @@ def reach(reached: dict[int, int], recipients: Sequence[Recipient]) -> int:
     return min(MOST_PEOPLE, sum(reached.values()))
 
 
+@lru_cache(1024)  # of one event after the other, and for several purposes, most names are the same
 def digest(name: str) -> int:
     """What stands for a name where many are kept."""
     return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big")

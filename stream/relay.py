@@ -28,16 +28,14 @@ def partners(x: Episode, episodes: Mapping[str, Episode]) -> tuple[list[Episode]
 
 def evidence(x: Episode, givers: Sequence[Episode], takers: Sequence[Episode]) -> Evidence | None:
     """The same in words, with what the alerts say and their ids, and to whom those have sent something since that got some; None where there is nobody."""
-    said = [
-        f"{done} {_named(them)}" for done, them in (("was given data by", givers), ("gave data to", takers)) if them
-    ]
+    said = told(_known(givers), _known(takers))
     if not said:
         return None
     both = [*givers, *takers]
     whom: dict[str, Any] = {"agents": [y.agent_id for y in both[:20]], "alerts": [_id(y) for y in both[:20]]}
     on = {y.agent_id: _passed_on(x, y) for y in takers if y in both[:20]}
     whom |= {"passed_on": found} if (found := {agent: to for agent, to in on.items() if to}) else {}
-    return Evidence("relay", "recipient", f"It {' and '.join(said)}", "-", 0.0, [], 1, whom)
+    return Evidence("relay", "recipient", said, "-", 0.0, [], 1, whom)
 
 
 def _passed_on(x: Episode, y: Episode) -> list[str]:
@@ -46,9 +44,23 @@ def _passed_on(x: Episode, y: Episode) -> list[str]:
     return [h.recipient for h in y.handed.values() if h.last >= since and h.recipient != x.agent_id][:MOST]
 
 
-def _named(them: Sequence[Episode]) -> str:
-    more = f" and {len(them) - MOST:,} more" if len(them) > MOST else ""
-    return ", ".join(f"{plain(y.agent_id, 48)} (alert {_id(y)}{_says(y)})" for y in them[:MOST]) + more
+def told(givers: Sequence[tuple[str, str]], takers: Sequence[tuple[str, str]]) -> str:
+    """Agents, and what is known of the alert of each, in words; empty where there is nobody.
+
+    >>> told([("a", "alert 1")], []), told([], [(x, "alert 2") for x in "bcde"])
+    ('It was given data by a (alert 1)', 'It gave data to b (alert 2), c (alert 2), d (alert 2) and 1 more')
+    """
+    said = [
+        f"{done} {', '.join(f'{plain(agent, 48)} ({known})' for agent, known in them[:MOST])}"
+        + (f" and {len(them) - MOST:,} more" if len(them) > MOST else "")
+        for done, them in (("was given data by", givers), ("gave data to", takers))
+        if them
+    ]
+    return f"It {' and '.join(said)}" if said else ""
+
+
+def _known(them: Sequence[Episode]) -> list[tuple[str, str]]:
+    return [(y.agent_id, f"alert {_id(y)}{_says(y)}") for y in them]
 
 
 def _says(y: Episode) -> str:

@@ -40,7 +40,7 @@ def harm(kept: Kept, d: list[float], found: Sequence[Evidence], rungs: int) -> i
     uncleared = below(kept)
     wrong = 2 if uncleared >= MANY_PEOPLE else 1 if uncleared else 0
     new = any(e.name in NEW_USE and e.bits >= NEW for e in found)
-    much = sensitive > 0 and (kept.event.records or 0.0) >= MANY_RECORDS
+    many = much(kept, rungs)
     if (
         not wrong
         and kept.rung != 0
@@ -50,10 +50,15 @@ def harm(kept: Kept, d: list[float], found: Sequence[Evidence], rungs: int) -> i
         wrong = 1
     if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things, or a hoard
         grave = sensitive == 2 or kept.event.action in {"delete", "grant"}
-        return LIMITED if (grave and new) or (much and _far_more(found)) else NONE
+        return LIMITED if (grave and new) or (many and _far_more(found)) else NONE
     if kept.event.approved is True and not uncleared:  # a person answers for it
         return LIMITED
-    return max(LIMITED, min(SEVERE, wrong + sensitive + much - (kept.event.approved is True)))
+    return max(LIMITED, min(SEVERE, wrong + sensitive + many - (kept.event.approved is True)))
+
+
+def much(kept: Kept, rungs: int) -> bool:
+    """Whether an event moved much of what is sensitive."""
+    return sensitivity(kept.rung, rungs) > 0 and (kept.event.records or 0.0) >= MANY_RECORDS
 
 
 def _far_more(found: Sequence[Evidence]) -> bool:

@@ -25,9 +25,12 @@ def thing(e: Evidence) -> str:
 def add(story: dict[str, tuple[int, float]], found: Sequence[Evidence]) -> None:
     """Count an event's evidence: of each thing in how many events, and the bits."""
     for e in found:
-        if e.name in INDEX and (bits := pays(e)) > 0 and (len(story) < MOST or thing(e) in story):
-            events, sum_ = story.get(thing(e), (0, 0.0))
-            story[thing(e)] = events + 1, sum_ + bits
+        if e.name not in INDEX or (bits := pays(e)) <= 0:
+            continue
+        what = thing(e)
+        if len(story) < MOST or what in story:
+            events, sum_ = story.get(what, (0, 0.0))
+            story[what] = events + 1, sum_ + bits
 
 
 def main(story: dict[str, tuple[int, float]]) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream.alert import Did, Evidence, Exposure
+from stream.altogether import how_many
 from stream.change import said_to_explain
 from stream.clauses import flow, in_unit, ordinary, shown_to, slight, step, whose
 from stream.counterfactual import condition, otherwise, pays
-from stream.handed import MOST_GIVEN
 from stream.words import counted, first, number, plain, size
 
 MOST = 44  # characters of a name
@@ -124,8 +124,7 @@ def refusals(x: Exposure) -> str:
     """
     if x.denied < 2:
         return ""
-    n = len(x.denied_systems)
-    return f" {x.denied:,} times" + (f" over {n}{' or more' if n >= MOST_GIVEN else ''} systems" if n > 1 else "")
+    return f" {x.denied:,} times" + (f" over {how_many(x.denied_systems)}" if len(x.denied_systems) > 1 else "")
 
 
 def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, serious: bool = False) -> Evidence:
