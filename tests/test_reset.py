@@ -21,9 +21,9 @@ from stream.judge import reset_of
 from stream.siphash import name_hash
 from stream.topics import BASELINES, EVENTS, VERDICTS
 from stream.verdict import Reset, decode_verdict
+from tests.judging import AGENTS, BEGIN, DAY, SETTINGS, day, event, leak, past, run
 from tests.shared import rows
 from tests.site import Site, fleet, strayline
-from tests.test_verdicts import AGENTS, BEGIN, DAY, SETTINGS, day, event, leak, past, run
 
 AGENT = "assistant-0"
 MARKED = np.uint64(name_hash(AGENT))
