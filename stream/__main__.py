@@ -202,8 +202,8 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, quiet: bool
         if partitions > 1:
             click.echo(
                 f"its alerts from {partitions} partitions are not all those of `strayline demo` or of a replay, and may be more: what partitions teach each other comes "
-                "a little later than in one process (of the demo without options 80 alerts in one process; on four partitions 95 where the worker was there first, and 105 to 140 "
-                "where all four weeks waited for it). Over one partition they are the same",
+                "a little later than in one process (of the demo without options 80 alerts in one process; on four partitions 95 to 140, the more the further behind the "
+                "worker is). Over one partition they are the same",
                 err=True,
             )
         return
