@@ -22,6 +22,7 @@ from stream.words import counted
 
 if TYPE_CHECKING:
     from stream.files import Lines
+    from stream.settings import Settings
 
 _SETTINGS_HELP = "\b\nSettings, from the environment:\n" + "\n".join(
     f"  {s.name}={s.default or '(empty)'}\n      {s.help}" for s in SETTINGS
@@ -98,6 +99,7 @@ def replay(
     from stream.replay import FIRST_DAY  # noqa: PLC0415
     from stream.replay import replay as run  # noqa: PLC0415
 
+    _compile(settings)
     begin = time.perf_counter()
     with _progress(files) as tick:
         _, summary = run(settings, files, scores, alerts, rejects, tick, verdicts)
@@ -212,10 +214,7 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, quiet: bool
         f"{counted(len(simulation.incidents), 'incident')} planted, seed {seed}.\n",
         err=True,
     )
-    click.echo("Compiling the models if this is the first run (once, about a minute) …", err=True)
-    from stream.engine import warm_up  # noqa: PLC0415
-
-    warm_up(settings)
+    _compile(settings)
     begin = time.perf_counter()
     opened: dict[str, str] = {}
     alerts = play(
@@ -290,11 +289,21 @@ def explain(agent_id: str, files: tuple[str, ...], address: str | None, verdicts
     if address:
         baseline = from_worker(address, agent_id)
     else:
+        _compile(settings)
         with _progress(files) as tick:
             baseline, summary = from_files(settings, files, agent_id, tick, verdicts)
         if verdicts:
             analyst.tell_heeded(summary, verdicts, files)
     click.echo(json.dumps(baseline, indent=2, ensure_ascii=False) if as_json else baseline_text(baseline))
+
+
+def _compile(settings: Settings) -> None:
+    """Compile the models, or load them, before the clock runs and a bar stands still."""
+    from stream.compiling import on_terminal  # noqa: PLC0415
+    from stream.engine import warm_up  # noqa: PLC0415
+
+    with on_terminal():
+        warm_up(settings)
 
 
 def _refuse_shared(files: tuple[str, ...], outputs: list[str]) -> None:

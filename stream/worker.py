@@ -22,6 +22,7 @@ import structlog
 from stream import cohorts, metrics
 from stream.acls import check_access
 from stream.client import quiet
+from stream.compiling import compiling
 from stream.desk import POLL, Desk, look_seconds
 from stream.engine import warm_up
 from stream.heap import keep_freed
@@ -48,10 +49,15 @@ def run(settings: Settings) -> int:
     if settings.security_protocol != "PLAINTEXT":  # where nobody is told apart, nobody is kept out
         check_access(settings)
     partitions = check_topics(settings)
-    log.info("compiling the models, once, or loading them")
-    warm_up(settings)
-    if partitions > 1:
-        cohorts.warm_up(settings)
+    with compiling(
+        lambda seconds: log.info(
+            "compiling the models, once for this version; one to four minutes", seconds=round(seconds)
+        ),
+        15.0,
+    ):
+        warm_up(settings)
+        if partitions > 1:
+            cohorts.warm_up(settings)
     metrics.BUILD.labels(version("strayline")).set(1)
     metrics.declare(settings.alerts_per_day)
     log.info(
