@@ -58,7 +58,9 @@ def _must_say(why: str, *given: tuple[str, str]) -> None:
     callback=moment,
     help="When it was said, as 2026-03-12T08:44:00Z; default: now. It is on the alert as it stood then.",
 )
-@click.option("--show", is_flag=True, help="Tell what `benign` would make ordinary, and write nothing.")
+@click.option(
+    "--show", is_flag=True, help="Tell what `benign` would make ordinary, or `malicious` mark, and write nothing."
+)
 def verdict(
     verdict: str,
     alert_id: str,
@@ -73,7 +75,7 @@ def verdict(
 
     `benign`: what it did is ordinary for this agent, and will not be an alert again unless it gets worse. `malicious`: what was
     learned from it is taken back, and its like is not learned, so however often it is repeated it stays strange. The last verdict
-    on a thing holds. Of `benign` it is told what becomes ordinary: recipients, resources, permissions, amounts.
+    on a thing holds. It is told what becomes ordinary, or is marked: recipients, resources, permissions, amounts.
 
     \b
     Examples:
@@ -100,9 +102,9 @@ def verdict(
         )
     by, reason = by.strip(), reason.strip()
     said = judge.verdict_on(alert, verdict, by or "-", reason or "-", moment)
-    becomes = told(said, settings.classifications) if verdict == "benign" else []
+    becomes = told(said, settings.classifications)
     if show:
-        for line in becomes or ["malicious makes nothing ordinary: what was learned from it is taken back"]:
+        for line in becomes:
             click.echo(line)
         return
     judge.say(settings, alert.agent_id, said, to)

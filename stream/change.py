@@ -83,7 +83,7 @@ def changes(kept: Kept, d: list[float]) -> list[Evidence]:
         out.append(Evidence("new_agent", "scope", said, "-", 0.0, [], 1, {"seconds": round(d[AGENT_AGE])}))
     if d[STRANGERS] >= 0:
         since = d[STRANGERS]
-        said = f"{lasting(since)} before, most of its sessions came to be for people for whom it had hardly ever acted, so its work may have changed"
+        said = f"{lasting(since)} before, most of its sessions came to be for people for whom it had seldom acted, so its work may have changed"
         out.append(Evidence("new_people", "scope", said, "-", 0.0, [], 1, {"seconds": round(since)}))
     if 0 <= d[NEWCOMER] < NEW_COLLEAGUE and d[NEWCOMER + 1] >= ENOUGH and kept.event.recipients:
         recipient, others = kept.event.recipients[int(d[FACT + RECIPIENT * FACT_WIDTH + 5])].id, int(d[NEWCOMER + 1])

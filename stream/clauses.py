@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream.alert import Evidence
-from stream.words import MOST_PEOPLE, counted, lasting, number, people, plain, roughly, size
+from stream.before import count_of, seen
+from stream.words import MOST_PEOPLE, counted, number, people, plain, size
 
 # Changes that explain (`stream.change`): of the agent or its cohort, not of one event.
 OF_THE_COHORT = (
@@ -21,63 +22,8 @@ OF_THE_COHORT = (
 _MEASURED = {"bytes", "records", "session_calls", "call_rate"}
 
 
-_TO = {"used": "use", "touched": "touch", "handled": "get at", "gone": "go", "called": "call", "done": "do", "sent": "send", "sent to": "send to"}  # fmt: skip
-
-
-def _seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
-    """Never, never until some minutes before, hardly ever or seldom, against how many chances, and what its peers do.
-
-    Counts fade: one that may have is said with "about". What was denied was tried, and so were those that are counted.
-    """
-    b = e.baseline
-    if b.get("denied") and done in _TO:
-        done, does = f"tried to {_TO[done]}", f"tries to {_TO[done]}"
-    own, of = b.get("own", 0.0), b.get("of", 0.0)
-    about, chances = ("", _count(of, unit)) if of == round(of) else ("about ", _count(roughly(of), unit))
-    if b.get("since"):
-        said = f"until {lasting(b['since'])} before it had never {done} {what}"
-        said += f" in {about}{chances}" if of >= 1 else ""
-    elif own >= 0.5:
-        said = f"it seldom {does} {what} (about {number(round(max(1.0, own)))} of {chances})"
-    else:
-        never = "never" if own <= 0 and "judged" not in b else "hardly ever"
-        said = f"it has {never} {done} {what}"
-        said += f" in {about}{chances}" if of >= 1 else " before"
-    if "peers" not in b:
-        return said
-    peers = b["peers"] - (1.0 if b.get("since") else min(1.0, own))  # the agent's own use is among its cohort's
-    if peers >= 1:
-        one = round(peers) == 1  # a peer that uses it much may count for more than one: no number of peers is known
-        many = "at least one peer" if one else "some peers"
-        verb = ("does" if one else "do") if own >= 0.5 else ("has" if one else "have")
-        return f"{said}, but {many} {verb}"
-    if own > 0 and not b.get("since"):
-        return said  # its own use is among its cohort's: whether a peer has as well is not known
-    # What it has done itself since is among what its cohort knows: where that is all, no peer has.
-    nobody = b["peers"] <= (own if b.get("since") else 0.0)
-    if b.get("since") and not nobody and b["peers"] <= 1.0:
-        return said  # its own may count for more there, or one peer's for less: not known
-    heard = ", as far as its partition has heard" if b.get("peers_heard_of") else ""
-    return f"{said}, nor have peers{heard}" if nobody else f"{said}, peers hardly ever{heard}"
-
-
-_ONE = {
-    "calls": "call", "uses": "use", "accesses": "access", "deliveries": "delivery", "sessions": "session",
-    "steps from there": "step from there", "calls of that tool": "call of that tool", "calls of that tool that tell": "call of that tool that tells",
-}  # fmt: skip
-
-
-def _count(n: float, unit: str) -> str:
-    """How many, with the unit.
-
-    >>> _count(1, "calls"), _count(1200.4, "deliveries")
-    ('1 call', '1,200 deliveries')
-    """
-    return counted(round(n), _ONE[unit], unit)
-
-
 def _fact(done: str, does: str, unit: str, form: str = "{}") -> Callable[[Evidence], str]:
-    return lambda e: _seen(e, done, does, form.format(plain(str(e.observed))), unit)
+    return lambda e: seen(e, done, does, form.format(plain(str(e.observed))), unit)
 
 
 def flow(observed: str) -> str:
@@ -116,7 +62,7 @@ def step(observed: str) -> tuple[str, str, str]:
 def _step(e: Evidence) -> str:
     """From one tool to another, of the steps from there; or straight to a tool, of the sessions."""
     unit = "steps from there" if str(e.observed).startswith("from ") else "sessions"
-    return _seen(e, *step(str(e.observed)), unit)
+    return seen(e, *step(str(e.observed)), unit)
 
 
 def ordinary(e: Evidence) -> bool:
@@ -133,7 +79,7 @@ def _usual(e: Evidence, say: Callable[[float], str]) -> str:
     b = e.baseline
     if b.get("new"):
         peers = f"; peers {say(b['peers'])}" if "peers" in b else ""
-        return f"(it has hardly {'worked' if e.name == 'call_rate' else 'called it'} before{peers})"
+        return f"(too few calls of its own before{peers})"
     bound = not e.name.endswith("_sum") and not ordinary(e)  # of a sum, no single call need be rare
     high = f", rarely above {say(b['high'])}" if bound else ""
     peers = f", peers {say(b['peers'])}" if "peers" in b else ""
@@ -195,11 +141,29 @@ def _calls(e: Evidence) -> str:
     if e.name.endswith("_sum") and not e.baseline.get("new"):
         often = f"now {counted(x, 'time')} {_usual(e, number)}"
         return f"its sessions have been calling {tool} more often than usual, {often}"
-    return f"{_count(x, 'calls')} of {tool} in one session {_usual(e, number)}"
+    return f"{count_of(x, 'calls')} of {tool} in one session {_usual(e, number)}"
 
 
 def _nights(e: Evidence) -> str:
     return f"; {e.count} sessions of this night add up" if e.count > 1 else ""
+
+
+_DOING = {
+    "tool": "using {}", "permission": "using the permission {}", "root": "touching {}", "branch": "touching {}", "resource": "touching {}",
+    "classification": "handling {} data", "action": "doing “{}”", "recipient": "sending to {}", "domain": "sending to {}", "flow": "sending {}", "unapproved": "calling {}",
+}  # fmt: skip
+
+
+def marked(e: Evidence) -> str:
+    """What of an event that is like what a person called malicious may bear the mark of that (`models.verdict`), in words; empty where this cannot."""
+    if e.name in _MEASURED:
+        much = "calling" if e.name in {"session_calls", "call_rate"} else "moving"
+        return "" if ordinary(e) else f"{much} so much with {plain(str(e.baseline['tool']), 48)}"
+    if "judged" not in e.baseline:
+        return ""
+    if e.name == "transition":
+        return f"the step {plain(str(e.observed), 160)}"
+    return _DOING[e.name].format(plain(str(e.observed))) if e.name in _DOING else ""
 
 
 _TOUCHED = _fact("touched", "touches", "accesses")
@@ -215,16 +179,16 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "recipient": _SENT, "domain": _SENT,
     "closeness": _SENT,
     "unvouched": lambda e: f"{e.baseline['because']}, so nothing vouches for it, and it {'tried to give' if e.baseline.get('denied') else 'gave'} {plain(str(e.observed), 80)} to somebody outside",
-    "flow": lambda e: _seen(e, "sent", "sends", flow(plain(str(e.observed))), "deliveries"),
-    "owner": lambda e: _seen(e, "touched", "touches", whose(plain(str(e.observed))), "accesses"),
+    "flow": lambda e: seen(e, "sent", "sends", flow(plain(str(e.observed))), "deliveries"),
+    "owner": lambda e: seen(e, "touched", "touches", whose(plain(str(e.observed))), "accesses"),
     "unapproved": _fact("called", "calls", "calls of that tool that tell"),
     "clearance": _clearance,
     "bytes": _amount, "records": _amount, "bytes_sum": _amount, "records_sum": _amount,
     "session_calls": _calls, "session_calls_sum": _calls,
     "off_hours": lambda e: f"it began {e.observed}, when it hardly works ({e.expected})" + _nights(e),
     "rhythm": _series,
-    "call_rate": lambda e: f"its pace was about {_count(float(e.observed), 'calls')} in ten minutes {_usual(e, number)}",
-    "repeats": lambda e: f"within minutes it has {plain(str(e.observed), 120)}, which it hardly ever does so often",
+    "call_rate": lambda e: f"its pace was about {count_of(float(e.observed), 'calls')} in ten minutes {_usual(e, number)}",
+    "repeats": lambda e: f"within minutes it has {plain(str(e.observed), 120)}, more often than it usually does",
     "dormancy": lambda e: f"it has used {plain(str(e.observed), 80)} again, after leaving it alone for {round(e.baseline['days'])} days",
     "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
     "approval": lambda e: f"{e.observed}",

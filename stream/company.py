@@ -12,7 +12,7 @@ import numpy as np
 from models.batch import Batch
 from models.table import Array
 from stream.alert import Evidence
-from stream.words import plain
+from stream.words import HEARD, plain
 
 
 class Company:
@@ -55,6 +55,6 @@ class Company:
 
 def no_peers(agent_type: str, *, apart: bool) -> Evidence:
     """The same in words; `apart`: there are other partitions."""
-    here = ", as far as its partition has heard" if apart else ""
+    here = HEARD if apart else ""
     said = f"It is the only agent of type {plain(agent_type, 48)}{here}, so there are no peers to compare it with"
     return Evidence("no_peers", "scope", said, "-", 0.0, [], 1)

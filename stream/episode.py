@@ -14,7 +14,7 @@ from stream.evidence import evidence
 from stream.handed import MOST_COUNTED, Handed, Refused, Sat, digest, given, hand, reach, refuse, sit
 from stream.kept import MOST_TEXT, Kept, below, detail, did, has_peers, outside, stranger, uncleared
 from stream.reason import OF_THE_EVENT, reason
-from stream.response import next_step
+from stream.response import next_step, suspends
 from stream.rollout import begun
 from stream.severity import CONFIDENCES, HARMS, SERIOUS, certainty, harm, much, severity
 from stream.story import add, main, tells
@@ -273,6 +273,6 @@ def alert(x: Episode, time: float, *, apart: bool = False) -> Alert:
             evidence,
             exposure,
             serious=serious,
-            critical=rung == len(SEVERITIES) - 1,
+            stop=suspends(SEVERITIES[rung], HARMS[x.harm], evidence),
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from models.batch import (
@@ -43,6 +44,7 @@ from models.signals import (
     UNVOUCHED,
 )
 from stream.alert import Evidence
+from stream.clauses import marked
 from stream.counterfactual import next_bits
 from stream.handed import Sat
 from stream.kept import MOST_TEXT, Kept, below, has_peers
@@ -106,7 +108,7 @@ def evidence(ladder: tuple[str, ...], kept: Kept, d: list[float], sat: Sat | Non
     if kept.denied:  # what was tried is not what was done
         for item in items:
             item.baseline["denied"] = True
-    return items + _context(ladder, kept, d, sat)
+    return items + _context(ladder, kept, d, sat, items)
 
 
 def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
@@ -148,10 +150,10 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     observed = observed[:MOST_TEXT]
     # What is strange may be among the most used as well, done a moment ago or one of few: it is not what is usual instead.
     expected = _EXPECTED.get(k) or expected_values([v for v in _usual(kept, _USUAL_OF.get(k, k)) if v != observed])
-    numbers: dict[str, Any] = {"own": round(row[0], 2), "of": round(row[1], 2), "distinct": round(row[4], 1)}
+    numbers: dict[str, Any] = {"own": _not_never(row[0]), "of": round(row[1], 2), "distinct": round(row[4], 1)}
     # A cohort that was found does not know all that its agents did before: what they have not done is not said.
     if has_peers(d) if event.agent_type is not None else (kept.peered and row[2] - min(1.0, row[0]) >= 1):
-        numbers["peers"] = round(row[2], 2)
+        numbers["peers"] = _not_never(row[2])
     if k in {DOMAIN, CLOSENESS, FLOW, UNVOUCHED}:  # whom it blames
         numbers["recipient"] = (event.recipients or ())[at].id[:MOST_TEXT]
     if k in {RECIPIENT, DOMAIN, CLOSENESS, FLOW, UNVOUCHED} and event.resource:
@@ -168,6 +170,11 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
     return Evidence(
         FACTS[k].name, FACTS[k].kind, observed, expected, round(d[BITS + k], 2), [event.event_id], 1, numbers
     )
+
+
+def _not_never(count: float) -> float:
+    """A count to two digits: what has faded to less than that was done all the same."""
+    return max(0.01, round(count, 2)) if count > 0 else 0.0
 
 
 def _unvouched(kept: Kept, d: list[float]) -> str:
@@ -212,7 +219,9 @@ def _recalled(kept: Kept, at: int) -> str:
     return kept.text[at * TEXT : at * TEXT + kept.length[at]].decode("utf-8", "replace")
 
 
-def _context(ladder: tuple[str, ...], kept: Kept, d: list[float], sat: Sat | None) -> list[Evidence]:
+def _context(
+    ladder: tuple[str, ...], kept: Kept, d: list[float], sat: Sat | None, strange: Sequence[Evidence]
+) -> list[Evidence]:
     """What is not strange by itself but belongs into the sentence."""
     event = kept.event
     out = []
@@ -228,7 +237,8 @@ def _context(ladder: tuple[str, ...], kept: Kept, d: list[float], sat: Sat | Non
         if said:
             out.append(Evidence("read_before", "sequence", said, "-", 0.0, [event.event_id], 1))
     if d[JUDGED] > 0:
-        said = "it is like what a person called malicious before"
+        what = " or ".join(dict.fromkeys(doing for e in strange if (doing := marked(e))))
+        said = f"it is like what a person called malicious before{f': {what}' if what else ''}"
         out.append(Evidence("judged", "policy", said, "-", 0.0, [event.event_id], 1))
     if event.agent_version and 0 <= d[VERSION_AGE] < NEW_VERSION:
         said = f"it has run version {plain(event.agent_version, 32)} for {lasting(d[VERSION_AGE])}"

@@ -1,20 +1,23 @@
-"""What a benign verdict makes ordinary, in words, for whoever is about to say it: whom it may reach, what it may touch, with which permissions, and how much.
+"""What a verdict changes, in words, for whoever is about to say it: what a benign one makes ordinary, what a malicious one marks, thing by thing.
 
-The same that `stream.verdict.judged` turns into numbers: what the alert's `event` did, and what its evidence names. It is ordinary for one agent,
-and fades as all that is learned; how often the agent did it before is said where the evidence tells.
+The same that `stream.verdict.judged` turns into numbers. Benign is on what the alert's `event` did, and what its evidence names: whom the agent may reach, what it may touch,
+with which permissions, and how much; it is ordinary for one agent, and fades as all that is learned. Malicious is on what the evidence names, and marks of that what the agent
+had hardly ever shown (`models.verdict`). How often the agent did it before is said where the evidence tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 
 from models.batch import Text
 from models.schema import HALF_LIFE
+from models.verdict import PEERS, RARE
 from stream.codec import Reject
 from stream.errors import InputError
 from stream.measured import AMOUNTS
-from stream.verdict import Named, Reset, Verdict, columns_of, decode_verdict, event_of
-from stream.words import counted, number, plain, roughly, size
+from stream.verdict import Named, Reset, Verdict, ceiling, columns_of, decode_verdict, event_of
+from stream.words import counted, number, plain, size
 
 _ROWS = (
     "recipients",
@@ -42,26 +45,67 @@ _BESIDES = {
 
 
 def told(said: bytes, ladder: tuple[str, ...]) -> list[str]:
-    """Lines for a terminal about a benign verdict, as it was encoded. Raises `InputError` where it is none that an engine would heed."""
+    """Lines for a terminal about a verdict, as it was encoded. Raises `InputError` where it is none that an engine would heed."""
     v = decode_verdict(said, 0)
     if isinstance(v, Reset | Reject):
         raise InputError(
             f"the alert is none that a verdict can be on: {v.detail if isinstance(v, Reject) else v.verdict}"
         )
+    agent = plain(v.agent_id)
+    if v.verdict == "malicious":
+        lines = _table(_marks(v))
+        return [
+            f"marked for {agent} by a malicious verdict (in brackets: before): an event of it with one of these is as strange as ever and teaches nothing, for two years or until a benign one"
+            if lines
+            else f"nothing is marked for {agent}: its alert names nothing that it had hardly ever shown",
+            *lines,
+            "  what else the alert shows is taken back as far as it was learned from it",
+        ]
+    return [
+        f"ordinary for {agent} by a benign verdict, fading by half in {HALF_LIFE / 86400:.0f} days (in brackets: before):",
+        *_table((*_named(v), *_of_event(v, ladder))),
+        "  not for another agent, and no other recipient, resource, permission or tool",
+    ]
+
+
+def _from(item: Named, least: float) -> str:
+    """An amount of so much or more."""
+    tool = plain(item.baseline.tool or "", 48)
+    if item.name == "call_rate":
+        return f"a pace of about {number(round(least))} calls or more in ten minutes"
+    if item.name == "session_calls":
+        return f"{counted(round(least), 'call')} or more of {tool} in one session"
+    moved = size(least) if item.name == "bytes" or item.baseline.unit == "bytes" else counted(round(least), "record")
+    return f"{moved} or more in one call of {tool}"
+
+
+def _table(found: Iterable[tuple[str, str, str]]) -> list[str]:
     rows: dict[str, dict[str, str]] = {row: {} for row in _ROWS}
-    for row, name, before in (*_named(v), *_of_event(v, ladder)):
+    for row, name, before in found:
         rows[row].setdefault(name, before)
-    days = HALF_LIFE / 86400
-    lines = [
+    return [
         f"  {row:14}  {', '.join(f'{name}{before}' for name, before in names.items())}"
         for row, names in rows.items()
         if names
     ]
-    return [
-        f"ordinary for {plain(v.agent_id)} by a benign verdict, fading by half in {days:.0f} days (in brackets: before):",
-        *lines,
-        "  not for another agent, and no other recipient, resource, permission or tool",
-    ]
+
+
+def _marks(v: Verdict) -> Iterator[tuple[str, str, str]]:
+    """What a malicious verdict marks: row, name and how it was before. What peers use is none by itself, so it is not marked; whom they reach is."""
+    met = False
+    for item in v.evidence:
+        b = item.baseline
+        if (item.name in AMOUNTS or item.name == "rhythm") and (least := ceiling(item)) is not None:
+            yield "volume", _from(item, least), ""
+        if item.name not in _ROW_OF or item.name == "owner" or b.own >= RARE:
+            continue
+        if item.name not in {"recipient", "domain", "flow"} and b.peers - min(1.0, b.own) >= PEERS:
+            continue
+        met = met or item.name in {"recipient", "domain"}
+        yield _words(item)
+    if met:
+        for recipient in v.event.recipients:
+            yield "recipients", plain(recipient), " (if new with it)"
 
 
 def _named(v: Verdict) -> Iterator[tuple[str, str, str]]:
@@ -72,17 +116,26 @@ def _named(v: Verdict) -> Iterator[tuple[str, str, str]]:
         elif item.name in AMOUNTS or item.name == "rhythm":
             yield from _amount(item)
         elif item.name in _ROW_OF:
-            words = (
-                "a resource that {}" if item.name == "owner" else "{} data" if item.name == "classification" else "{}"
-            )
-            name = words.format(plain(str(item.observed)))
-            yield _ROW_OF[item.name], f"all in {name}" if item.name in {"root", "branch"} else name, _before(item)
+            yield _words(item)
+
+
+def _words(item: Named) -> tuple[str, str, str]:
+    words = "a resource that {}" if item.name == "owner" else "{} data" if item.name == "classification" else "{}"
+    name = words.format(plain(str(item.observed)))
+    return _ROW_OF[item.name], f"all in {name}" if item.name in {"root", "branch"} else name, _before(item)
 
 
 def _before(item: Named) -> str:
-    """How often it was done before the alert, for what is known of it has faded."""
+    """How often it was done before the alert: what is known of it has faded, and strange events count for less."""
     own = item.baseline.own
-    return " (hardly ever)" if 0 < own < 0.5 else f" (about {roughly(max(1.0, own)):,} times)" if own else " (never)"
+    times = counted(max(1, math.floor(own)), "time")
+    return (
+        " (never)"
+        if own <= 0 or item.baseline.since
+        else f" (at least {times})"
+        if own >= RARE
+        else " (seldom, if ever)"
+    )
 
 
 def _amount(item: Named) -> Iterator[tuple[str, str, str]]:

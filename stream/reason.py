@@ -15,7 +15,7 @@ from stream.clauses import OF_THE_COHORT, clause
 from stream.counterfactual import condition, otherwise, pays
 from stream.kept import MOST_RECIPIENTS
 from stream.recall import asks_about
-from stream.words import MOST_OFTEN, counted, lasting, people, plain, size
+from stream.words import HEARD, MOST_OFTEN, counted, lasting, people, plain, size
 
 # Tried to, and done.
 _VERBS = {
@@ -59,7 +59,11 @@ def did(event: Did) -> str:
     if event.recipients:
         names = ", ".join(plain(r, 48) for r in event.recipients[:2])
         n = len(event.recipients) - 2
-        more = f" and {n}{' or' if len(event.recipients) >= MOST_RECIPIENTS else ''} more" if n > 0 else ""
+        more = (
+            f" and {n}{' or' if len(event.recipients) >= MOST_RECIPIENTS and event.people != len(event.recipients) else ''} more"
+            if n > 0
+            else ""
+        )
         reached = event.people is not None and event.people > len(event.recipients)
         out += f" {'for' if event.action == 'grant' else 'to'} {names}{more}"
         out += f" ({people(event.people or 0)})" if reached else ""
@@ -126,8 +130,6 @@ def reason(
     # The next step names those that it asks about as well.
     asked = about is not None and asks_about(about, event, evidence, serious=serious) and about.name != "clearance"
     out += altogether(exposure, first, evidence, lead, out, names=not asked)
-    if any(e.baseline.get("again_bits", 0.0) >= 1 for e in (*first, *told)):
-        out += " Days before add to its score."
     out += "".join(f" {clause(e)}: look at them together." for e in evidence if e.name in LINKS)
     usual = next((e for e in (*first, *told) if e in lead and e.name in _USUALLY and _has_habits(e)), None)
     if usual:
@@ -135,7 +137,13 @@ def reason(
     out += _changed(evidence, [*first, *told, *beside, *also], warming=warming)
     if late > TOLERANCE:
         out += f" Its events came up to {lasting(late)} late: what is said of minutes, sessions and hours is of when they came."
-    return out + other.sentence
+    return _once(out, HEARD) + other.sentence
+
+
+def _once(said: str, what: str) -> str:
+    """A text without what it says once more."""
+    begin, there, rest = said.partition(what)
+    return begin + there + rest.replace(what, "")
 
 
 def _changed(evidence: Sequence[Evidence], told: Sequence[Evidence], *, warming: bool) -> str:

@@ -25,14 +25,20 @@ def next_step(
     exposure: Exposure,
     *,
     serious: bool = False,
-    critical: bool = False,
+    stop: bool = False,
 ) -> str:
     """What to do first. It asks about who and what the evidence `about` names, and about `event` only where that is evidence of it.
 
-    What is critical is stopped before anybody is asked.
+    What `suspends` is stopped before anybody is asked.
     """
-    step = _step(agent_type, about, event, evidence, exposure, serious=serious, stopped=critical)
-    return f"Suspend the agent, or revoke its credential. Then {step[0].lower()}{step[1:]}" if critical else step
+    step = _step(agent_type, about, event, evidence, exposure, serious=serious, stopped=stop)
+    return f"Suspend the agent, or revoke its credential. Then {step[0].lower()}{step[1:]}" if stop else step
+
+
+def suspends(severity: str, impact: str, evidence: Sequence[Evidence]) -> bool:
+    """Whether an agent is stopped first: what is critical, or severe and of an agent for which nobody vouches, of which one is less sure only because it is new."""
+    unvouched = any(e.name == "unvouched" for e in evidence)
+    return severity == "critical" or (severity == "high" and impact == "severe" and unvouched)
 
 
 def _step(

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 
 from stream.alert import Did, Evidence, Exposure
 from stream.altogether import how_many
+from stream.before import done_before
 from stream.change import said_to_explain
 from stream.clauses import flow, in_unit, ordinary, shown_to, slight, step, whose
 from stream.counterfactual import condition, otherwise, pays
-from stream.words import counted, first, number, plain, size
+from stream.words import counted, first, number, people, plain, size
 
 MOST = 44  # characters of a name
+MANY, CROWD = 3, 10  # recipients of its event, and of all of the alert's, from which on their number is said
 
 
 def _name(e: Evidence) -> str:
@@ -19,14 +21,14 @@ def _name(e: Evidence) -> str:
 
 
 def _how_new(e: Evidence) -> str:
-    """As the sentence has it: never, or hardly ever."""
-    b = e.baseline
-    return "new to it" if b.get("since") or (b.get("own", 0.0) <= 0 and "judged" not in b) else "rare for it"
+    """As the sentence has it."""
+    how = done_before(e.baseline)
+    return "new to it" if how == "never" else "its like called malicious before" if how == "marked" else "rare for it"
 
 
 def _usual(e: Evidence, say: Callable[[float], str]) -> str:
     if e.baseline.get("new"):
-        return "having hardly worked before" if e.name == "call_rate" else "which it has hardly called before"
+        return "having little history with it"
     return f"usually {say(e.baseline['typical'])}"
 
 
@@ -71,8 +73,6 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
     "transition": _step,
     "outcome": lambda e: f"has a call end “{_name(e)}”, {_how_new(e)}",
     "action": lambda e: f"does “{_name(e)}”, {_how_new(e)}",
-    "recipient": lambda e: f"sends to {_name(e)}, {_how_new(e)}",
-    "domain": lambda e: f"sends to someone at {_name(e)}, {_how_new(e)}",
     "closeness": lambda e: f"sends to {_name(e)}",
     "unvouched": lambda e: (
         f"sends {_name(e)} to {plain(str(e.baseline.get('recipient', 'somebody outside')), MOST)}, and nothing vouches for it"
@@ -100,6 +100,7 @@ _TITLES: dict[str, Callable[[Evidence], str]] = {
 }
 
 
+_WHOM = {"recipient": "{}", "domain": "someone at {}"}  # who is sent to
 _WITH = {  # what explains it (`stream.change`)
     "rollout": ", as its peers do",
     "cohort_rise": ", as its peers do",
@@ -114,6 +115,34 @@ _WITH = {  # what explains it (`stream.change`)
 _TRIES = {
     "uses": "use", "touches": "touch", "handles": "get at", "goes": "go", "calls": "call", "does": "do", "sends": "send", "moves": "move", "shows": "show",
 }  # fmt: skip
+
+
+def _to(who: str, event: Did, x: Exposure, *, own: bool) -> str:
+    """To whom it sends: one by name, many by their number."""
+    n = len(event.recipients) if own else 0
+    if n < MANY and x.recipients_total < CROWD:
+        return who
+    if n < MANY:
+        many = counted(x.recipients_total, "recipient")
+    else:
+        many = people(event.people) if event.people is not None and event.people > n else counted(n, "recipient")
+    return f"{many}, {who} among them"
+
+
+def _no_peer(e: Evidence) -> bool:
+    """Whether no peer has done it, for all that every partition knows."""
+    b = e.baseline
+    known = "peers" in b and not b.get("peers_heard_of")
+    return known and b["peers"] <= (b.get("own", 0.0) if b.get("since") else 0.0)
+
+
+def _newcomer(said: str, about: Evidence, evidence: Sequence[Evidence], to: str) -> str:
+    """What a new agent does that its peers do not: to itself all is new. The kind of data and where it goes say more than a name."""
+    flows = [e for e in evidence if e.name == "flow" and e.event_ids == about.event_ids and _no_peer(e)]
+    if about.name in _WHOM and flows:
+        return f"sends {flow(_name(flows[0]))} (to {to}), as no peer has"
+    new = f", {_how_new(about)}"
+    return f"{said.removesuffix(new)}, as no peer has" if said.endswith(new) and _no_peer(about) else said
 
 
 def refusals(x: Exposure) -> str:
@@ -134,7 +163,7 @@ def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, s
     is nearly the strongest of `event`; that another event was shown to somebody without the clearance, and did no serious harm, is no headline.
     An amount that it often reaches, or of less than twice the usual, is chosen last, and what a change explains (`stream.change`), where what is strangest is something else.
     """
-    known = [e for e in evidence if e.name in _TITLES] or list(evidence)
+    known = [e for e in evidence if e.name in _TITLES or e.name in _WHOM] or list(evidence)
     known = [e for e in known if not ordinary(e) and not slight(e)] or known
     changed = [e for e in evidence if e.name in _WITH]
     if changed and said_to_explain(max(known, key=lambda e: (pays(e), e.name)), changed) is None:
@@ -180,6 +209,7 @@ def title(
 ) -> str:
     """Who, and what is wrong; a rollout is named. Where harm is serious, to whom the data went comes before how."""
     own = event.event_id in about.event_ids
+    to = _to(_WHOM[about.name].format(_name(about)), event, exposure, own=own) if about.name in _WHOM else ""
     if about.kind == "policy" and exposure.people_below_clearance:
         n = exposure.people_below_clearance
         alone = (
@@ -189,13 +219,19 @@ def title(
         said = f"shows {data} to {shown_to(n, evidence)} without the clearance"
     elif serious and own and event.recipients and about.kind not in {"policy", "recipient"}:
         data = f"{plain(event.classification, 24)} data" if event.classification else "data"
-        said = f"sends {data} to {first(event.recipients, MOST)}"
+        many = len(event.recipients) >= MANY
+        said = f"sends {data} to {_to(plain(event.recipients[0], MOST), event, exposure, own=True) if many else first(event.recipients, MOST)}"
+    elif about.name in _WHOM:
+        said = f"sends to {to}, {_how_new(about)}"
     else:
         said = _TITLES[about.name](about) if about.name in _TITLES else "strays from what is usual for it"
+    new = any(e.name == "new_agent" for e in evidence) and not any(e.name == "reset" for e in evidence)
+    said = _newcomer(said, about, evidence, to) if new else said
     denied = ""
     if (event.denied and own) or about.baseline.get("denied"):
         verb, _, rest = said.partition(" ")
         said = f"tries to {_TRIES[verb]} {rest}" if verb in _TRIES else said
         denied = f", and is denied{refusals(exposure)}"
     change = said_to_explain(about, [e for e in evidence if e.name in _WITH])
-    return f"{plain(agent_id)} {said}{denied}{_WITH[change.name] if change else ''}"
+    because = _WITH[change.name] if change and not (new and change.name == "new_agent") else ""
+    return f"{plain(agent_id)}{' (new)' if new else ''} {said}{denied}{because}"

@@ -61,6 +61,8 @@ class Usual(msgspec.Struct, omit_defaults=True):
     """What of an item's `baseline` a verdict needs."""
 
     own: Amount = 0.0
+    peers: Amount = 0.0
+    since: Amount = 0.0
     tool: Label | None = None
     typical: Number | None = None
     high: Number | None = None
@@ -301,6 +303,16 @@ def _amount(item: Named) -> tuple[int, int, bool, float, float, float] | None:
     high = usual.high if usual.high is not None else usual.typical
     seen, typical, top = (_scaled(number, float(x)) for x in (item.observed, usual.typical, high))
     return number, tool, item.name.endswith("_sum"), seen, typical, top
+
+
+def ceiling(item: Named) -> float | None:
+    """From which amount on a malicious verdict lets nothing be learned: halfway on the amount's scale from what is usual to what was seen (`models.verdict`); None where it sets none."""
+    found = _amount(item)
+    if found is None or found[2] or found[3] <= found[5]:
+        return None
+    number, _, _, seen, typical, high = found
+    at = max(high, (typical + seen) / 2.0)
+    return math.exp(at) - RATE_OFFSET + 1.0 if number == 3 else math.exp(at) if number == 2 else math.expm1(at)
 
 
 def _scaled(number: int, x: float) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 MOST_OFTEN = "most often "
+HEARD = ", as far as its partition has heard"  # once a reason
 MOST_PEOPLE = 1 << 53  # the largest whole number that every reader of JSON keeps as it is
 
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
@@ -187,6 +188,10 @@ def test_exposure_adds_up(alerts, by_id):
 # What is counted
 
 
+def item_with(e: Evidence, **numbers: float) -> Evidence:
+    return msgspec.structs.replace(e, baseline=e.baseline | numbers)
+
+
 def test_an_event_counts_once_however_many_recipients_it_has():
     """Its facts are many; they are called deliveries."""
     wide = [{"id": f"p{i}@x.example", "clearance": "public"} for i in range(3000)]
@@ -198,7 +203,8 @@ def test_an_event_counts_once_however_many_recipients_it_has():
         by_event[item.name] |= set(item.event_ids)
     assert max(map(len, by_event.values())) == alert.exposure.events
     assert "events so far" not in alert.reason
-    assert any(re.search(r"in (about )?[\d,]+ deliveries", clauses.clause(e)) for e in alert.evidence)
+    sent = next(e for e in alert.evidence if e.name == "recipient")
+    assert re.search(r"in at least [\d,]+ deliveries", clauses.clause(item_with(sent, own=0.0)))
 
 
 @pytest.mark.parametrize(
@@ -292,12 +298,13 @@ def test_that_the_level_of_an_agent_alone_of_its_type_has_changed_excuses_nothin
     ("own", "peers", "said"),
     [
         (0.0, 0.0, "it has never used x in 100 calls, nor have peers"),
-        (0.0, 0.4, "it has never used x in 100 calls, peers hardly ever"),
+        (0.0, 0.4, "it has never used x in 100 calls, peers seldom"),
         (0.0, 1.2, "it has never used x in 100 calls, but at least one peer has"),
-        (0.3, 3.3, "it has hardly ever used x in 100 calls, but some peers have"),
-        (7.2, 1.0, "it seldom uses x (about 7 of 100 calls)"),
-        (7.2, 4.1, "it seldom uses x (about 7 of 100 calls), but some peers do"),
-        (1.0, None, "it seldom uses x (about 1 of 100 calls)"),
+        (0.3, 3.3, "it has used x only in strange events before, or long ago, but some peers have"),
+        (7.2, 1.0, "it seldom uses x (7 or more of 100 calls)"),
+        (7.2, 4.1, "it seldom uses x (7 or more of 100 calls), but some peers do"),
+        (1.0, None, "it seldom uses x (1 of 100 calls)"),
+        (1.3, None, "it seldom uses x but in strange events (1 or more of 100 calls)"),
     ],
 )
 def test_what_peers_do_is_said_with_what_the_agent_does(own, peers, said):
@@ -306,7 +313,7 @@ def test_what_peers_do_is_said_with_what_the_agent_does(own, peers, said):
     assert clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers)) == said
 
 
-@pytest.mark.parametrize(("peers", "said"), [(0.0, "nor have peers"), (0.4, "peers hardly ever")])
+@pytest.mark.parametrize(("peers", "said"), [(0.0, "nor have peers"), (0.4, "peers seldom")])
 def test_of_peers_on_other_partitions_no_more_is_said_than_was_heard(peers, said):
     """They may have done it, and not told yet."""
     numbers = {"own": 0.0, "of": 100, "peers": peers, "peers_heard_of": True}
@@ -328,7 +335,7 @@ def test_what_an_agent_began_minutes_ago_is_not_said_of_its_peers(own, peers, sa
     """Its cohort knows it from this agent alone."""
     numbers = {"own": own, "of": 100, "peers": peers, "since": 720}
     told = clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers))
-    assert told == "until 12 minutes before it had never used x in 100 calls" + (f", {said}" if said else "")
+    assert told == "until 12 minutes before it had never used x (100 calls so far)" + (f", {said}" if said else "")
 
 
 def test_a_pace_that_fades_is_not_said_to_be_a_count():
@@ -382,12 +389,12 @@ def test_what_is_strange_is_not_among_what_is_usual(alerts):
     ("own", "of", "said"),
     [
         (0.0, 100, "it has never used x in 100 calls"),
-        (0.0, 98.7, "it has never used x in about 99 calls"),
-        (0.0, 461.3, "it has never used x in about 460 calls"),
-        (7.2, 1234.5, "it seldom uses x (about 7 of 1,200 calls)"),
+        (0.0, 98.7, "it has never used x in at least 98 calls"),
+        (0.0, 461.3, "it has never used x in at least 460 calls"),
+        (7.2, 1234.5, "it seldom uses x (7 or more of at least 1,200 calls)"),
     ],
 )
-def test_a_count_that_has_faded_is_not_said_as_if_exact(own, of, said):
+def test_a_count_that_has_faded_is_said_as_a_bound(own, of, said):
     """Nor to more digits than it has."""
     assert clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, {"own": own, "of": of})) == said
 

@@ -139,12 +139,12 @@ def lead_sentence(alert: Alert) -> str:
     for what in (
         " Also: ",
         " In all, ",
-        " Days before add to its score.",
         " It was given data by ",
         " It gave data to ",
         " Most often it ",
         " Meanwhile, ",
         " It is new, ",
+        " It would not have been raised",
         " The agent is new",
         " Its baseline was reset",
     ):

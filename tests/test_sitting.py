@@ -104,7 +104,7 @@ def test_a_new_colleague_is_known_at_once():
 
 
 def test_words_of_what_is_kept_new_say_when_it_was_first_done():
-    """Neither never nor hardly ever: it was done minutes ago."""
+    """Neither never nor seldom: it was done minutes ago."""
     told = scored([encode(e) for e in [*weeks(), *(sent(AT + 600 * n, STRANGER) for n in range(4))]], **SETTINGS)
     items = [e for a in told.alerts for e in a.evidence if e.name in {"recipient", "domain"}]
     first = [e for e in items if e.event_ids == [f"0-{AT}-{STRANGER}"]]

@@ -69,7 +69,7 @@ SECRET = {"classification": "restricted", "records": 5000, "bytes": 2_000_000}
 @pytest.mark.parametrize("kind", [None, "unheard-of"])
 def test_an_agent_nobody_knows_that_sends_out_what_is_most_sensitive_is_told_at_once(kind):
     *_, titles = told([sends(0, AT, "new-0", kind, DROP, **SECRET)])
-    assert titles == [f"new-0 sends restricted data to {DROP}, and nothing vouches for it"]
+    assert titles == [f"new-0 (new) sends restricted data to {DROP}, and nothing vouches for it"]
 
 
 @pytest.mark.parametrize(
