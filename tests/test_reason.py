@@ -216,6 +216,19 @@ def test_the_same_shown_to_the_same_is_said_once():
         assert episode(shown)[-1].reason.count("may see public data at most") == times
 
 
+def test_that_a_partition_has_not_heard_all_is_said_once():
+    """However much is said of peers."""
+    alert = episode([hostile(n, "x") for n in range(3)])[-1]
+    apart = [
+        msgspec.structs.replace(e, baseline=e.baseline | ({"peers_heard_of": True} if "peers" in e.baseline else {}))
+        for e in alert.evidence
+    ]
+    assert sum(clauses.clause(e).endswith(words.HEARD) for e in apart) > 1
+    said = rendered(alert, apart)
+    assert said.count(words.HEARD) == 1
+    assert said.replace(words.HEARD, "") == rendered(alert)
+
+
 def test_every_recipient_is_named_or_counted_and_all_are_recalled():
     """Whoever acts on the alert alone leaves none of the leak behind: three by name, and how many more."""
     cleared = [{"id": f"drop{i}@x.example", "clearance": "restricted"} for i in range(6)]

@@ -7,7 +7,7 @@ import pytest
 from models.signals import SIGNALS
 from stream.alert import Did, Evidence, Exposure
 from stream.clauses import clause
-from stream.response import next_step
+from stream.response import next_step, suspends
 from stream.title import subject, title
 
 EVENT = Did("e", "send", resource="crm/customers/1", recipients=["eve@drop.example"], principal="ada@corp.example")
@@ -132,6 +132,71 @@ def test_what_was_denied_is_said_to_be():
     wide = Exposure(denied=9, denied_systems=["vault", "hris", "dw", "crm"])
     assert title("bot", about, event, [about], wide) == f"{said} 9 times over 4 systems"
     assert title("bot", about, event, [about], Exposure(denied=3, denied_systems=["vault"])) == f"{said} 3 times"
+
+
+@pytest.mark.parametrize(
+    ("named", "people", "said"),
+    [
+        (1, 1, "sends to r0, new to it"),
+        (3, 3, "sends to 3 recipients, r0 among them, new to it"),
+        (20, 20, "sends to 20 recipients, r0 among them, new to it"),
+        (20, 340, "sends to 340 people, r0 among them, new to it"),
+    ],
+)
+def test_a_mailing_is_titled_by_how_many_it_went_to(named, people, said):
+    """And by one of them, who is not the whole of it."""
+    event = Did("e", "send", classification="internal", recipients=[f"r{n}" for n in range(named)], people=people)
+    about = item("recipient", "recipient", "r0")
+    assert title("bot", about, event, [about], Exposure()) == f"bot {said}"
+    flow = item("flow", "volume", "internal data to a user")
+    many = f"{said.partition(',')[0].removeprefix('sends to ')}, r0 among them" if named > 1 else "r0"
+    assert title("bot", flow, event, [flow], Exposure(), serious=True) == f"bot sends internal data to {many}"
+
+
+def test_as_many_mails_as_recipients_are_titled_by_their_number():
+    event, about = Did("e", "send", recipients=["r0"], people=1), item("recipient", "recipient", "r0")
+    for reached, said in ((9, "r0"), (18, "18 recipients, r0 among them")):
+        assert (
+            title("bot", about, event, [about], Exposure(recipients_total=reached)) == f"bot sends to {said}, new to it"
+        )
+
+
+@pytest.mark.parametrize(
+    ("peers", "others", "said"),
+    [
+        ({}, [], "sends to r, new to it"),
+        ({"peers": 0.0}, [], "sends to r, as no peer has"),
+        ({"peers": 3.0}, [], "sends to r, new to it"),
+        ({"peers": 0.0, "peers_heard_of": True}, [], "sends to r, new to it"),
+        ({"peers": 0.0}, [{"peers": 0.0}], "sends secrets outside (to r), as no peer has"),
+        ({"peers": 0.0}, [{"peers": 0.1, "own": 0.1, "since": 60}], "sends secrets outside (to r), as no peer has"),
+        ({"peers": 0.0}, [{"peers": 5.0}], "sends to r, as no peer has"),
+    ],
+)
+def test_of_a_new_agent_the_title_says_that_it_is_new_and_what_its_peers_do_not_do(peers, others, said):
+    """To itself all is new. Of peers on other partitions nothing is claimed."""
+    new = Evidence("new_agent", "scope", "The agent is new, known for 6 hours", "-", 0.0, [], 1, {"seconds": 21600})
+    about = Evidence("recipient", "recipient", "r", "-", 11.0, ["e"], 1, {"own": 0.0} | peers)
+    flows = [Evidence("flow", "recipient", "secrets outside", "-", 8.0, ["e"], 1, {"own": 0.0} | b) for b in others]
+    event = Did("e", "send", recipients=["r"])
+    assert title("bot", about, event, [about, *flows, new], Exposure()) == f"bot (new) {said}"
+    reset = Evidence("reset", "scope", "Its baseline was reset", "-", 0.0, [], 1, {})
+    assert title("bot", about, event, [about, *flows, new, reset], Exposure()) == "bot sends to r, new to it"
+
+
+@pytest.mark.parametrize(
+    ("severity", "impact", "signal", "stopped"),
+    [
+        ("critical", "severe", "recipient", True),
+        ("high", "severe", "unvouched", True),
+        ("high", "severe", "recipient", False),
+        ("high", "serious", "unvouched", False),
+        ("medium", "severe", "unvouched", False),
+    ],
+)
+def test_who_does_severe_harm_and_has_nobody_to_vouch_for_it_is_stopped_first(severity, impact, signal, stopped):
+    """It is high and not critical only because one is less sure of who is new."""
+    assert suspends(severity, impact, [item(signal, "recipient")]) == stopped
 
 
 def test_the_next_step_asks_the_person_it_acted_for(alerts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -216,6 +217,39 @@ def test_what_a_benign_verdict_makes_ordinary_is_told_before_and_when_it_is_said
         strayline(*words, "--by", "a", "--reason", "r", "--to", str(said)).stderr.splitlines()[1 : len(told) + 1]
         == told
     )
+
+
+def test_what_a_malicious_verdict_marks_is_told_before_and_when_it_is_said(fleet, tmp_path):
+    """Each thing that the alert named and that the agent had hardly ever shown, and from which amounts on; an event with one of these teaches nothing."""
+    listed, said = tmp_path / "alerts", tmp_path / "said"
+    listed.write_bytes(encode_lines(fleet[1]))
+    rows = set()
+    for alert in {a.alert_id: a for a in fleet[1]}.values():
+        told = ordinary(verdict_on(alert, "malicious", "a", "r"), SETTINGS.classifications)
+        named = {line[2:16].strip(): line[18:] for line in told[1:-1]}
+        rows |= named.keys()
+        assert told[0].startswith(
+            f"marked for {alert.agent_id}" if named else f"nothing is marked for {alert.agent_id}"
+        )
+        for item in alert.evidence:
+            row = {"recipient": "recipients", "domain": "their domains", "permission": "permissions"}.get(item.name)
+            common = item.name == "permission" and item.baseline.get("peers", 0.0) - min(1.0, item.baseline["own"]) >= 2
+            if row:
+                marked = f"{item.observed} (never)" in named.get(row, "") or f"{item.observed} (seldom" in named.get(
+                    row, ""
+                )
+                assert marked == (item.baseline["own"] < 0.5 and not common), (item, told)
+            if item.name == "records" and item.observed > item.baseline["high"]:
+                (least,) = re.findall(
+                    rf"([\d,]+) records? or more in one call of {re.escape(item.baseline['tool'])}", named["volume"]
+                )[:1]
+                assert item.baseline["typical"] <= float(least.replace(",", "")) <= item.observed
+    assert rows >= {"recipients", "their domains", "data", "resources", "permissions", "volume"}
+    words = ("verdict", "malicious", alert.alert_id, "--alerts", str(listed))
+    shown = strayline(*words, "--show")
+    assert (shown.returncode, shown.stdout.splitlines()) == (0, told)
+    done = strayline(*words, "--by", "a", "--reason", "r", "--to", str(said))
+    assert done.stderr.splitlines()[1 : len(told) + 1] == told
 
 
 @pytest.mark.parametrize(

@@ -288,8 +288,22 @@ def test_after_a_malicious_verdict_the_words_do_not_say_never():
     say(engine, "malicious", first)
     again = run(engine, [*day(21), leak(21, event_id="two")]).alerts[-1]
     assert again.alert_id != first.alert_id
-    assert "it is like what a person called malicious before" in again.reason
+    assert "it is like what a person called malicious before: " in again.reason
     assert " never " not in again.reason
+
+
+def test_what_may_bear_the_mark_of_a_malicious_verdict_is_named():
+    """A person looks for the thing, not for the fact that there is one; what was done before and is not marked is not among them."""
+    engine, _, first = past(leak(20, event_id="one"))
+    say(engine, "malicious", first)
+    again = run(engine, [*day(21), leak(21, event_id="two")]).alerts[-1]
+    (said,) = [str(e.observed) for e in again.evidence if e.name == "judged"]
+    own = [e for e in again.evidence if again.event.event_id in e.event_ids]
+    new = [e for e in own if e.name in {"recipient", "domain", "flow", "classification", "root", "branch", "resource"}]
+    assert new
+    for e in new:
+        assert (str(e.observed) in said) == (e.baseline["own"] < 0.5)
+    assert f"{again.title.partition(', ')[2]}" == "its like called malicious before"
 
 
 class TestOpenAlert:

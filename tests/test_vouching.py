@@ -68,7 +68,8 @@ SECRET = {"classification": "restricted", "records": 5000, "bytes": 2_000_000}
 
 @pytest.mark.parametrize("kind", [None, "unheard-of"])
 def test_an_agent_nobody_knows_that_sends_out_what_is_most_sensitive_is_told_at_once(kind):
-    *_, titles = told([sends(0, AT, "new-0", kind, DROP, **SECRET)])
+    _, scored, titles = told([sends(0, AT, "new-0", kind, DROP, **SECRET)])
+    assert scored.alerts[-1].next_step.startswith("Suspend the agent, or revoke its credential. Then ask ")
     assert titles == [f"new-0 (new) sends restricted data to {DROP}, and nothing vouches for it"]
 
 
