@@ -62,7 +62,7 @@ def seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
     if peers >= 1:
         one = round(peers) == 1  # a peer that uses it much may count for more than one: no number of peers is known
         many = "at least one peer" if one else "some peers"
-        verb = ("does" if one else "do") if own >= 0.5 else ("has" if one else "have")
+        verb = ("does" if one else "do") if said.startswith("it seldom ") else ("has" if one else "have")
         return f"{said}, but {many} {verb}"
     if own > 0 and not b.get("since"):
         return said  # its own use is among its cohort's: whether a peer has as well is not known

@@ -15,6 +15,7 @@ from stream.recall import asks_about, others, passed_on, resources
 from stream.words import first, people, plain
 
 MOST = 48  # characters of a name
+MANY = 3  # recipients of one event, from which on it is a mailing
 
 
 def next_step(
@@ -146,12 +147,11 @@ def _named(about: Evidence, event: Did) -> str:
 
 
 def _recipient(about: Evidence, event: Did) -> str:
-    """Whom the evidence blames, else the first of those whom its event reached; nobody where it names none."""
-    if about.name == "recipient":
-        return plain(str(about.observed), MOST)
-    named = about.baseline.get("recipient")
+    """Whom the evidence blames, and of a mailing how many more; else the first of those whom its event reached; nobody where it names none."""
+    named = about.observed if about.name == "recipient" else about.baseline.get("recipient")
     if named:
-        return plain(str(named), MOST)
+        more = len(event.recipients) - 1 if event.event_id in about.event_ids else 0
+        return plain(str(named), MOST) + (f" and {more} more" if more + 1 >= MANY else "")
     if event.event_id not in about.event_ids or not event.recipients:
         return f"someone at {plain(str(about.observed), MOST)}" if about.name == "domain" else ""
     return first(event.recipients, MOST)

@@ -10,10 +10,11 @@ from stream.before import done_before
 from stream.change import said_to_explain
 from stream.clauses import flow, in_unit, ordinary, shown_to, slight, step, whose
 from stream.counterfactual import condition, otherwise, pays
+from stream.response import MANY
 from stream.words import counted, first, number, people, plain, size
 
 MOST = 44  # characters of a name
-MANY, CROWD = 3, 10  # recipients of its event, and of all of the alert's, from which on their number is said
+CROWD = 10  # recipients of all of an alert's events, from which on their number is said, as that of a mailing is
 
 
 def _name(e: Evidence) -> str:

@@ -153,6 +153,14 @@ def test_a_mailing_is_titled_by_how_many_it_went_to(named, people, said):
     assert title("bot", flow, event, [flow], Exposure(), serious=True) == f"bot sends internal data to {many}"
 
 
+def test_of_a_mailing_the_next_step_asks_about_all():
+    """The one that is strangest is not the only one who got it."""
+    event = Did("e", "send", resource="crm/1", recipients=[f"r{n}" for n in range(5)], people=5)
+    about = item("recipient", "recipient", "r3")
+    step = next_step("copilot", about, event, [about], Exposure())
+    assert step.startswith("Ask the owner of the agent whether r3 and 4 more should have crm/1;")
+
+
 def test_as_many_mails_as_recipients_are_titled_by_their_number():
     event, about = Did("e", "send", recipients=["r0"], people=1), item("recipient", "recipient", "r0")
     for reached, said in ((9, "r0"), (18, "18 recipients, r0 among them")):
