@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +13,13 @@ from typing import Any
 import pytest
 
 from benchmarks.kafka import Broker, missing
+from stream.__main__ import main
 from stream.alert import Alert, decode_alert
 from stream.codec import encode_lines
 from stream.engine import Scored, warm_up
-from stream.settings import load
+from stream.settings import PREFIX, load
 from stream.simulate import Simulation, lines, simulate
+from tests.replaying import Records, Results, Said, into, results
 from tests.site import Site
 from tests.telling import scored
 
@@ -91,3 +96,54 @@ def alerts(said: Scored) -> list[Alert]:
 @pytest.fixture(scope="session")
 def by_id(fleet: Simulation) -> dict[str, dict[str, Any]]:
     return {str(event["event_id"]): event for event in fleet.events}
+
+
+@pytest.fixture(scope="session")
+def events() -> Records:
+    """Five days of a small fleet: enough for alerts."""
+    return Records(line.rstrip(b"\n") for line in lines(simulate(agents=12, days=5)))
+
+
+@pytest.fixture(scope="session")
+def records(events: Records) -> Records:
+    """The same with records in between that cannot be used, and some that came twice."""
+    out = Records()
+    for i, event in enumerate(events):
+        out.append(event)
+        if i % 211 == 0:
+            out += [b"", b"{not json", b'{"event_id": "x"}', b"\xff\xfe"]
+        if i % 307 == 0:
+            out += [event] * 2
+    return out
+
+
+@pytest.fixture
+def strayline(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes]) -> Callable[..., Said]:
+    """The command in this process: starting another takes seconds."""
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+    def run(*args: object, stdin: bytes = b"") -> Said:
+        monkeypatch.setattr(sys, "argv", ["strayline", *map(str, args)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        status = 0
+        try:
+            main()
+        except SystemExit as done:
+            status = int(done.code or 0)
+        out, err = capsysbinary.readouterr()
+        return Said(status, out, err.decode())
+
+    return run
+
+
+@pytest.fixture
+def replayed(strayline: Callable[..., Said], tmp_path: Path) -> Callable[..., Results]:
+    """A replay that reads everything: the bytes of its three results."""
+
+    def run(*files: object, stdin: bytes = b"") -> Results:
+        said = strayline("replay", *files, *into(tmp_path), stdin=stdin)
+        assert said.status == 0, said.err
+        return results(tmp_path)
+
+    return run
