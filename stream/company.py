@@ -14,9 +14,11 @@ from models.table import Array
 from stream.alert import Evidence
 from stream.words import HEARD, plain
 
+MOST = 65_536  # types; nothing is said of those that come after so many
+
 
 class Company:
-    """The types that were seen, by their hashes."""
+    """The types that were seen, by their hashes: the first `MOST`, for what gave way would be called alone when it comes again."""
 
     def __init__(self) -> None:
         self._only: dict[int, int] = {}  # type → its only agent
@@ -36,6 +38,7 @@ class Company:
         at = np.flatnonzero((kinds != 0) & ~np.isin(kinds, self._several))
         if not len(at):
             return alone
+        at = at[self._kept(kinds[at])]
         names, first, which = np.unique(kinds[at], return_index=True, return_inverse=True)
         only = np.array(
             [self._only.get(int(k), int(a)) for k, a in zip(names, agents[at][first], strict=True)], np.uint64
@@ -51,6 +54,13 @@ class Company:
             else:
                 self._only[kind] = agent
         return alone
+
+    def _kept(self, kinds: Array) -> Array:
+        """Which events are of types that are known, or that there is room for, in the order in which they come: wherever batches are cut."""
+        names, first = np.unique(kinds, return_index=True)
+        new = np.array([kind not in self._only for kind in names.tolist()])
+        room = MOST - len(self._only) - len(self._several)
+        return ~np.isin(kinds, names[new][np.argsort(first[new])][room:])
 
 
 def no_peers(agent_type: str, *, apart: bool) -> Evidence:

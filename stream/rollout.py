@@ -158,9 +158,8 @@ class Rollouts:
 def linked(shared: dict[str, list[Began]]) -> Evidence:
     """The recipient that most other agents have reached as well, in words."""
     recipient, agents = foremost(shared)
-    names = [plain(b.agent_id, 48) for b in agents[:3]]
-    more = f" and {len(agents) - 3} more" if len(agents) > 3 else ""
-    said = f"{plain(recipient, 48)} has been reached by {', '.join(names)}{more} in these days as well, in alerts of their own"
+    by = few([b.agent_id for b in agents])
+    said = f"{plain(recipient, 48)} has been reached by {by} in these days as well, in alerts of their own"
     whom = {"recipient": recipient, "agents": [b.agent_id for b in agents[:20]]}
     return Evidence("same_recipient", "recipient", said, "-", 0.0, [], 1, whom)
 

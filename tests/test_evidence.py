@@ -274,6 +274,21 @@ def test_an_agent_whose_type_another_joins_is_no_longer_called_alone_however_bat
     assert "type x, as far as its partition has heard, so there are no peers" in str(no_peers("x", apart=True).observed)
 
 
+def test_of_types_beyond_so_many_nothing_is_said_however_batches_are_cut(monkeypatch):
+    """The first are known, and what is joined later is; a flood of types takes no memory."""
+    monkeypatch.setattr("stream.company.MOST", 3)
+    kinds = np.array([9, 9, 7, 8, 5, 5, 6, 7, 9, 5, 8], np.uint64)
+    agents = np.array([1, 2, 3, 4, 5, 5, 6, 3, 1, 7, 9], np.uint64)
+    expected = [True, False, True, True, False, False, False, True, False, False, False]
+    for cut in range(1, 12):
+        company, said = Company(), []
+        for at in range(0, 11, cut):
+            b = SimpleNamespace(cohort=kinds[at : at + cut], agent=SimpleNamespace(hash=agents[at : at + cut]))
+            said += company.alone(b).tolist()
+        assert said == expected
+        assert len(company._only) + len(company._several) == 3
+
+
 def test_that_the_level_of_an_agent_alone_of_its_type_has_changed_excuses_nothing():
     """Its cohort's has changed as well, being its own."""
     for alone in (True, False):

@@ -108,6 +108,8 @@ def test_alerts_that_reach_the_same_stranger_are_linked_and_nothing_is_excused_b
     assert linked(alerts["bot-2"]) == ["bot-1"]
     said = "mal@drop.example has been reached by bot-1 in these days as well, in alerts of their own: look at them together."
     assert said in alerts["bot-2"].reason
+    third = told(first, began(2, 2, **drop, agent_type="reviewer"), began(3, 3, **drop, agent_type="clerk"))["bot-3"]
+    assert "has been reached by bot-1 and bot-2 in these days" in third.reason
     alone = told(began(2, 2, **drop, agent_type="reviewer"))["bot-2"]
     assert (alerts["bot-2"].severity, alerts["bot-2"].confidence) == (alone.severity, alone.confidence)
     for second in (began(2, 2, **other), began(2, 2, **drop, outcome="denied")):
