@@ -133,7 +133,7 @@ def replay(
                 err=True,
             )
     if verdicts:
-        analyst.tell_heeded(summary, verdicts, files)
+        analyst.tell_heeded(settings, summary, verdicts, files)
     for name, n in summary.unknown:
         click.echo(
             f"unknown field `{name}` in {n:,} of {counted(summary.looked, 'event')} looked at; {meant(name)}",
@@ -293,7 +293,7 @@ def explain(agent_id: str, files: tuple[str, ...], address: str | None, verdicts
         with _progress(files) as tick:
             baseline, summary = from_files(settings, files, agent_id, tick, verdicts)
         if verdicts:
-            analyst.tell_heeded(summary, verdicts, files)
+            analyst.tell_heeded(settings, summary, verdicts, files)
     click.echo(json.dumps(baseline, indent=2, ensure_ascii=False) if as_json else baseline_text(baseline))
 
 

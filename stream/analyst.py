@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stream.alert import rfc3339
 from stream.errors import InputError
 from stream.settings import load
 from stream.words import counted, nearest, plain
 
 if TYPE_CHECKING:
     from stream.replay import Summary
-
-
-_MOST_BYTES = 1 << 20
+    from stream.settings import Settings
 
 
 def moment(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
@@ -137,7 +136,7 @@ def verdict(
     "moment",
     metavar="TIME",
     callback=moment,
-    help="When it was said, as 2026-03-12T08:44:00Z; default: now. A replay heeds it then.",
+    help="When it was said, as 2026-03-12T08:44:00Z; default: now. A replay heeds it then, a worker when it reads it, whatever the time.",
 )
 @click.option("--unseen", is_flag=True, help="Write it though none of the last events is of such an agent.")
 def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | None, unseen: bool) -> None:
@@ -165,17 +164,34 @@ def reset(agent_id: str, by: str, reason: str, to: str | None, moment: float | N
     judge.say(settings, agent_id, said, to)
     click.echo(
         f"{agent_id}: to begin anew, by {by.strip()}, written to {to or f'agent.access.verdicts on {settings.broker}'}; "
-        + (
-            "`strayline replay --verdicts` heeds it, and says if no event is of such an agent"
-            if to
-            else f"{'' if lately else 'whether there is such an agent only its worker knows: '}`strayline explain {agent_id} --worker HOST:PORT` shows since when, "
-            f"and its worker's log says `verdict heeded`{'' if lately else ', or that the agent is not known'}"
-        ),
+        + (_what_a_replay_does(moment) if to else _what_a_worker_does(agent_id, moment, known=lately is not None)),
         err=True,
     )
 
 
-def tell_heeded(summary: Summary, path: str, files: Sequence[str] = ()) -> None:
+def _what_a_replay_does(moment: float | None) -> str:
+    """With a reset in a file."""
+    when = "the time of now (for events of the past give --time)" if moment is None else rfc3339(moment)
+    return (
+        f"`strayline replay --verdicts` heeds it before the first event later than {when}, and `strayline explain` then shows the time of the event before that; "
+        "both say if no event is of such an agent"
+    )
+
+
+def _what_a_worker_does(agent_id: str, moment: float | None, *, known: bool) -> str:
+    """With a reset on the topic."""
+    at_once = (
+        ""
+        if moment is None
+        else f"its worker heeds it when it reads it, behind the events that it has scored by then, and not at {rfc3339(moment)}: that time is kept, and goes by in a replay alone (--to FILE); "
+    )
+    return (
+        f"{at_once}{'' if known else 'whether there is such an agent only its worker knows: '}`strayline explain {agent_id} --worker HOST:PORT` shows since when, "
+        f"and its worker's log says `verdict heeded`{'' if known else ', or that the agent is not known'}"
+    )
+
+
+def tell_heeded(settings: Settings, summary: Summary, path: str, files: Sequence[str]) -> None:
     """What of a file of verdicts was heeded, and what could not be; `files` are those of the events."""
     click.echo(
         f"{counted(summary.verdicts, 'verdict')} heeded"
@@ -192,7 +208,7 @@ def tell_heeded(summary: Summary, path: str, files: Sequence[str] = ()) -> None:
         more = f" and {len(summary.strangers) - 5:,} more" if len(summary.strangers) > 5 else ""
         click.echo(
             f"{counted(len(summary.strangers), 'agent')} that verdicts or resets name {'has' if len(summary.strangers) == 1 else 'have'} no event here: "
-            f"{', '.join(plain(name) for name in summary.strangers[:5])}{more}{nearest(summary.strangers[0], agents_in(files)) or '; check the spelling'}",
+            f"{', '.join(plain(name) for name in summary.strangers[:5])}{more}{nearest(summary.strangers[0], agents_in(settings, files)) or '; check the spelling'}",
             err=True,
         )
     if summary.unfit:
@@ -203,7 +219,7 @@ def tell_heeded(summary: Summary, path: str, files: Sequence[str] = ()) -> None:
         )
 
 
-def agents_in(files: Sequence[str]) -> set[str]:
+def agents_in(settings: Settings, files: Sequence[str]) -> set[str]:
     """Whose events are in files that can be read a second time: only where a name is not known is it worth that."""
     from stream.codec import decode  # noqa: PLC0415
     from stream.files import Lines  # noqa: PLC0415
@@ -213,7 +229,7 @@ def agents_in(files: Sequence[str]) -> set[str]:
         if Path(path).is_file():
             with Lines(path) as lines:
                 for first, batch in lines:
-                    events, _, _ = decode(batch, range(first, first + len(batch)), _MOST_BYTES)
+                    events, _, _ = decode(batch, range(first, first + len(batch)), settings.max_event_bytes)
                     found.update(event.agent_id for event in events)
     return found
 

@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -146,6 +146,11 @@ def reach(settings: Settings) -> None:
                     f"{servers[-1]} takes connections and ends them: perhaps it speaks otherwise than "
                     f"STRAYLINE_SECURITY_PROTOCOL={settings.security_protocol}, or on another port ({type(reason).__name__})"
                 ) from reason
+            if isinstance(reason, TimeoutError) and _listens(servers[-1]):
+                raise BrokerError(
+                    f"{servers[-1]} takes connections and does not answer: a broker that stands still, is overloaded or is starting (see its log, and whether its disk "
+                    "is full), or no Kafka: then set STRAYLINE_BROKER to where yours is"
+                ) from reason
             raise BrokerError(
                 f"no Kafka at {settings.broker} ({_plainly(reason)}): start one with {starting(settings.broker)}, "
                 "or set STRAYLINE_BROKER to where yours is"
@@ -162,6 +167,13 @@ async def _greet(host: str, port: int, told: dict[str, Any]) -> None:
     finally:
         # Closed for good before the loop ends; where there never was a connection, nothing will say so.
         await asyncio.wait([connection.close()], timeout=0.1)
+
+
+def _listens(server: str) -> bool:
+    """Whether anything takes connections there; a process that is stopped does."""
+    with suppress(OSError), socket.create_connection(host_port(server), 2.0):
+        return True
+    return False
 
 
 def _refusal(settings: Settings, server: str, reason: BaseException) -> str | None:

@@ -166,6 +166,7 @@ class Desk:
         """Show that the loop comes round, and a stand-by to its consumer."""
         while True:
             self.beats += 1
+            metrics.READY.set(self.waiting_for is None)
             trouble = self.app.consumer.trouble()
             if trouble is not None and not self.stopping:
                 fatal(
@@ -245,7 +246,8 @@ class Desk:
                 yield Watched("all", done, patient, said)
                 yield Watched(f"events {number}", partition.next_offset, PATIENCE * patient, said)
             if partition.undelivered:
-                kept = f"what partition {number} has scored was not delivered"
+                silent = "" if self._unanswered is None else "the broker does not answer, and "
+                kept = f"{silent}what partition {number} has scored was not delivered"
                 yield Watched(
                     f"delivery {number}", partition.moved_at, patient + BEHIND * self.settings.flush_seconds, kept
                 )

@@ -22,13 +22,15 @@ import models.compiled  # noqa: F401  # it says where numba keeps what it compil
 from stream import acls
 from stream.client import admin, arguments, user
 from stream.errors import SettingsError, StraylineError
-from stream.lag import group, lags
+from stream.lag import group, lags, since_delivery
 from stream.settings import Settings
 from stream.topics import EVENTS, differences, keeps_workers_out
 from stream.transport import check_faust
-from stream.words import counted
+from stream.words import counted, lasting
 
 OLDEST_KAFKA = (3, 9)
+_QUIET_SECONDS = 20.0  # between two deliveries, of a worker that scores
+_CACHED_FILE = 1 << 20  # bytes of a large one
 _CLOCK_SECONDS = 5.0  # more is told: /metrics compares records' times with this clock
 
 
@@ -112,18 +114,24 @@ def _packages() -> Iterator[Answer]:
 
 def _cache() -> Iterator[Answer]:
     """Where it cannot be written, each start compiles for more than a minute."""
+    lost = unkept()
+    if lost is not None:
+        yield Answer("warn", "models", lost)
+    else:
+        yield Answer("ok", "models", f"compiled models are kept in {config.CACHE_DIR}")
+
+
+def unkept() -> str | None:
+    """Why compiled models cannot be kept, and what to do; None where they can. Written to is the folder, for on a full disk there is room for a name."""
     folder = Path(config.CACHE_DIR)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_CACHED_FILE))
     except OSError as error:
-        mend = f"set XDG_CACHE_HOME to a folder that {os.environ.get('USER') or 'this user'} may write"
-        yield Answer(
-            "warn", "models", f"compiled models cannot be kept ({error}), so each start takes a minute: {mend}"
-        )
-    else:
-        yield Answer("ok", "models", f"compiled models are kept in {folder}")
+        mend = f"free space there, or set XDG_CACHE_HOME to a folder that {os.environ.get('USER') or 'this user'} may write"
+        return f"compiled models cannot be kept in {folder} ({error.strerror or error}), so each start may take a minute: {mend}"
+    return None
 
 
 def _kafka(client: KafkaAdminClient) -> Answer:
@@ -165,13 +173,20 @@ def _workers(settings: Settings, role: str) -> Iterator[Answer]:
     """Who is about to start a worker is not kept from it; of a deployment it is a failure that events wait and nobody scores them."""
     try:
         found = group(settings)
-        if found.lacks is None:
-            yield Answer("ok", "workers", f"{counted(found.workers, 'worker')} in group {settings.group}")
-            return
         waiting = sum(lag.behind for lag in lags(settings))
+        quiet = since_delivery(settings) if waiting else None
     except (StraylineError, KafkaError):  # what is lacking for that is said by the answers before: topics, rights
         return
     behind = f", which is {counted(waiting, 'event')} behind" if waiting else ""
+    if found.lacks is None:
+        stands = quiet is not None and quiet > _QUIET_SECONDS
+        what = (
+            f"{found}. Nothing was delivered for {lasting(quiet or 0)}: see the worker's log and its /readyz"
+            if stands
+            else str(found)
+        )
+        yield Answer("warn" if stands else "ok", "workers", f"group {settings.group}{behind}: {what}")
+        return
     yield Answer(
         "fail" if waiting and role == "admin" else "warn", "workers", f"group {settings.group}{behind}: {found.lacks}"
     )

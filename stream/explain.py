@@ -109,7 +109,7 @@ def _moved(what: str, v: dict[str, Any]) -> str:
 
 def baseline_text(b: dict[str, Any]) -> str:
     """A baseline for reading, and last the key to its numbers."""
-    begin = "since its baseline was begun anew at" if b["begun_anew"] else "from"
+    begin = "since its baseline was begun anew, behind the fleet's event of" if b["begun_anew"] else "from"
     end = f" to {rfc3339(b['last_event_time'])}" if b["events"] else ""
     rows = [f"{plain(b['agent_id'])}: {counted(b['events'], 'event')} {begin} {rfc3339(b['first_event_time'])}{end}"]
     for fact, values in b["usual"].items():

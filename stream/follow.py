@@ -98,7 +98,9 @@ class Choice(NamedTuple):
 
     severity: str = SEVERITIES[0]  # this and above
     agent_id: str | None = None
-    since: float = -math.inf  # by the time of their events
+    since: float = (
+        -math.inf
+    )  # of which a strange event is of this time or later; when a revision was said does not count
     alert_id: str | None = None
 
     def takes(self, alert: Alert) -> bool:
@@ -107,7 +109,7 @@ class Choice(NamedTuple):
             SEVERITIES.index(alert.severity) >= SEVERITIES.index(self.severity)
             and self.agent_id in {None, alert.agent_id}
             and self.alert_id in {None, alert.alert_id}
-            and datetime.fromisoformat(alert.time).timestamp() >= self.since
+            and datetime.fromisoformat(alert.last_event_time).timestamp() >= self.since
         )
 
 
@@ -139,7 +141,7 @@ class Told:
         """`every` revision rather than those that are news; of those of a `span` before the newest."""
         self.alerts: set[str] = set()
         self.agents: set[str] = set()
-        self.newest = ""  # time of an alert
+        self.newest = ""  # time of an alert's last strange event
         self.count = 0
         self._choice, self._tell, self._every = choice, tell, every or last
         self._span = span
@@ -156,7 +158,7 @@ class Told:
             return None
         self.alerts.add(alert.alert_id)
         self.agents.add(alert.agent_id)
-        self.newest = max(self.newest, alert.time)  # in UTC and of one form, as all of ours
+        self.newest = max(self.newest, alert.last_event_time)  # in UTC and of one form, as all of ours
         if alert.revision == 1:
             self._opened[alert.alert_id] = alert.time
         self._halves.add(alert)

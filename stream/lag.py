@@ -15,8 +15,9 @@ from kafka.admin import KafkaAdminClient, OffsetSpec
 
 from stream.client import admin, arguments, retrying
 from stream.codec import decode, seconds
+from stream.errors import BrokerError
 from stream.settings import Settings
-from stream.topics import EVENTS, partitions_of
+from stream.topics import BASELINES, EVENTS, partitions_of
 from stream.words import counted, lasting
 
 _READ_SECONDS = 5.0
@@ -50,6 +51,10 @@ class Group(NamedTuple):
         if self.unheld:
             return f"nobody has {_partitions(self.unheld)}: start another with `strayline worker`, unless a worker's log says that it is still taking them"
         return None
+
+    def __str__(self) -> str:
+        """How many there are. Kafka tells nobody when a member was last heard of, so what is not known is said."""
+        return f"{counted(self.workers, 'worker')} in the group; one that was killed counts until its session ends (STRAYLINE_SESSION_SECONDS)"
 
 
 def _partitions(numbers: Sequence[int]) -> str:
@@ -89,7 +94,20 @@ def group(settings: Settings) -> Group:
     return Group(len(members), sorted(set(range(count)) - held))
 
 
-def lag_json(settings: Settings, found: list[Lag], whose: Group) -> dict[str, Any]:
+def since_delivery(settings: Settings) -> float | None:
+    """Seconds since a worker last delivered what it had learned, from the time that the broker gave it: whoever scores events does so every few seconds. None
+    where none ever did, or it may not be asked."""
+    try:
+        with admin(settings) as client:
+            partitions = [KafkaPartition(BASELINES, number) for number in range(partitions_of(settings, BASELINES))]
+            newest = client.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.MAX_TIMESTAMP))
+    except BrokerError:  # to look at baselines is a right of its own
+        return None
+    latest = max((told.timestamp for told in newest.values()), default=0)
+    return max(0.0, time.time() - latest / 1000.0) if latest > 0 else None
+
+
+def lag_json(settings: Settings, found: list[Lag], whose: Group, delivered: float | None) -> dict[str, Any]:
     """For a program."""
     return {
         "topic": EVENTS,
@@ -97,20 +115,22 @@ def lag_json(settings: Settings, found: list[Lag], whose: Group) -> dict[str, An
         "workers": whose.workers,
         "unheld": whose.unheld,
         "behind": sum(lag.behind for lag in found),
+        "seconds_since_delivery": delivered and round(delivered, 1),
         "partitions": [asdict(lag) for lag in found],
     }
 
 
-def lag_text(settings: Settings, found: list[Lag], whose: Group) -> str:
-    """A table for reading, and last the sum, and who works on it."""
+def lag_text(settings: Settings, found: list[Lag], whose: Group, delivered: float | None) -> str:
+    """A table for reading, and last the sum, when anything of it was last `delivered`, and who works on it."""
     rows = [f"{'partition':>9}  {'committed':>12}  {'end':>12}  {'behind':>10}  behind in event time"]
     for lag in found:
         committed = "nothing" if lag.committed is None else f"{lag.committed:,}"
         seconds = "" if lag.seconds is None else f"  {_shown(lag.seconds)}"
         rows.append(f"{lag.partition:>9}  {committed:>12}  {lag.end:>12,}  {lag.behind:>10,}{seconds}")
     behind = sum(lag.behind for lag in found)
-    rows.append(f"group {settings.group} is {counted(behind, 'event')} behind on {EVENTS}")
-    rows.append(whose.lacks or f"{counted(whose.workers, 'worker')} in the group")
+    last = "" if delivered is None or not behind else f"; a worker last delivered {_shown(delivered)} ago"
+    rows.append(f"group {settings.group} is {counted(behind, 'event')} behind on {EVENTS}{last}")
+    rows.append(whose.lacks or str(whose))
     return "\n".join(rows)
 
 

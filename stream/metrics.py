@@ -172,6 +172,7 @@ CORRUPT = Counter(
     registry=REGISTRY,
 )
 REBALANCES = Counter("strayline_rebalances", "Times that partitions were assigned to this worker.", registry=REGISTRY)
+READY = Gauge("strayline_ready", "1 while /readyz answers 200; 0 while it waits, for what it says.", registry=REGISTRY)
 BUILD = Gauge("strayline_build_info", "Always 1.", ["version"], registry=REGISTRY)
 BUDGET = Gauge("strayline_alert_budget_per_day", "STRAYLINE_ALERTS_PER_DAY.", registry=REGISTRY)
 

@@ -22,7 +22,7 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def _since(context: click.Context, parameter: click.Parameter, text: str | None) -> float | timedelta | None:
-    """A time, a date (in UTC), `now`, or a span such as 24h or 7d: of the events' time, before the last alert there."""
+    """A time, a date (in UTC), `now`, or a span such as 24h or 7d: of the events' time, before the last strange event there."""
     span = _SPAN.fullmatch(text or "")
     if span:
         return timedelta(hours=int(span[1])) if span[2] == "h" else timedelta(days=int(span[1]))
@@ -70,14 +70,15 @@ def lag(as_json: bool) -> None:
     """How far the workers are behind: events, and time of the events', of each partition.
 
     Committed is what the group STRAYLINE_GROUP has finished. The exit status is 0 however far behind it is, and 1 where no worker runs, or
-    some partition is nobody's.
+    some partition is nobody's. A worker that was killed is in the group until its session ends (STRAYLINE_SESSION_SECONDS): Kafka tells nobody when it was
+    last heard of. So where events wait, it is said when a worker last delivered: one that scores does so every few seconds.
     """
     settings = load()
-    from stream.lag import group, lag_json, lag_text, lags  # noqa: PLC0415
+    from stream.lag import group, lag_json, lag_text, lags, since_delivery  # noqa: PLC0415
 
-    found, whose = lags(settings), group(settings)
-    click.echo(json.dumps(lag_json(settings, found, whose), indent=2) if as_json else lag_text(settings, found, whose))
-    sys.exit(whose.lacks is not None)
+    told = settings, lags(settings), group(settings), since_delivery(settings)
+    click.echo(json.dumps(lag_json(*told), indent=2) if as_json else lag_text(*told))
+    sys.exit(told[2].lacks is not None)
 
 
 @click.command()
@@ -259,8 +260,8 @@ def produce(files: tuple[str, ...], rejects_path: str | None) -> None:
     "--since",
     metavar="TIME",
     callback=_since,
-    help="Only those of this time of their events or later: 2026-03-12, 2026-03-12T08:44:00Z, or 24h or 7d before the last alert there; with --follow also `now`: "
-    "only those that come.",
+    help="Only those with strange events of this time or later: 2026-03-12, 2026-03-12T08:44:00Z, or 24h or 7d before the last such event there; with --follow also "
+    "`now`: only those that come. An alert of which only the closing message is later is none of them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As they are, one a line.")
 def alerts(
@@ -316,7 +317,9 @@ def alerts(
     def read_so_far() -> None:
         begin = told.settle()
         if begin:
-            click.echo(f"since {begin}, counted back from the last alert there, of {told.newest}", err=True)
+            click.echo(
+                f"since {begin}, counted back from the last strange event of an alert there, of {told.newest}", err=True
+            )
         if agent_id is not None and agent_id not in told.agents and told.agents:
             click.echo(
                 f"of {counted(len(told.alerts), 'alert')} none is of agent {plain(agent_id)!r}{nearest(agent_id, told.agents)}",

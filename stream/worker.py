@@ -24,6 +24,7 @@ from stream.acls import check_access
 from stream.client import quiet
 from stream.compiling import compiling
 from stream.desk import POLL, Desk, look_seconds
+from stream.doctor import unkept
 from stream.engine import warm_up
 from stream.heap import keep_freed
 from stream.log import fatal
@@ -49,9 +50,12 @@ def run(settings: Settings) -> int:
     if settings.security_protocol != "PLAINTEXT":  # where nobody is told apart, nobody is kept out
         check_access(settings)
     partitions = check_topics(settings)
+    lost = unkept()
+    if lost is not None:
+        log.warning(lost)
     with compiling(
         lambda seconds: log.info(
-            "compiling the models, once for this version; one to four minutes", seconds=round(seconds)
+            "compiling the models, once for this version; one to four minutes, until which nothing is served", seconds=round(seconds)
         ),
         15.0,
     ):

@@ -317,7 +317,9 @@ def test_what_is_usual_can_be_had_with_what_people_have_said(tmp_path):
     assert strayline("explain", "bot", str(path)).stdout.startswith("bot: 3 events from 2026-03-02T")
     told = strayline("explain", "bot", str(path), "--verdicts", str(said))
     assert told.returncode == 0
-    assert told.stdout.startswith("bot: 1 event since its baseline was begun anew at 2026-03-03T")
+    assert told.stdout.startswith(
+        "bot: 1 event since its baseline was begun anew, behind the fleet's event of 2026-03-03T"
+    )
     assert "2 verdicts heeded" in told.stderr
     assert "1 agent that verdicts or resets name has no event here: bto; check the spelling" in told.stderr
     assert strayline("explain", "bot", "--worker", "localhost:1", "--verdicts", str(said)).returncode == 2

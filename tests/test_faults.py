@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import signal
@@ -283,6 +284,28 @@ def test_a_broker_that_is_killed_in_a_transaction_and_comes_back_costs_nothing(m
             assert time.monotonic() < deadline, worker.said()
         assert worker.stop() == 0
     site.same_as_replay()
+
+
+@pytest.mark.kafka
+def test_while_the_broker_stands_still_the_worker_is_not_ready_and_says_why(mortal, tmp_path):
+    """By /readyz, by the metric of it and in its log; once it goes on, so does the worker."""
+    site = Site(mortal, tmp_path, "still")
+    site.produce(fleet(20, agents=12, days=5))
+    with site.worker(STRAYLINE_STALL_SECONDS="45") as worker:
+        worker.until(lambda: worker.metric("strayline_ready") == 1)
+        worker.until(lambda: site.committed() == {0: site.end(EVENTS)})
+        os.kill(mortal.pid, signal.SIGSTOP)
+        try:
+            worker.until(lambda: worker.metric("strayline_ready") == 0)
+            status, told = worker.get("/readyz")
+            assert (status, told.startswith("no answer from the broker for ")) == (503, True)
+            assert f"{mortal.bootstrap} takes connections and does not answer" in worker.said()
+            reasons = worker.said()
+        finally:
+            os.kill(mortal.pid, signal.SIGCONT)
+        worker.until_ready()
+        assert "the broker answers again" in worker.said()
+        assert "the broker answers again" not in reasons
 
 
 @pytest.mark.kafka

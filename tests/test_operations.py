@@ -26,9 +26,11 @@ from msgspec.structs import replace
 from benchmarks.kafka import Broker
 from stream.client import retrying
 from stream.codec import Reject, encode
+from stream.doctor import unkept
 from stream.follow import Choice, Told
 from stream.settings import Settings, load
 from stream.topics import ALERTS, EVENTS, REJECTED, TOPICS, VERDICTS, ensure_topics
+from tests.replaying import no_file_larger_than
 from tests.secured import strayline
 from tests.site import Worker
 from tests.telling import episode, hostile
@@ -132,6 +134,7 @@ def test_lag_is_what_is_not_committed_and_how_much_time_that_is(settings):
         "workers": 0,
         "unheld": [],
         "behind": 7,
+        "seconds_since_delivery": None,
         "partitions": [
             {"partition": 0, "committed": 4, "end": 11, "behind": 7, "seconds": 360.0},
             {"partition": 1, "committed": 1, "end": 1, "behind": 0, "seconds": None},
@@ -424,6 +427,16 @@ def test_the_doctor_says_ok_of_what_is_in_order_and_what_to_do_of_the_rest(setti
     assert "warn  models    compiled models cannot be kept" in told
 
 
+def test_where_a_disk_is_full_compiled_models_are_said_not_to_be_kept(tmp_path, monkeypatch):
+    """A name fits on it, what is in the file does not."""
+    monkeypatch.setattr("stream.doctor.config.CACHE_DIR", str(tmp_path / "cache"))
+    assert unkept() is None
+    with no_file_larger_than(1000):
+        told = unkept()
+    assert told is not None
+    assert told.startswith(f"compiled models cannot be kept in {tmp_path / 'cache'} (File too large), so each start")
+
+
 @pytest.mark.kafka
 def test_that_no_worker_runs_is_told_and_that_one_does(settings, tmp_path):
     """Who looks after a deployment must hear of it; who is about to start a worker is not kept from it."""
@@ -436,8 +449,15 @@ def test_that_no_worker_runs_is_told_and_that_one_does(settings, tmp_path):
         worker.until_ready()
         worker.until_scored(1)
         status, told, _ = run(settings, "lag")
-        assert (status, told.splitlines()[-1]) == (0, "1 worker in the group")
-        assert f"ok    workers   1 worker in group {settings.group}\n" in run(settings, "doctor")[1]
+        known = "1 worker in the group; one that was killed counts until its session ends (STRAYLINE_SESSION_SECONDS)"
+        assert (status, told.splitlines()[-1]) == (0, known)
+        assert f"ok    workers   group {settings.group}: {known}\n" in run(settings, "doctor")[1]
+        delivered = json.loads(run(settings, "lag", "--json")[1])["seconds_since_delivery"]
+        assert 0 < delivered < 600
+        worker.kill()
+        send(settings, EVENTS, [{"value": encode(GOOD | {"event_id": "e2"}), "partition": 0}])
+        assert f"1 event behind on {EVENTS}; a worker last delivered " in run(settings, "lag")[1]
+        assert json.loads(run(settings, "lag", "--json")[1])["seconds_since_delivery"] > delivered
 
 
 @pytest.mark.kafka

@@ -106,12 +106,12 @@ def test_what_is_known_of_it_is_said_to_have_begun_anew():
     told = baseline(engine, AGENT)
     assert told is not None
     assert (told["events"], told["usual"], told["amounts"], told["daily_amounts"]) == (0, {}, {}, [])
-    assert "0 events since its baseline was begun anew at 2026-" in baseline_text(told)
+    assert "0 events since its baseline was begun anew, behind the fleet's event of 2026-" in baseline_text(told)
     run(engine, day(22))
     told = baseline(engine, AGENT)
     assert told is not None
     assert {u["value"] for u in told["usual"]["tool"]} == {"crm.read", "mail.send"}
-    assert "40 events since its baseline was begun anew at 2026-03-22" in baseline_text(told)
+    assert "40 events since its baseline was begun anew, behind the fleet's event of 2026-03-22" in baseline_text(told)
 
 
 def test_an_agent_whose_row_gave_way_does_not_find_what_it_was():
@@ -170,10 +170,15 @@ def test_a_reset_has_an_agent_an_owner_a_reason_and_a_time(change):
 def test_it_can_be_kept_in_a_file(tmp_path):
     """For a replay; and it has an owner."""
     to = tmp_path / "said.jsonl"
-    words = ("--by", "ana", "--reason", "CHG-1", "--to", str(to), "--time", "2026-03-12T08:44:00Z")
+    words = ("--by", "ana", "--reason", "CHG-1", "--to", str(to))
     told = strayline("reset", AGENT, *words)
+    assert "before the first event later than the time of now (for events of the past give --time)" in told.stderr
+    to.unlink()
+    told = strayline("reset", AGENT, *words, "--time", "2026-03-12T08:44:00Z")
     assert told.returncode == 0
-    assert told.stderr.startswith(f"{AGENT}: to begin anew, by ana, written to {to}; ")
+    assert told.stderr.startswith(
+        f"{AGENT}: to begin anew, by ana, written to {to}; `strayline replay --verdicts` heeds it before the first event later than 2026-03-12T08:44:00.000Z, "
+    )
     assert json.loads(to.read_text())["time"] == "2026-03-12T08:44:00.000Z"
     assert strayline("reset", AGENT, "--by", " ", "--reason", "x").returncode == 2
 
@@ -201,8 +206,13 @@ def test_a_worker_heeds_it_exactly_once_and_its_alerts_are_those_of_replay(broke
     with site.worker() as worker:
         worker.until(lambda: site.committed() == {0: half})
         stored = site.end(BASELINES)
-        told = strayline("reset", agent_id, "--by", "ana", "--reason", "CHG-1", STRAYLINE_BROKER=site.bootstrap)
+        words = ("--by", "ana", "--reason", "CHG-1", "--time", "2026-03-03T08:00:00Z")  # a worker has no such time
+        told = strayline("reset", agent_id, *words, STRAYLINE_BROKER=site.bootstrap)
         assert told.returncode == 0, told.stderr
+        assert (
+            "its worker heeds it when it reads it, behind the events that it has scored by then, and not at 2026-03-03T08:00:00.000Z"
+            in told.stderr
+        )
         assert f"`strayline explain {agent_id} --worker HOST:PORT` shows since when" in told.stderr
         worker.until(lambda: worker.metric("strayline_verdicts_total", verdict="reset") == 1)
         worker.until(lambda: site.end(BASELINES) > stored)
@@ -210,7 +220,7 @@ def test_a_worker_heeds_it_exactly_once_and_its_alerts_are_those_of_replay(broke
     with site.worker() as worker:
         worker.until(lambda: site.committed() == {0: len(records)})
         explained = strayline("explain", agent_id, "--worker", worker.address)
-        assert "since its baseline was begun anew at" in explained.stdout
+        assert "since its baseline was begun anew, behind the fleet's event of" in explained.stdout
         assert worker.stop() == 0
     (word,) = site.read(VERDICTS)
     engine = Engine(site.settings)

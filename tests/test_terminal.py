@@ -163,21 +163,20 @@ def test_an_alert_s_line_has_when_it_opened_and_its_last_event(alerts, strayline
     assert heads(alert_text(first))[0].startswith(f"{first.time[:16].replace('T', ' ')}  ")
 
 
-def test_a_span_is_counted_back_from_the_last_alert_there_and_a_date_begins_a_day(alerts, strayline, tmp_path):
+def test_a_span_is_counted_back_from_the_last_strange_event_there_and_a_date_begins_a_day(alerts, strayline, tmp_path):
     """However old the file is; and whoever says the span where a file is meant to stand hears how."""
     (file := tmp_path / "alerts").write_bytes(encode_lines(alerts))
-    newest = max(alerts, key=lambda a: a.time)
-    day = [a for a in alerts if a.time >= rfc3339(seconds(newest.time) - 86400)]
+    newest = max(a.last_event_time for a in alerts)
+    begin = rfc3339(seconds(newest) - 86400)
+    day = [a for a in alerts if a.last_event_time >= begin]
     assert 0 < len(day) < len(alerts)
     for span in ("24h", "1d"):
         status, told, error = strayline("alerts", file, "--since", span, "--json")
         assert (status, told.encode()) == (0, encode_lines(day))
-        assert error == (
-            f"since {rfc3339(seconds(newest.time) - 86400)}, counted back from the last alert there, of {newest.time}\n"
-        )
-    date = newest.time[:10]
+        assert error == f"since {begin}, counted back from the last strange event of an alert there, of {newest}\n"
+    date = newest[:10]
     status, told, error = strayline("alerts", file, "--since", date, "--json")
-    assert (told.encode(), error) == (encode_lines([a for a in alerts if a.time >= date]), "")
+    assert (told.encode(), error) == (encode_lines([a for a in alerts if a.last_event_time >= date]), "")
     for args in (("--last", "2"), ("--last", "24h"), ("24",)):
         status, told, error = strayline("alerts", *args)
         assert (status, told) == (2, "")
@@ -196,12 +195,19 @@ def test_of_alerts_the_last_words_the_severe_those_of_one_agent_and_of_a_time_ca
         (("--severity", "high"), [a for a in last if SEVERITIES.index(a.severity) >= 2]),
         (("--agent", agent), [a for a in last if a.agent_id == agent]),
         (("--id", last[3].alert_id), [last[3]]),
-        (("--since", since), [a for a in last if a.time >= since]),
+        (("--since", since), [a for a in last if a.last_event_time >= since]),
     ):
         assert 0 < len(wanted) <= len(last)
         assert (len(wanted) == len(last)) == (not options)
         assert strayline("alerts", file, "--last", "--json", *options)[1].encode() == encode_lines(wanted)
         assert len(heads(strayline("alerts", file, *options)[1])) == len(wanted)
+    closed = next(a for a in last if a.time > a.last_event_time and a.revision > 1)  # hours of quiet after it
+    for since, some in ((closed.time, False), (closed.last_event_time, True)):
+        told = strayline("alerts", file, "--id", closed.alert_id, "--since", since, "--json")[1]
+        assert (told.encode(), bool(told)) == (
+            encode_lines([a for a in alerts if a.alert_id == closed.alert_id and a.last_event_time >= since]),
+            some,
+        )
     grown = next(a for a in last if a.revision > 1)
     assert f"{grown.title} (revision {grown.revision})" in strayline("alerts", file)[1]
     assert strayline("alerts", file, "--json")[1].encode() == encode_lines(alerts)

@@ -162,6 +162,16 @@ def test_without_a_broker_the_error_says_where_it_looked_and_how_to_start_one(as
     assert time.monotonic() - began < 10
 
 
+def test_who_takes_connections_and_does_not_answer_is_not_said_to_be_absent(monkeypatch):
+    """As a broker does that was stopped, or whose disk does not come back: another one beside it would mend nothing."""
+    monkeypatch.setattr("stream.client._CONNECT_SECONDS", 0.0)
+    monkeypatch.setattr("stream.client._ANSWER_MS", 500)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(BrokerError, match=rf"^{re.escape(address)} takes connections and does not answer: "):
+            check_topics(at(address))
+
+
 def test_at_its_usual_address_either_way_to_start_one_is_named():
     """Compose publishes its broker there, and only there."""
     assert starting("localhost:9092") == "`make kafka` or `docker compose up -d kafka`"
