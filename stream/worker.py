@@ -55,7 +55,8 @@ def run(settings: Settings) -> int:
         log.warning(lost)
     with compiling(
         lambda seconds: log.info(
-            "compiling the models, once for this version; one to four minutes, until which nothing is served", seconds=round(seconds)
+            "compiling the models, once for this version; one to four minutes, until which nothing is served",
+            seconds=round(seconds),
         ),
         15.0,
     ):
