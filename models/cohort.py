@@ -23,7 +23,7 @@ import numpy as np
 
 from models import amounts, facts, parties, schema, tails
 from models import state as st
-from models.compiled import inline, njit
+from models.compiled import apart, inline
 from models.memory import NAMED_FACTS, profile_of
 from models.signals import ACTION, N_AMOUNTS, N_TAILS, ROOT, TOOL, TRANSITION
 from models.table import Key, find, mix
@@ -47,7 +47,7 @@ def due(seen: float) -> bool:
     return int(seen) % FIRST == 0 and times > 0 and (times & (times - 1)) == 0
 
 
-@njit
+@apart
 def seek(a: st.Arrays, agent: Key, clock: float, fade: float) -> None:
     """Put an agent beside those that do the same, or make it a leader."""
     ag = find(a.agents, agent)
@@ -81,14 +81,14 @@ def seek(a: st.Arrays, agent: Key, clock: float, fade: float) -> None:
             _join(a, ag, NOBODY, clock, fade)
 
 
-@njit
+@apart
 def alike(a: st.Arrays, one: Key, other: Key) -> float:
     """Share of what two agents do that is the same, from 0 to 1: of tools, of roots, or the mean of both."""
     tools, roots = _overlap(a, TOOL, one, other), _overlap(a, ROOT, one, other)
     return tools if roots < 0 else (tools + roots) / 2.0
 
 
-@njit
+@apart
 def _overlap(a: st.Arrays, fact: int, one: Key, other: Key) -> float:
     """Overlap of two agents' shares of a fact's values, over the most used ones of the first; -1 if neither says anything of it."""
     mine, its = mix(facts.place(fact, 0), one), mix(facts.place(fact, 0), other)
@@ -109,7 +109,7 @@ def _overlap(a: st.Arrays, fact: int, one: Key, other: Key) -> float:
     return float(min(1.0, out))
 
 
-@njit
+@apart
 def _says_what_it_does(a: st.Arrays, me: Key) -> bool:
     """Whether its events name tools or resources; where they name no tool, the action stands for it."""
     if find(a.facts, mix(facts.place(ROOT, 0), me)) >= 0:
@@ -118,7 +118,7 @@ def _says_what_it_does(a: st.Arrays, me: Key) -> bool:
     return p >= 0 and find(a.facts, mix(facts.place(ACTION, a.profiles_body[p, 0]), me)) >= 0
 
 
-@njit
+@apart
 def _leads(a: st.Arrays, i: int) -> bool:
     """Whether a place among the leaders is taken by one: its agent is still known, and follows no other."""
     key = a.leaders[i].key
@@ -126,12 +126,12 @@ def _leads(a: st.Arrays, i: int) -> bool:
     return ag >= 0 and (a.agents[ag].leader == NOBODY or a.agents[ag].leader == key)
 
 
-@njit
+@apart
 def _older(a: st.Arrays, i: int, j: int) -> bool:
     return bool(a.leaders[i].w < a.leaders[j].w or (a.leaders[i].w == a.leaders[j].w and i < j))
 
 
-@njit
+@apart
 def _place(a: st.Arrays) -> int:
     """A free place for a leader, or that of the one that has been silent longest."""
     out, oldest = 0, np.inf
@@ -144,7 +144,7 @@ def _place(a: st.Arrays) -> int:
     return out
 
 
-@njit
+@apart
 def _join(a: st.Arrays, ag: int, leader: Key, clock: float, fade: float) -> None:
     """Move an agent to the cohort of a leader, with what it is known for."""
     agent = a.agents[ag].key
@@ -181,7 +181,7 @@ def _join(a: st.Arrays, ag: int, leader: Key, clock: float, fade: float) -> None
         a.cohorts_body[co, schema.PEER_HOURS + x] += a.agents_body[ag, schema.OWN_HOURS + x]
 
 
-@njit
+@apart
 def _bring_facts(a: st.Arrays, me: Key, new: Key, now: float) -> None:
     """Count in the new cohort, as of one agent, the values that it uses most, and which tool it uses after which."""
     for f in range(len(NAMED_FACTS)):
@@ -203,7 +203,7 @@ def _bring_facts(a: st.Arrays, me: Key, new: Key, now: float) -> None:
                 _bring(a, facts.place(TRANSITION, a.profiles_body[p, before]), a.profiles_body[p, k], me, new, now)
 
 
-@njit
+@apart
 def _bring(a: st.Arrays, base: Key, value: Key, me: Key, new: Key, now: float) -> None:
     i = find(a.facts, facts.of_value(mix(base, me), value))
     weight = min(now, facts.count(a.facts, i)) if i >= 0 else 0.0
@@ -217,7 +217,7 @@ def _bring(a: st.Arrays, base: Key, value: Key, me: Key, new: Key, now: float) -
         a.facts[find(a.facts, context)].d += weight
 
 
-@njit
+@apart
 def _bring_amount(a: st.Arrays, place: Key, me: Key, old: Key, new: Key, clock: float) -> None:
     """Let an agent's amounts count among those of its new cohort, and no longer among the present ones of the old."""
     i = find(a.amounts, mix(place, me))

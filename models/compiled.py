@@ -1,7 +1,8 @@
 """`njit`: numba's compiler with our defaults, and an on-disk cache that is never stale.
 
-numba notices that a function's own file has changed, not that a file it calls into has. So the cache folder is named
-after a digest of every source in `models/` and of what is compiled in `stream/`: a changed model never runs as its old self. Where nothing can be
+numba notices that a function's own file has changed, not that a file it calls into has, and knows a file by its path and its time. So the cache folder is named
+after a digest of every source in `models/` and of what is compiled in `stream/`, and what is compiled of these is known by that alone: a changed model never runs as its old self,
+and the same one in another place (a second checkout, an image, a reinstalled package) is not compiled again. Where nothing can be
 kept (a disk that is full, or for reading only) the next start compiles again, and this one goes on. What another version left there
 goes once nothing has used it for a month: it is some 12 MB, and nobody knows of it.
 
@@ -33,22 +34,48 @@ UNUSED = 30 * 86400.0  # seconds
 _OURS = re.compile(r"compiled-[0-9a-f]{16}")
 
 
-def _cache_folder() -> str:
-    here = Path(__file__).parent
-    others = (
-        here.parent / "stream" / f"{name}.py"
+_HERE = Path(__file__).parent
+_SOURCES = [
+    *sorted(_HERE.glob("*.py")),
+    *(
+        _HERE.parent / "stream" / f"{name}.py"
         for name in ("columns", "instant", "records", "scan", "score_lines", "siphash", "tokens")
-    )
-    sources = [*sorted(here.glob("*.py")), *others]
+    ),
+]
+
+
+def _cache_folder() -> str:
     digest = hashlib.sha256(numba.__version__.encode())
-    for source in sources:
+    for source in _SOURCES:
         digest.update(source.read_bytes())
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return str(root / "strayline" / f"compiled-{digest.hexdigest()[:16]}")
 
 
-if "NUMBA_CACHE_DIR" not in os.environ:
+class _BySource(caching._CacheLocator):  # type: ignore[misc]  # noqa: SLF001  # numba has no types
+    """Where what is compiled of a source lies that the folder is named after."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @classmethod
+    def from_function(cls, function: Any, file: str) -> _BySource | None:
+        path = Path(file)
+        return cls(f"{path.parent.name}-{function.__code__.co_firstlineno}") if path in _SOURCES else None
+
+    def get_cache_path(self) -> str:
+        return str(config.CACHE_DIR)
+
+    def get_source_stamp(self) -> int:
+        return 0
+
+    def get_disambiguator(self) -> str:
+        return self._name
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:  # else it may be anybody's, and is numba's to keep in order
     config.CACHE_DIR = _cache_folder()
+    caching.CacheImpl._locator_classes = [_BySource, *caching.CacheImpl._locator_classes]  # noqa: SLF001
 
 
 def _can_keep(folder: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -76,3 +77,20 @@ def test_a_part_says_the_same_to_python_and_to_its_callers():
         return spread(x, y) + spread(y, x)
 
     assert whole(2, 3) == spread(2, 3) + spread(3, 2) == 65 + 95
+
+
+def test_the_same_sources_in_another_place_are_not_compiled_again(tmp_path):
+    """A second checkout, an image, a package installed anew: known by what they say, not by where they lie or since when."""
+    code = "from stream.siphash import name_hash; name_hash('a'); from stream import siphash; print(sum(siphash._hash.stats.cache_misses.values()))"
+    missed = []
+    for place in ("one", "two"):
+        for package in ("models", "stream"):
+            shutil.copytree(ROOT / package, tmp_path / place / package)
+        environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"} | {
+            "XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": str(tmp_path / place),
+        }  # fmt: skip
+        run = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        missed.append(int(run.stdout))
+    assert missed == [1, 0]
