@@ -40,7 +40,7 @@ _HEADER = struct.Struct(
     "<4sBBxxQQQQ"
 )  # magic, version, kind, layout, sequence, next source offset, next verdict offset
 _MAGIC, _VERSION = b"STRL", 4
-_ROWS, _EPISODES, _ROLLOUTS, _LAYOUT, _POSITIONS = 0, 1, 2, 3, 4
+_ROWS, _EPISODES, _ROLLOUTS, _LAYOUT, _POSITIONS, _TYPES = 0, 1, 2, 3, 4, 5
 _RECORD = 100  # bytes that a record costs beside its value
 _MOST = 4 * PIECE  # bytes of rows, or of episodes, in one record
 _FLEET = TABLES.index("fleet")
@@ -50,6 +50,7 @@ Page = tuple[int, int, int]  # as `State.pages` gives them
 _encode = msgspec.json.Encoder().encode
 _decode_episodes = msgspec.json.Decoder(list[tuple[str, Episode | None]]).decode
 _decode_rollouts = msgspec.json.Decoder(list[Began]).decode
+_decode_types = msgspec.json.Decoder(list[tuple[int, int]]).decode
 _decode_layout = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -136,14 +137,14 @@ class Writer:
         return [x for x in pieces if HEADER.unpack_from(x)[0] == _FLEET] if self.anew else pieces
 
     def _episodes(self, at: tuple[int, int]) -> list[Record]:
-        """The changed episodes, and what cohorts began; all of them four times while all pages are written, for no page has them."""
-        episodes = self.engine.episodes
+        """The changed episodes, what cohorts began and which types there are; all of them four times while all pages are written, for no page has them."""
+        episodes, company = self.engine.episodes, self.engine.company
         whole = self._episodes_size < 0 or (
             4 * self._paged >= len(self._pages) and self._changed >= max(1, self._episodes_size)
         )
         if whole:
             episodes.changed |= set(episodes.open)
-            episodes.rollouts.changed = True
+            episodes.rollouts.changed = company.changed = True
             self._again = self.sequence + 1
         changed = sorted(episodes.changed)
         episodes.changed.clear()
@@ -152,6 +153,9 @@ class Writer:
         if episodes.rollouts.changed:  # all of them: they are few, and change with alerts
             episodes.rollouts.changed = False
             out.append(self._change(_ROLLOUTS, _encode(list(episodes.rollouts.began.values())), at))
+        if company.changed:
+            company.changed = False
+            out.append(self._change(_TYPES, _encode(company.types()), at))
         if whole:
             self._paged, self._changed, self._episodes_size = 0, 0, sum(map(_size, out))
         return out
@@ -249,6 +253,8 @@ class Reader:
                 self._put(version, payload)
             elif kind == _ROLLOUTS:
                 self.engine.episodes.rollouts.restore(_decode_rollouts(payload))
+            elif kind == _TYPES:
+                self.engine.company.restore(_decode_types(payload))
             elif kind == _POSITIONS:
                 self.positions = _decode_positions(payload)
             elif kind == _EPISODES:

@@ -5,6 +5,7 @@ What it misses: peers on other partitions, whom it does not know; what their coh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,31 @@ from models.table import Array
 from stream.alert import Evidence
 from stream.words import HEARD, plain
 
-MOST = 65_536  # types; nothing is said of those that come after so many
+MOST = 4096  # types; nothing is said of those that come after so many
 
 
 class Company:
-    """The types that were seen, by their hashes: the first `MOST`, for what gave way would be called alone when it comes again."""
+    """The types that were seen, by their hashes: the first `MOST`, for what gave way would be called alone when it comes again.
+
+    It is no function of the rows of agents, which have one type each at present: a host keeps it beside them, as `types`.
+    """
 
     def __init__(self) -> None:
+        self.changed = False  # since a host last looked
         self._only: dict[int, int] = {}  # type → its only agent
         self._several = np.zeros(0, np.uint64)
 
-    def restore(self, agents: Any) -> None:
-        """Take the agents that a host put back, rows of the table, for seen."""
+    def types(self) -> list[tuple[int, int]]:
+        """Each type with its only agent, or 0 where it had several."""
+        return [*self._only.items(), *((kind, 0) for kind in self._several.tolist())]
+
+    def restore(self, types: Sequence[tuple[int, int]]) -> None:
+        """Put back what a host stored."""
+        self._only = {kind: agent for kind, agent in types if agent}
+        self._several = np.array([kind for kind, agent in types if not agent], np.uint64)
+
+    def look(self, agents: Any) -> None:
+        """Take the agents that a host put back, rows of the table, for seen: baselines of before have no types beside them."""
         known = agents[(agents["key"] != 0) & (agents["kind"] != 0)]
         self._see(known["kind"], known["key"])
 
@@ -36,9 +50,9 @@ class Company:
     def _see(self, kinds: Array, agents: Array) -> Array:
         alone = np.zeros(len(kinds), bool)
         at = np.flatnonzero((kinds != 0) & ~np.isin(kinds, self._several))
+        at = at[self._kept(kinds[at])]
         if not len(at):
             return alone
-        at = at[self._kept(kinds[at])]
         names, first, which = np.unique(kinds[at], return_index=True, return_inverse=True)
         only = np.array(
             [self._only.get(int(k), int(a)) for k, a in zip(names, agents[at][first], strict=True)], np.uint64
@@ -47,18 +61,18 @@ class Company:
         joined = agents[at] != only[which]
         np.minimum.at(end, which[joined], at[joined])
         alone[at] = at < end[which]
-        for kind, agent, until in zip(names.tolist(), only.tolist(), end.tolist(), strict=True):
-            if until < len(kinds):
-                self._only.pop(kind, None)
-                self._several = np.append(self._several, np.uint64(kind))
-            else:
-                self._only[kind] = agent
+        several = end < len(kinds)
+        self.changed |= bool(several.any()) or any(kind not in self._only for kind in names.tolist())
+        self._only |= zip(names.tolist(), only.tolist(), strict=True)
+        for kind in names[several].tolist():
+            del self._only[kind]
+        self._several = np.append(self._several, names[several])
         return alone
 
     def _kept(self, kinds: Array) -> Array:
         """Which events are of types that are known, or that there is room for, in the order in which they come: wherever batches are cut."""
         names, first = np.unique(kinds, return_index=True)
-        new = np.array([kind not in self._only for kind in names.tolist()])
+        new = np.array([kind not in self._only for kind in names.tolist()], bool)
         room = MOST - len(self._only) - len(self._several)
         return ~np.isin(kinds, names[new][np.argsort(first[new])][room:])
 

@@ -31,6 +31,7 @@ BEHIND = 4  # times as long between two deliveries
 OPENING = 4  # partitions at once: each holds what it fetched, up to 64 MiB
 PATIENCE = 5.0  # times as long as a stall: the group is for others to form, too, and one partition may wait while others catch up
 BEAT_SECONDS = 0.5
+STOP_SECONDS = 30.0  # for delivering what was scored, once it is told to stop
 LOOK_SECONDS = 20.0
 
 
@@ -227,7 +228,9 @@ class Desk:
         """What should move, or end the process; asked from another thread."""
         patient = self.settings.stall_seconds
         yield Watched("loop", self.beats, patient, "the event loop has not come round")
-        if self.stopping:  # which has a time limit of its own
+        if self.stopping:
+            drain = "it could not deliver what was scored since it was told to stop (what was not committed will be read again),"
+            yield Watched("stop", None, STOP_SECONDS, drain)
             return
         if self.rebalancing:
             yield Watched("group", None, PATIENCE * patient, "the group has not given this worker its partitions")

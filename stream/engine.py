@@ -7,7 +7,7 @@ scores and learns and does not hold the interpreter's lock; `tell` turns what wa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -96,6 +96,7 @@ class Scored:
     rejects: list[Reject]
     alerts: list[Alert] = field(default_factory=list)
     alert_positions: list[int] = field(default_factory=list)  # of the event that each alert message was said at
+    raised: Mapping[str, int] = field(default_factory=dict)  # alerts whose severity rose, by what it rose to
     merged: int = 0  # events over the threshold that opened no alert of their own
     evicted: dict[str, int] = field(default_factory=dict)  # table → rows that gave way
     unknown: list[str] = field(default_factory=list)  # classifications outside the ladder, each the first time
@@ -130,7 +131,7 @@ class Engine:
         """Begin as if no event had come."""
         self.state = State(self.settings.state_mib)
         self.episodes = Episodes(self.settings.classifications)
-        self._company = Company()
+        self.company = Company()
         self._shifts: dict[int, float] = {}  # when each level last changed, as far as was told
         self.restored = False  # whether what a host put back has been looked at
 
@@ -163,7 +164,7 @@ class Engine:
         if not self.restored:  # what a host put back is complete once events come
             head = self.state["levels"].head
             self._shifts = {int(row["key"]): float(row["shifted"]) for row in head[head["shifted"] > 0]}
-            self._company.restore(self.state["agents"].head)
+            self.company.look(self.state["agents"].head)
             self.restored = True
         before = self.state.tally[:, 1].copy()
         out, said = self._loop(b)
@@ -185,10 +186,11 @@ class Engine:
         scored.unknown = self._unknown_classifications(decoded.events, b)
         scored.unknown_clearances = self._unknown_clearances(decoded.events, b)
         merged = self.episodes.merged
+        self.episodes.raised.clear()
         said = deque(ran.said)
         telling = np.flatnonzero((out.row >= 0) | (out.marks & NOTABLE > 0))
         told = 0
-        columns = (out.clock, out.threshold, out.marks, out.cohort, self._company.alone(b))
+        columns = (out.clock, out.threshold, out.marks, out.cohort, self.company.alone(b))
         which = zip(telling.tolist(), *(x[telling].tolist() for x in columns), strict=True)
         kept = keep(scored.events, telling, b, out, ran.paid)
         for (e, clock, threshold, marks, cohort, alone), event in zip(which, kept, strict=True):
@@ -214,6 +216,7 @@ class Engine:
         scored.alerts += alerts
         scored.alert_positions += [scored.positions[-1]] * len(alerts)
         scored.merged = self.episodes.merged - merged
+        scored.raised = +self.episodes.raised
         scored.evicted = ran.evicted
         for turn in ran.turns:
             self._shifts[turn.entity] = turn.clock

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from models.harm import MANY_RECORDS
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
 from stream.change import changes
@@ -16,7 +17,7 @@ from stream.kept import MOST_TEXT, Kept, below, detail, did, has_peers, outside,
 from stream.reason import OF_THE_EVENT, reason
 from stream.response import next_step, suspends
 from stream.rollout import begun
-from stream.severity import CONFIDENCES, HARMS, SERIOUS, certainty, harm, much, severity
+from stream.severity import CONFIDENCES, HARMS, LIMITED, NONE, SERIOUS, certainty, harm, hoarded, much, severity
 from stream.story import add, main, tells
 from stream.techniques import techniques
 from stream.title import headline, title
@@ -64,6 +65,7 @@ class Episode(msgspec.Struct):
     outside: bool = False
     to_agent: bool = False
     harm: int = 0  # of the event that did most of it
+    hoard: float = 0.0  # sensitive records of events that moved far more than usual
     handed: dict[int, Handed] = {}  # by digest of the recipient
     refused: Refused = msgspec.field(default_factory=Refused)
     sat: dict[str, Sat] = {}  # by session
@@ -98,7 +100,8 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     sit(x.sat, kept)
     x.peered |= has_peers(d)
     did_harm = harm(kept, d, found, len(ladder))
-    x.harm = max(x.harm, did_harm)
+    x.hoard += hoarded(kept, found, len(ladder))
+    x.harm = max(x.harm, did_harm, LIMITED if x.hoard >= MANY_RECORDS else NONE)
     x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
     if (whom := stranger(kept, d)) is not None:
         x.strangers = list(dict.fromkeys([*x.strangers, whom]))[:MOST_BEGUN]
@@ -199,7 +202,8 @@ def over_threshold(x: Episode) -> float:
 
 def _certainty(x: Episode) -> int:
     excused = x.excused or x.did.approved is True or any(e.name == "new_version" for e in x.lead)
-    return certainty(over_threshold(x), excused=x.warming or (x.harm < SERIOUS and excused))
+    judged = any(e.name == "judged" for e in x.lead)
+    return certainty(over_threshold(x), excused=x.warming or (x.harm < SERIOUS and excused), judged=judged)
 
 
 def level(x: Episode) -> int:

@@ -13,6 +13,7 @@ All of it is decided by the events themselves, at event time, so the same events
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 
 import msgspec
 
@@ -43,6 +44,7 @@ class Episodes:
         self.changed: set[str] = set()  # agents whose episode changed since a host last looked
         self.rollouts = Rollouts()
         self.merged = 0
+        self.raised: Counter[str] = Counter()  # alerts whose severity rose after they had opened, by what it rose to
         self.waiting = 0  # events of all episodes that are not yet turned into evidence
         self.apart = False  # whether peers may be on other partitions
         self._due: list[tuple[float, str]] = []
@@ -208,7 +210,9 @@ class Episodes:
         x.relay = relay(x, *partners(x, self.open)) or x.relay
         x.reset = self.rollouts.begun_anew(x.agent_id, clock)
         x.said_at = clock
-        return alert(x, time, apart=self.apart)
+        before, said = x.said_severity, alert(x, time, apart=self.apart)
+        self.raised[said.severity] += 0 <= before < x.said_severity
+        return said
 
     def heed(self, agent_id: str, alert: str, *, benign: bool) -> None:
         """Say no more of an open alert that a person called benign: more of the same belongs to it, and anything else is another alert."""

@@ -92,7 +92,7 @@ def refuse(x: Refused, kept: Kept) -> None:
 
 
 class Sat(msgspec.Struct):
-    """What the episode's own events account for of what a session had in hand: records by class, lower case."""
+    """What the episode's own events account for of what a session had in hand: records by class of the ladder, lower case."""
 
     sent: dict[str, float] = {}
     refused: dict[str, float] = {}
@@ -101,8 +101,8 @@ class Sat(msgspec.Struct):
 def sit(sessions: dict[str, Sat], kept: Kept) -> None:
     """Add an event to its session."""
     event = kept.event
-    if not event.session_id or not event.classification or not (kept.denied or event.recipients):
-        return
+    if not event.session_id or not event.classification or kept.rung < 0 or not (kept.denied or event.recipients):
+        return  # of a class that is not on the ladder a session has nothing in hand, and there may be one for each event
     if event.session_id not in sessions and len(sessions) >= MOST_SESSIONS:
         del sessions[next(iter(sessions))]
     at, of = sessions.setdefault(event.session_id, Sat()), event.classification.lower()

@@ -125,7 +125,7 @@ def _off_hours(kept: Kept, d: list[float], bits: float) -> Evidence:
     # Both fade, odd starts count less and so do those that are less near: there were no fewer, and none only where nothing is left of any.
     near, total = d[HOURS + 1], int(d[HOURS + 2])
     before = f"{total:,} or more sessions" if total > 1 else "sessions"
-    expected = f"{'few' if near > 0 else 'none'} of its {before} began within 90 minutes of then"
+    expected = f"{'few' if near >= 1 else 'few, if any,' if near > 0 else 'none'} of its {before} began within 90 minutes of then"
     numbers = {"own": round(near, 1), "of": total} | next_bits(N_FACTS + OFF_HOURS, d)
     signal = SIGNALS[N_FACTS + OFF_HOURS]
     return Evidence(signal.name, signal.kind, observed, expected, bits, [kept.event.event_id], 1, numbers)

@@ -86,6 +86,12 @@ SKEWED = Counter(
 ALERTS = Counter(
     "strayline_alerts", "Alerts opened, by the severity they opened with.", ["severity"], registry=REGISTRY
 )
+RAISED = Counter(
+    "strayline_alerts_raised",
+    "Alerts whose severity rose after they had opened, by the severity that they reached.",
+    ["severity"],
+    registry=REGISTRY,
+)
 REVISIONS = Counter(
     "strayline_alert_revisions", "Alert messages produced, first revisions included.", registry=REGISTRY
 )
@@ -182,6 +188,7 @@ def declare(alerts_per_day: float) -> None:
     BUDGET.set(alerts_per_day)
     for severity in SEVERITIES:
         ALERTS.labels(severity)
+        RAISED.labels(severity)
     for reason in REASONS:
         REJECTS.labels(reason)
     for word in WORDS:
@@ -208,6 +215,8 @@ def observe(partition: int, engine: Engine, scored: Scored, records: int) -> Non
     for alert in scored.alerts:
         if alert.revision == 1:
             ALERTS.labels(alert.severity).inc()
+    for severity, n in scored.raised.items():
+        RAISED.labels(severity).inc(n)
     SCORES.observe(scored.score)
     for level, n in scored.shifts.items():
         DRIFTS.labels(level).inc(n)

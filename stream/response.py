@@ -37,9 +37,11 @@ def next_step(
 
 
 def suspends(severity: str, impact: str, evidence: Sequence[Evidence]) -> bool:
-    """Whether an agent is stopped first: what is critical, or severe and of an agent for which nobody vouches, of which one is less sure only because it is new."""
-    unvouched = any(e.name == "unvouched" for e in evidence)
-    return severity == "critical" or (severity == "high" and impact == "severe" and unvouched)
+    """Whether an agent is stopped first: what is critical; severe and of an agent for which nobody vouches, of which one is less sure only because it is new; or may
+    have done harm and is like what a person called malicious."""
+    names = {e.name for e in evidence}
+    again = "judged" in names and impact != "none"
+    return severity == "critical" or again or (severity == "high" and impact == "severe" and "unvouched" in names)
 
 
 def _step(
@@ -84,6 +86,8 @@ def _step(
     if released is not None and not serious:
         version = plain(str(released.baseline["version"]), MOST)
         return f"Ask {owner} whether the change came with version {version}; if it did and nobody meant it, go back to the version before; if it did not, find out what else drove the agent."
+    if to and event.recipients == [event.principal]:
+        return f"Ask {who} whether they asked for {resources(_named(about, event), where, event, exposure)}; if not, find out who or what did.{rest}"
     if to:
         what = resources(_named(about, event), where, event, exposure)
         stop = "" if stopped else "stop the agent's sending and "

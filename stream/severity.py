@@ -3,7 +3,7 @@
 *Harm* is about data, not about bits: whose eyes it reached (outside, or without the clearance), how sensitive it is, how much, and
 how many people stand behind the recipients. Only what was itself unusual counts: an agent that mails confidential quotes to customers
 all day does no harm by one more; and data of the lowest class is for everybody. *Certainty* is about bits: how far over the threshold; less for an agent that is
-new, or runs a new version, where its whole cohort does the same, or a person approved it.
+new, or runs a new version, where its whole cohort does the same, or a person approved it; and sure where it is like what a person called malicious.
 
 A severity says what an analyst does: critical: is woken; high: within the hour; medium: the same day; low: when there is time.
 The two scales in one table follow NIST SP 800-30 r1 (impact × likelihood, table I-2).
@@ -61,16 +61,25 @@ def much(kept: Kept, rungs: int) -> bool:
     return sensitivity(kept.rung, rungs) > 0 and (kept.event.records or 0.0) >= MANY_RECORDS
 
 
+def hoarded(kept: Kept, found: Sequence[Evidence], rungs: int) -> float:
+    """Sensitive records that an event moved which moved far more than its agent does: a hoard is seldom one call."""
+    sensitive = sensitivity(kept.rung, rungs) > 0 and not kept.denied
+    return kept.event.records or 0.0 if sensitive and _far_more(found) else 0.0
+
+
 def _far_more(found: Sequence[Evidence]) -> bool:
     """Whether it moved far more than its agent does."""
     return any(e.kind == "volume" and e.bits >= NEW for e in found)
 
 
-def certainty(over: float, *, excused: bool) -> int:
-    """How sure it is: `over` times the threshold; `excused` if the agent or its version is new, its peers do the same, or a person approved it.
+def certainty(over: float, *, excused: bool, judged: bool = False) -> int:
+    """How sure it is: `over` times the threshold; `excused` if the agent or its version is new, its peers do the same, or a person approved it; `judged` if it is like
+    what a person called malicious, who has answered the question.
 
     That there were many strange events opens an alert and makes it no surer: ordinary days have many too.
     """
+    if judged:
+        return STRONG
     level = STRONG if over >= SURE else FAIR if over >= LONE else WEAK
     return max(WEAK, level - excused)
 

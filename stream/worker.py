@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -27,7 +28,7 @@ from stream.desk import POLL, Desk, look_seconds
 from stream.doctor import unkept
 from stream.engine import warm_up
 from stream.heap import keep_freed
-from stream.log import fatal
+from stream.log import fatal, let_go
 from stream.membership import NAMESAKE
 from stream.settings import Settings
 from stream.topics import EVENTS, check_topics
@@ -36,7 +37,6 @@ from stream.watchdog import Watchdog, tracebacks
 from stream.web import Web, listen, where
 
 log = structlog.get_logger()
-STOP_SECONDS = 30.0
 # A rebalance waits so long for a worker that delivers what it had in hand, or still reads baselines.
 POLL_SECONDS = 600.0
 REQUEST_SECONDS = 30.0
@@ -94,11 +94,16 @@ async def _serve(app: Any, desk: Desk) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    try:
-        await app.start()
-    except Exception as error:  # noqa: BLE001  # whatever keeps it from starting is for the operator
+    starting, stopping = loop.create_task(app.start()), loop.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if (
+        not starting.done()
+    ):  # it may wait for a broker that never answers, and has not begun anything that could be drained
+        log.info("stopped while it was starting; nothing is lost")
+        let_go(sys.stderr)
+        os._exit(0)
+    if (error := starting.exception()) is not None:  # whatever keeps it from starting is for the operator
         fatal("the worker could not start; is the broker up? `strayline topics` tells", error)
-    stopping = loop.create_task(stop.wait())
     crashed = loop.create_task(app.wait_until_stopped())
     await asyncio.wait({stopping, crashed}, return_when=asyncio.FIRST_COMPLETED)
     if app.crash_reason is not None:
@@ -106,14 +111,10 @@ async def _serve(app: Any, desk: Desk) -> int:
             f"Faust gave up, see the error; the worker will go on where it was after a restart; if that comes again, {NAMESAKE}",
             app.crash_reason,
         )
-    desk.stopping = True
+    desk.stopping = True  # from now on the watchdog waits for no longer than `desk.STOP_SECONDS`
     log.info("stopping: delivering what was scored, then committing")
-    try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await app.stop()
-            await desk.close()
-    except TimeoutError:
-        fatal(f"could not drain within {STOP_SECONDS:.0f} s; what was not committed will be read again")
+    await app.stop()
+    await desk.close()
     log.info("stopped")
     return 0
 

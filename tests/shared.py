@@ -31,7 +31,8 @@ def rows(state: State) -> dict[str, Any]:
 
 
 def knowledge(engine: Engine) -> dict[str, Any]:
-    """All that an engine knows: the rows in use, the open episodes, and what cohorts began."""
+    """All that an engine knows: the rows in use, the open episodes, what cohorts began, and which types have one agent."""
     episodes = engine.episodes
     out = {"episodes": sorted(map(msgspec.json.encode, episodes.open.values()))} | rows(engine.state)
-    return out | {"rollouts": [msgspec.json.encode(b) for b in episodes.rollouts.began.values()]}
+    out |= {"rollouts": [msgspec.json.encode(b) for b in episodes.rollouts.began.values()]}
+    return out | {"types": sorted(engine.company.types())}

@@ -18,6 +18,7 @@ from stream.engine import Engine
 from stream.sealed import Corrupt
 from stream.settings import load
 from stream.simulate import simulate
+from stream.siphash import name_hash
 from tests.shared import few, knowledge
 
 SETTINGS = load({})
@@ -163,6 +164,23 @@ def test_episodes_and_what_was_begun_fit_records_of_a_topic_however_long_names_a
     assert found.rollouts.began == engine.episodes.rollouts.began
     long = next(iter(found.rollouts.began))[0]
     assert len(found.rollouts.peers(long + "0", "", "use d", 0.0)) == 1
+
+
+def test_who_has_had_a_peer_is_never_called_alone_after_a_restart(fleet):
+    """Though that peer is of another type by now, which is all that its row says."""
+    events = [msgspec.json.decode(value) for value in fleet[:400]]
+    first, other = sorted({e["agent_id"] for e in events})[:2]
+    for e in events:
+        e["agent_type"] = "solo" if e["agent_id"] == first else "other"
+    last = events[-1]["time"]
+    once = {"event_id": "once", "time": last, "agent_id": other, "action": "login", "agent_type": "solo"}
+    again = [e | {"event_id": f"again {e['event_id']}", "time": last} for e in events if e["agent_id"] == other][:2]
+    engine, topic = Engine(SETTINGS), Topic()
+    feed(engine, [encode(e) for e in (*events, once, *again)])
+    topic.add(Writer(engine).flush(1))
+    found = topic.reader().engine
+    assert differing(found, engine) == []
+    assert (name_hash("solo"), 0) in found.company.types()
 
 
 def test_an_open_episode_outlives_the_changes_after_it(fleet, monkeypatch):

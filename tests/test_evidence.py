@@ -268,7 +268,7 @@ def test_an_agent_whose_type_another_joins_is_no_longer_called_alone_however_bat
             said += company.alone(b).tolist()
         assert said == expected
     again = Company()
-    again.restore(np.array([(1, 7), (0, 0), (4, 8)], [("key", "u8"), ("kind", "u8")]))
+    again.look(np.array([(1, 7), (0, 0), (4, 8)], [("key", "u8"), ("kind", "u8")]))
     b = SimpleNamespace(cohort=kinds[3:5], agent=SimpleNamespace(hash=agents[3:5]))
     assert again.alone(b).tolist() == [False, True]
     assert "type x, as far as its partition has heard, so there are no peers" in str(no_peers("x", apart=True).observed)
@@ -382,14 +382,15 @@ def test_how_many_sessions_began_at_an_hour_is_not_said_to_be_fewer_than_they_we
         now = event_time[e.event_ids[0]]
         before = [t for t in begins[agent_id].values() if t < now]
         many, total = re.fullmatch(
-            r"(few|none) of its (?:(\d+) or more )?sessions began within 90 .+", e.expected
+            r"(few|few, if any,|none) of its (?:(\d+) or more )?sessions began within 90 .+", e.expected
         ).groups()
         assert int(total or 1) <= len(before)
         near = [t for t in before if abs((t - now + 43200) % 86400 - 43200) <= 5400]
-        assert many == "few" or not near
+        assert many != "none" or not near
+        assert many != "few" or near
         assert len(near) <= max(1, len(before) / 5)
         said.add(many)
-    assert said == {"few", "none"}
+    assert {"few, if any,", "none"} <= said
 
 
 def test_what_is_strange_is_not_among_what_is_usual(alerts):
@@ -492,3 +493,16 @@ def test_severity_never_falls_within_an_alert():
 def test_times_are_rfc_3339(time, text):
     """In UTC, to the millisecond, with four digits for the year: every time that an event may have."""
     assert rfc3339(time) == text
+
+
+def test_an_episode_takes_no_more_memory_for_classes_that_nobody_has_heard_of():
+    """A gateway may write a sentence into the field, another one for each event: in a record of baselines there is room for few."""
+    events = [
+        hostile(n, "x", classification=f"{n} {'c' * 4000}", session_id="s", time=BASE + 48 * 1800 + n)
+        for n in range(40)
+    ]
+    engine = Engine(load({"STRAYLINE_ALERTS_PER_DAY": "1000"}))
+    engine.score(engine.decode([*HISTORY, *map(encode, events)], range(len(HISTORY) + len(events))))
+    (found,) = engine.episodes.open.values()
+    assert found.events > 20
+    assert len(msgspec.json.encode(found.sat)) < 1000

@@ -143,6 +143,37 @@ def test_a_stall_ends_the_worker_with_the_reason_and_where_everything_stood(site
 
 
 @pytest.mark.kafka
+def test_a_worker_that_cannot_drain_when_it_is_told_to_stop_ends_with_the_reason(site):
+    """Its supervisor waits for it, and its partitions are nobody's meanwhile."""
+    site.produce(fleet(12, agents=12, days=5))
+    stuck = STALLS["scoring"][0].replace(
+        "Partition._learn = lambda *_: ", "Partition._learn = lambda *_: print('stuck', flush=True) or "
+    )
+    with site.worker(
+        injected=f"import stream.desk\nstream.desk.STOP_SECONDS = {STALL}\n{stuck}", STRAYLINE_STALL_SECONDS="300"
+    ) as worker:
+        worker.until(lambda: "stuck" in worker.log.read_text())
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(DEADLINE) == 1
+    last = json.loads(worker.log.read_text().splitlines()[-1])
+    assert re.search(r"could not deliver what was scored since it was told to stop .* for \d+ s", last["event"]), last
+
+
+@pytest.mark.kafka
+def test_a_worker_that_is_told_to_stop_while_it_starts_does(site):
+    """It may be waiting for a broker that never answers."""
+    never = (
+        "import asyncio\nfrom stream.worker import App\n"
+        "async def start(self):\n    print('at it', flush=True)\n    await asyncio.Event().wait()\nApp.start = start"
+    )
+    with site.worker(injected=never) as worker:
+        worker.until(lambda: "at it" in worker.log.read_text())
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(DEADLINE) == 0
+    assert "stopped while it was starting; nothing is lost" in worker.log.read_text()
+
+
+@pytest.mark.kafka
 def test_a_worker_that_is_paused_for_as_long_as_a_stall_and_goes_on_has_none(site):
     site.produce(fleet(12, agents=12, days=5))
     with site.worker(STRAYLINE_STALL_SECONDS=STALL) as worker:

@@ -22,9 +22,10 @@ import yaml
 from models.compiled import config as compiled_config
 from stream import settings
 from stream.__main__ import main_group
+from stream.desk import STOP_SECONDS
 from stream.errors import SettingsError
 from stream.web import Web
-from stream.worker import STOP_SECONDS, make_app
+from stream.worker import make_app
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "deploy" / "kubernetes"

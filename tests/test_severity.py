@@ -13,6 +13,7 @@ from stream.engine import Engine
 from stream.settings import load
 from stream.severity import CONFIDENCES, ENOUGH, HARMS, LONE, NONE, SERIOUS, SEVERE, certainty, opens, severity
 from stream.siphash import name_hash
+from tests.judging import day, leak, past, run, say
 from tests.telling import BASE, HISTORY, hostile, scored
 
 OFTEN = {"STRAYLINE_ALERTS_PER_DAY": "1000", "STRAYLINE_DOMAINS": "corp.example"}
@@ -123,10 +124,15 @@ def test_approval_and_denial_lessen_harm_and_amounts_add_to_it(given, impact):
 
 @pytest.mark.parametrize(
     ("classification", "records", "impact"),
-    [("confidential", 80_000, "limited"), ("confidential", 900, "none"), ("public", 80_000, "none")],
+    [
+        ("confidential", 80_000, "limited"),
+        ("confidential", 600, "limited"),
+        ("confidential", 150, "none"),
+        ("public", 80_000, "none"),
+    ],
 )
 def test_a_hoard_of_what_is_sensitive_may_harm_though_nothing_left(classification, records, impact):
-    """Far more than the agent usually moves, of the upper half of the ladder."""
+    """Far more than the agent usually moves, of the upper half of the ladder: a thousand records, in one call or in six."""
     read = {
         "agent_id": "bot-1", "agent_type": "copilot", "action": "read", "tool": "crm.read", "resource": "crm/customers/1", "session_id": "much",
         "classification": classification, "scopes": ["crm:read"], "records": records, "principal": "ada@corp.example",
@@ -174,3 +180,16 @@ def test_an_alert_with_serious_harm_is_about_the_event_that_did_it():
     assert "clearance" not in last.title
     assert "eve@drop.example" in last.next_step
     assert "None of its events" not in last.reason
+
+
+def test_what_is_like_what_a_person_called_malicious_is_sure():
+    """Somebody has answered the question: the agent is stopped first, however new it is."""
+    confidential = {"classification": "confidential"}
+    engine, _, alert = past(leak(20, **confidential))
+    twin, _, _ = past(leak(20, **confidential))
+    say(engine, "malicious", alert)
+    again, unjudged = (run(x, [*day(21), leak(21, **confidential)]).alerts[-1] for x in (engine, twin))
+    assert again.confidence == "high"
+    assert again.next_step.startswith("Suspend the agent")
+    assert not unjudged.next_step.startswith("Suspend the agent")
+    assert certainty(1.0, excused=True, judged=True) == len(CONFIDENCES) - 1
