@@ -66,6 +66,15 @@ def test_an_amount_that_is_often_reached_is_no_headline_and_is_not_set_against_a
     assert subject(EVENT, [calls, item("tool", "scope", "drop", 7.0)], ["rate", "scope"]) is calls
 
 
+def test_nobody_is_asked_whether_they_should_have_what_the_agent_answered_them():
+    """An agent that writes to the person it acts for: what is to be known is whether they asked."""
+    event = Did("e", "send", resource="recon/06", recipients=["ada@corp.example"], principal="ada@corp.example")
+    about = item("recipient", "recipient", "ada@corp.example")
+    assert next_step("copilot", about, event, [about], Exposure()).startswith(
+        "Ask ada@corp.example whether they asked for recon/06; if not,"
+    )
+
+
 def test_broken_clearance_is_counted_in_people():
     about = item("clearance", "policy")
     event = Did("e", "share", classification="restricted", principal="ada@corp.example")
