@@ -71,7 +71,8 @@ def seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
     if b.get("since") and not nobody and b["peers"] <= 1.0:
         return said  # its own may count for more there, or one peer's for less: not known
     heard = HEARD if b.get("peers_heard_of") else ""
-    return f"{said}, nor have peers{heard}" if nobody else f"{said}, peers seldom{heard}"
+    none = "nor had peers until then" if b.get("peers_since") else "nor have peers"
+    return f"{said}, {none}{heard}" if nobody else f"{said}, peers seldom{heard}"
 
 
 _ONE = {

@@ -172,14 +172,14 @@ def _told(x: Episode, *, apart: bool) -> list[Evidence]:
     linked = [e for e in (x.linked, x.relay, x.reset) if e]
     linked += [no_peers(x.agent_type, apart=apart)] if x.agent_type and x.alone and not x.peered else []
     found = sorted([*x.lead, *others, *x.changed.values(), *linked], key=lambda i: (-i.bits, i.name))
-    return [_as_heard(e) for e in found] if apart else found
+    since = {"peers_heard_of": True} if apart else {}
+    since |= {"peers_since": True} if "rollout" in x.changed else {}
+    return [_of_peers(e, since) for e in found] if since else found
 
 
-def _as_heard(e: Evidence) -> Evidence:
-    """Evidence of what peers do, as far as one partition knows."""
-    if "peers" not in e.baseline:
-        return e
-    return msgspec.structs.replace(e, baseline=e.baseline | {"peers_heard_of": True})
+def _of_peers(e: Evidence, marks: dict[str, bool]) -> Evidence:
+    """Evidence of what peers do: as far as one partition knows; as it was before some of them began the like."""
+    return msgspec.structs.replace(e, baseline=e.baseline | marks) if "peers" in e.baseline else e
 
 
 def _list(names: list[str], new: Sequence[str | None], counted: list[int] | None = None) -> None:

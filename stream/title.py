@@ -133,7 +133,7 @@ def _to(who: str, event: Did, x: Exposure, *, own: bool) -> str:
 def _no_peer(e: Evidence) -> bool:
     """Whether no peer has done it, for all that every partition knows."""
     b = e.baseline
-    known = "peers" in b and not b.get("peers_heard_of")
+    known = "peers" in b and not b.get("peers_heard_of") and not b.get("peers_since")
     return known and b["peers"] <= (b.get("own", 0.0) if b.get("since") else 0.0)
 
 

@@ -337,6 +337,16 @@ def test_of_peers_on_other_partitions_no_more_is_said_than_was_heard(peers, said
     assert "as far" not in clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers | {"peers": 3.0}))
 
 
+def test_of_peers_that_began_the_like_since_it_is_said_that_they_had_not_until_then(alerts):
+    """Else the next sentence, which names them, contradicts it."""
+    numbers = {"own": 0.0, "of": 100, "peers": 0.0, "peers_since": True}
+    told = clauses.clause(Evidence("tool", "scope", "x", "-", 9.0, ["e"], 1, numbers))
+    assert told == "it has never used x in 100 calls, nor had peers until then"
+    began = [a for a in alerts if any(e.name == "rollout" for e in a.evidence)]
+    assert began
+    assert not [a for a in began if "nor have peers" in a.reason]
+
+
 @pytest.mark.parametrize(
     ("own", "peers", "said"),
     [
