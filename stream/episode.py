@@ -108,9 +108,10 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.changed |= {c.name: c for c in changes(kept, d)}
     add(x.story, found)
     what = main(x.story)
-    # Much sensitive data that has left is told before what was only read, though a person approved it.
+    # Much sensitive data that has left is told before what was only read, though a person approved it; and before that what may have done again what a person called malicious.
     left = outside(d) and much(kept, len(ladder)) and not kept.denied
-    rank = (did_harm if did_harm >= SERIOUS else int(left), kept.own)
+    again = did_harm > NONE and any(e.name == "judged" for e in found)
+    rank = (did_harm if did_harm >= SERIOUS else SERIOUS if again else int(left), kept.own)
     if (rank[0], tells(found, what), rank[1]) > (x.rank[0], tells(x.lead, what), x.rank[1]):
         x.rank = rank
         found, x.lead, x.did = x.lead, found, done

@@ -193,3 +193,18 @@ def test_what_is_like_what_a_person_called_malicious_is_sure():
     assert again.next_step.startswith("Suspend the agent")
     assert not unjudged.next_step.startswith("Suspend the agent")
     assert certainty(1.0, excused=True, judged=True) == len(CONFIDENCES) - 1
+
+
+def test_what_is_like_what_a_person_called_malicious_leads_its_alert():
+    """Stranger things may come beside it, and nobody has asked about those."""
+    internal = {"classification": "internal"}
+    engine, _, alert = past(leak(20, **internal))
+    twin, _, _ = past(leak(20, **internal))
+    say(engine, "malicious", alert)
+    again = leak(21, **internal)
+    odd = leak(
+        21, to="x@other.example", time=again["time"] + 60, tool="new", scopes=["new"], resource="vault/1", **internal
+    )
+    found, unjudged = (run(x, [*day(21), again, odd]).alerts[-1] for x in (engine, twin))
+    assert found.event.event_id == again["event_id"]
+    assert unjudged.event.event_id == odd["event_id"]
