@@ -22,7 +22,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -40,17 +40,19 @@ _HEADER = struct.Struct(
     "<4sBBxxQQQQ"
 )  # magic, version, kind, layout, sequence, next source offset, next verdict offset
 _MAGIC, _VERSION = b"STRL", 4
-_ROWS, _EPISODES, _ROLLOUTS, _LAYOUT, _POSITIONS, _TYPES = 0, 1, 2, 3, 4, 5
+_ROWS, _EPISODES, _ROLLOUTS, _LAYOUT, _POSITIONS, _TYPES, _SOURCE = 0, 1, 2, 3, 4, 5, 6
 _RECORD = 100  # bytes that a record costs beside its value
 _MOST = 4 * PIECE  # bytes of rows, or of episodes, in one record
 _FLEET = TABLES.index("fleet")
 
+_SOURCE_KEY = b"source"
 Page = tuple[int, int, int]  # as `State.pages` gives them
 
 _encode = msgspec.json.Encoder().encode
 _decode_episodes = msgspec.json.Decoder(list[tuple[str, Episode | None]]).decode
 _decode_rollouts = msgspec.json.Decoder(list[Began]).decode
 _decode_types = msgspec.json.Decoder(list[tuple[int, int]]).decode
+_decode_source = msgspec.json.Decoder(Annotated[str, msgspec.Meta(pattern="^[0-9a-f-]{36}$")]).decode
 _decode_layout = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -74,7 +76,7 @@ class Record(NamedTuple):
 class Writer:
     """Turns what an engine has learned since the last flush into records.
 
-    `written` says when each page was, `changes` which changes are on the topic, both by the sequence; `described` whether the topic says what
+    `source` is the id of the topic that offsets are of. `written` says when each page was, `changes` which changes are on the topic, both by the sequence; `described` whether the topic says what
     the layout is. Where that is another one (`anew`), the first flush writes the whole state. It empties the keys in `foreign`.
     """
 
@@ -88,6 +90,7 @@ class Writer:
         described: bool = False,
         anew: bool = False,
         foreign: Iterable[bytes] = (),
+        source: str = "",
     ) -> None:
         self.engine = engine
         self.sequence = sequence
@@ -98,6 +101,7 @@ class Writer:
         self._sizes: tuple[int, ...] = ()
         self._pages: dict[bytes, Page] = {}  # the longest unwritten first
         self.described, self.anew, self._foreign = described, anew, set(foreign)
+        self.source = self._source = source  # as it is now, and as the topic has it
         self._due = 0.0  # bytes of pages
         self._again = 0  # sequence before which no episode's record need be kept
         self._episodes_size = -1  # bytes of all episodes when they were last written
@@ -117,6 +121,9 @@ class Writer:
         if not self.described:
             out.append(Record(_key_of(self._layout), self._value(_LAYOUT, _encode(describe()), at)))
             self.described = True
+        if self.source != self._source or _SOURCE_KEY in self._foreign:
+            out.append(Record(_SOURCE_KEY, self._value(_SOURCE, _encode(self.source), at)))
+            self._source = self.source
         self._over = min(self._again - 1, self.written[next(iter(self._pages))])
         changes = [self._change(_ROWS, payload, at) for payload in _together(self._rows())]
         changes += self._episodes(at)
@@ -213,6 +220,7 @@ class Reader:
         self.next_offset = 0
         self.next_verdict = 0
         self.positions: dict[int, Position] = {}
+        self.source = after.source if after else ""
         self.sequence = after.sequence if after else 0
         self.records = 0
         self.migrated = False  # the state was written for another layout
@@ -255,6 +263,8 @@ class Reader:
                 self.engine.episodes.rollouts.restore(_decode_rollouts(payload))
             elif kind == _TYPES:
                 self.engine.company.restore(_decode_types(payload))
+            elif kind == _SOURCE:
+                self.source = _decode_source(payload)
             elif kind == _POSITIONS:
                 self.positions = _decode_positions(payload)
             elif kind == _EPISODES:
@@ -315,6 +325,7 @@ class Reader:
             described=self._described,
             anew=self.migrated,
             foreign=self._foreign,
+            source=self.source,
         )
 
 

@@ -19,7 +19,7 @@ from stream.membership import NAMESAKE, Membership
 from stream.others import Others
 from stream.partition import Partition, Taken, threads
 from stream.settings import COMMITTED, Settings
-from stream.topics import EVENTS, End, event_ends
+from stream.topics import EVENTS, End, event_ends, events_id
 from stream.watchdog import Watched
 from stream.words import counted
 
@@ -38,8 +38,10 @@ LOOK_SECONDS = 20.0
 class Desk:
     """The partitions that this worker holds, `of` so many, the tasks that deliver for them, and what of it all should move (`stream.watchdog`)."""
 
-    def __init__(self, app: Any, settings: Settings, of: int = 1) -> None:
+    def __init__(self, app: Any, settings: Settings, of: int = 1, source: str = "") -> None:
+        """`of` so many partitions of the events topic, whose id is `source`."""
         self.app = app
+        self._source = source
         self.settings = settings
         self.of = of
         self.partitions: dict[int, Partition] = {}  # whose baselines are read
@@ -188,6 +190,7 @@ class Desk:
             scored = {number: partition.next_offset for number, partition in self.partitions.items()}
             try:
                 ends = await asyncio.to_thread(event_ends, self.settings)
+                source = await asyncio.to_thread(events_id, self.settings)
             except TopicsError as error:
                 fatal(str(error))
             except StraylineError as error:
@@ -199,10 +202,10 @@ class Desk:
                 log.info("the broker answers again", seconds=round(time.monotonic() - self._unanswered))
                 self._unanswered = None
             shorter = [number for number, offset in scored.items() if offset > ends[number].offset]
-            if shorter:
+            if shorter or (self._source and source not in {"", self._source}):
+                why = f"partitions {shorter} are shorter than what was read of them" if shorter else "its id is another"
                 fatal(
-                    f"{EVENTS} was made anew: partitions {shorter} are shorter than what was read of them. After a restart they are read "
-                    "from their beginning, with the baselines as they are"
+                    f"{EVENTS} was made anew: {why}. After a restart it is read from its beginning, with the baselines as they are"
                 )
             self._say_what_waits(ends)
             self._ends = ends
@@ -322,7 +325,7 @@ class Desk:
     async def _open(self, number: int) -> Partition:
         async with self._turn:
             partition = self._left.pop(number, None) or Partition(
-                self.settings, number, self._threads, self._is_current, self._others
+                self.settings, number, self._threads, self._is_current, self._others, self._source
             )
             self._reading[number] = partition
             try:

@@ -177,6 +177,11 @@ CORRUPT = Counter(
     "Changelog records that failed their checksum or version and were left out.",
     registry=REGISTRY,
 )
+SKIPPED = Counter(
+    "strayline_skipped_events",
+    "Offsets of the events topic that were passed over unread: deleted by retention, or the group's offset was moved.",
+    registry=REGISTRY,
+)
 REBALANCES = Counter("strayline_rebalances", "Times that partitions were assigned to this worker.", registry=REGISTRY)
 READY = Gauge("strayline_ready", "1 while /readyz answers 200; 0 while it waits, for what it says.", registry=REGISTRY)
 BUILD = Gauge("strayline_build_info", "Always 1.", ["version"], registry=REGISTRY)

@@ -20,7 +20,7 @@ import numpy as np
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from stream import metrics
+from stream import gap, metrics
 from stream.baselines import Position, Reader, Writer
 from stream.client import arguments
 from stream.codec import Events, Reject
@@ -76,14 +76,17 @@ class Partition:
         work: Threads,
         is_current: Callable[[Any], bool],
         others: Others | None = None,
+        source: str = "",
     ) -> None:
-        """`is_current` tells of a message of Faust whether the partition was not taken away since it was delivered; `others` are there where it is not the only one."""
+        """`is_current` tells of a message of Faust whether the partition was not taken away since it was delivered; `others` are there where it is not the only one; `source` is the id of the events topic."""
         self.settings = settings
         self.number = number
         self.engine = Engine(settings)
         self._sharing = Sharing(settings, self.engine, number, others, work.score) if others is not None else None
         self.next_offset = 0
         self.next_verdict = 0
+        self._source = source
+        self._followed = False  # whether it was seen that reading goes on where learning ended
         self.news = asyncio.Event()  # for whoever calls `flush`: better now than later
         self._threads = work
         self._is_current = is_current
@@ -138,7 +141,7 @@ class Partition:
                 positions = await self._begin(consumer, ends[stored])
             # A topic that is shorter than what was read of it is a new one.
             self.next_verdict = self.next_verdict if self.next_verdict <= ends[said] else 0
-            last = ends[source]
+            last, first = ends[source], (await consumer.beginning_offsets([source]))[source]
             if self.next_offset > last:  # to this consumer a topic ends where a gateway's transaction is still open
                 last = (await asyncio.to_thread(event_ends, self.settings))[self.number].offset
             consumer.assign([said])
@@ -161,6 +164,18 @@ class Partition:
                 end=last,
             )
             self.next_offset = 0
+        elif self._source != self._writer.source and self._writer.source and self._source and self.next_offset:
+            log.warning(
+                "the events topic was made anew: reading it from its beginning, with the baselines as they are",
+                partition=self.number,
+                learned_to=self.next_offset,
+            )
+            self.next_offset = 0
+        elif 0 < self.next_offset < first:
+            gap.tell(gap.DELETED, self.number, self.next_offset, first)
+            self.next_offset = first
+        self._writer.source = self._source or self._writer.source
+        self._followed = False
         self.moved_at = time.monotonic()
         seconds = time.perf_counter() - begin
         metrics.RECOVERY.observe(seconds)
@@ -235,6 +250,7 @@ class Partition:
                 # It was delivered a second time, and decoded before the first was learned.
                 taken = await self._decoded(taken.event, taken.records.since(self.next_offset))
             if taken.decoded is not None:
+                await self._follow(int(taken.records.position[0]))
                 scoring = self._run(self._threads.score, self._learn, taken.decoded)
                 meanwhile()
                 ran = await scoring
@@ -245,6 +261,14 @@ class Partition:
             else:
                 taken.event.message.value.clear()
             self._outbox.events.append(taken.event)
+
+    async def _follow(self, begin: int) -> None:
+        """See, of the first batch, that it begins where learning ended."""
+        if self._followed:
+            return
+        self._followed, low = True, self.next_offset
+        if 0 < low < begin and await gap.is_passed_over(self.settings, self.number, low, begin):
+            gap.tell(gap.PASSED_OVER, self.number, low, begin)
 
     def tell(self) -> None:
         """Say what the last scored batch means, if that was not done yet: its alerts and rejects then wait to be delivered."""

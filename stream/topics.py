@@ -178,6 +178,13 @@ def event_ends(settings: Settings) -> list[End]:
         return [End(int(told[tp].offset), int(stable[tp].offset)) for tp in partitions]
 
 
+def events_id(settings: Settings) -> str:
+    """The id of the events topic, which no other has (KIP-516): one that is made anew is another. Empty where the broker gives none."""
+    with admin(settings) as client:
+        (found,) = client.describe_topics([EVENTS])
+        return str(found.get("topic_id") or "")
+
+
 def _checked(client: KafkaAdminClient, settings: Settings) -> int:
     found = _replicas(client, settings)
     _refuse_missing(settings, found, TOPICS)

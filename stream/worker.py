@@ -31,7 +31,7 @@ from stream.heap import keep_freed
 from stream.log import fatal, let_go
 from stream.membership import NAMESAKE
 from stream.settings import Settings
-from stream.topics import EVENTS, check_topics
+from stream.topics import EVENTS, check_topics, events_id
 from stream.transport import batched, check_faust, credentials, urls
 from stream.watchdog import Watchdog, tracebacks
 from stream.web import Web, listen, where
@@ -49,7 +49,7 @@ def run(settings: Settings) -> int:
     listening = listen(settings)
     if settings.security_protocol != "PLAINTEXT":  # where nobody is told apart, nobody is kept out
         check_access(settings)
-    partitions = check_topics(settings)
+    partitions, source = check_topics(settings), events_id(settings)
     lost = unkept()
     if lost is not None:
         log.warning(lost)
@@ -81,7 +81,7 @@ def run(settings: Settings) -> int:
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
     sys.setswitchinterval(0.0005)
-    return asyncio.run(_serve(*make_app(settings, listening, partitions)))
+    return asyncio.run(_serve(*make_app(settings, listening, partitions, source)))
 
 
 async def _serve(app: Any, desk: Desk) -> int:
@@ -119,8 +119,8 @@ async def _serve(app: Any, desk: Desk) -> int:
     return 0
 
 
-def make_app(settings: Settings, listening: socket.socket, partitions: int) -> tuple[Any, Desk]:
-    """The application: one topic, one stream function, one web server on a socket that listens already; and its desk."""
+def make_app(settings: Settings, listening: socket.socket, partitions: int, source: str = "") -> tuple[Any, Desk]:
+    """The application: one topic, whose id is `source`, one stream function, one web server on a socket that listens already; and its desk."""
     app = App(
         settings.group,
         broker=urls(settings.broker),
@@ -152,7 +152,7 @@ def make_app(settings: Settings, listening: socket.socket, partitions: int) -> t
         web_enabled=False,
         autodiscover=False,
     )
-    desk = Desk(app, settings, partitions)
+    desk = Desk(app, settings, partitions, source)
 
     @app.agent(batched(app, EVENTS), name="score_events")  # type: ignore[untyped-decorator]
     async def score_events(stream: Any) -> None:

@@ -1,0 +1,56 @@
+"""Events that nobody has scored and nobody will: between what was learned last and where reading goes on.
+
+Three things take events from a worker without its doing: retention that deletes what it has not read, a group's offset that somebody moved
+forward, and a topic that was made anew while all workers were down (`stream.partition`, by the topic's id). What it misses: the same where no baselines were stored, since then
+nothing tells what was read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from stream import metrics
+from stream.client import arguments
+from stream.settings import Settings
+from stream.topics import EVENTS
+
+log = structlog.get_logger()
+_SECONDS = 10.0  # that the broker has for one record
+
+DELETED = (
+    "the events topic no longer has events that were not read: retention deleted them while no worker was there, or it was too far behind. They are in no baseline and no alert: "
+    "raise retention.ms of the topic, and send them again from their source"
+)
+PASSED_OVER = (
+    "reading goes on behind events that were never read: somebody moved the offset of the group forward. They are in no baseline and no alert: "
+    "send them again, or move the group's offset back to `from_offset` while the workers are stopped"
+)
+
+
+def tell(why: str, partition: int, low: int, high: int) -> None:
+    """Count and say that what lies from one offset up to another was never read; markers of transactions are among them."""
+    metrics.SKIPPED.inc(high - low)
+    log.warning(why, partition=partition, from_offset=low, to_offset=high - 1, events_at_most=high - low)
+
+
+async def is_passed_over(settings: Settings, partition: int, low: int, high: int) -> bool:
+    """Whether there is an event from an offset on and before another: a transaction leaves an offset of its own, which is none."""
+    consumer = AIOKafkaConsumer(**arguments(settings), isolation_level=settings.isolation, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        tp = TopicPartition(EVENTS, partition)
+        consumer.assign([tp])
+        consumer.seek(tp, low)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SECONDS):
+                while True:
+                    found = (await consumer.getone(tp)).since(low)  # `stream.fetched` gives events by the batch
+                    if len(found):
+                        return int(found.position[0]) < high
+        return False
+    finally:
+        await consumer.stop()

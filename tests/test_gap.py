@@ -1,0 +1,104 @@
+"""Events that a worker never gets to see, without its doing, are counted and told of: nothing is lost in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient
+from kafka.structs import OffsetAndMetadata
+
+from stream.topics import EVENTS, ensure_topics
+from tests.site import Record, Site, fleet, remove_topics
+
+pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("compiled")]
+READ, MORE, FROM = (
+    300,
+    200,
+    120,
+)  # events of a first life; those that came before the second; of these, which are not to be had
+EVENTS_0 = TopicPartition(EVENTS, 0)
+
+
+def first_life(site: Site) -> None:
+    """A worker reads what there is, and stops; then more comes."""
+    records = fleet(5, agents=12, days=8, garbage=0)[: READ + MORE]
+    site.produce(records[:READ])
+    with site.worker(STRAYLINE_SESSION_SECONDS="6") as worker:
+        worker.until(lambda: site.committed() == {0: READ})
+        assert worker.stop() == 0
+    site.produce(records[READ:])
+
+
+def second_life(site: Site, end: int) -> tuple[float, str]:
+    """How many offsets it counts as skipped, and its log."""
+    with site.worker("two") as worker:
+        worker.until(lambda: site.committed() == {0: end})
+        skipped = worker.metric("strayline_skipped_events_total")
+        assert worker.stop() == 0
+    return skipped, worker.log.read_text()
+
+
+def test_what_retention_has_deleted_unread_is_told_of(site):
+    """While no worker was there."""
+    first_life(site)
+    with KafkaAdminClient(bootstrap_servers=site.bootstrap) as admin:
+        admin.delete_records({EVENTS_0: READ + FROM})
+    skipped, said = second_life(site, READ + MORE)
+    assert skipped == FROM
+    assert re.search(rf'"from_offset": {READ}, "to_offset": {READ + FROM - 1}, .*raise retention.ms', said)
+
+
+def test_what_is_passed_over_since_the_group_s_offset_was_moved_is_told_of(site):
+    first_life(site)
+    with site.worker("watch", group="another") as other:  # until the group of the first is empty
+        with KafkaAdminClient(bootstrap_servers=site.bootstrap) as admin:
+            moved = {EVENTS_0: OffsetAndMetadata(READ + FROM, "", None)}
+            other.until(lambda: _is_done(admin.alter_group_offsets(site.group, moved)))
+        other.kill()
+    skipped, said = second_life(site, READ + MORE)
+    assert skipped == FROM
+    assert re.search(
+        rf'"from_offset": {READ}, "to_offset": {READ + FROM - 1}, .*moved the offset of the group forward', said
+    )
+
+
+def test_a_topic_that_was_made_anew_while_no_worker_was_there_is_read_from_its_beginning(site):
+    """However long it has become by then: its id is another."""
+    first_life(site)
+    remove_topics(site.bootstrap, [EVENTS])
+    assert ensure_topics(site.settings, 1) == []
+    again = fleet(6, agents=12, days=8, garbage=0)[: 2 * READ]
+    site.produce(again)
+    skipped, said = second_life(site, len(again))
+    assert "was made anew: reading it from its beginning" in said
+    assert site.baselines().state.fleet["events"] == READ + len(again)
+    assert skipped == 0
+
+
+def test_markers_of_transactions_are_no_events_that_were_passed_over(site):
+    """Each leaves an offset of its own."""
+    records = fleet(5, agents=12, days=8, garbage=0)[:20]
+    for n in range(2):
+        asyncio.run(in_transactions(site, records[10 * n : 10 * n + 10]))
+        with site.worker(f"life{n}") as worker:
+            worker.until(lambda: site.committed() == {0: site.end(EVENTS) - 1})  # behind which is a marker
+            assert worker.metric("strayline_skipped_events_total") == 0
+            assert worker.stop() == 0
+
+
+async def in_transactions(site: Site, records: Sequence[Record]) -> None:
+    """Two of them."""
+    async with AIOKafkaProducer(bootstrap_servers=site.bootstrap, transactional_id=site.group) as producer:
+        for some in (records[:5], records[5:]):
+            async with producer.transaction():
+                for key, value in some:
+                    await producer.send(EVENTS, value, key=key)
+
+
+def _is_done(results: dict[TopicPartition, type[Exception]]) -> bool:
+    return all(error.errno == 0 for error in results.values())
