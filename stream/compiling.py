@@ -21,7 +21,7 @@ def compiling(say: Callable[[float], None], every: float) -> Iterator[None]:
 
     It is not called where an earlier run has left what it compiled; then nobody waits.
     """
-    # the loop takes nearly all of the time
+    # The loop takes nearly all of the time.
     if any(Path(config.CACHE_DIR).rglob("loop.run-*.nbi")):
         yield
         return

@@ -97,7 +97,7 @@ def likely(path: Sequence[str], field: str) -> tuple[int, int] | None:
         found = _RANKS.get("".join(words[dropped:]).lower())
         if found is not None:
             return (dropped, found[1]) if found[0] == field else None
-    if len(path) == 1 and get_close_matches(path[0].lower(), FIELDS, 1, 0.8) == [field]:
+    if len(path) == 1 and get_close_matches(path[0].lower(), FIELDS, 1, 0.85) == [field]:
         return len(words), 0
     return None
 

@@ -98,9 +98,7 @@ class Choice(NamedTuple):
 
     severity: str = SEVERITIES[0]  # this and above
     agent_id: str | None = None
-    since: float = (
-        -math.inf
-    )  # of which a strange event is of this time or later; when a revision was said does not count
+    since: float = -math.inf  # of which a strange event is of this time or later, whenever that was said
     alert_id: str | None = None
 
     def takes(self, alert: Alert) -> bool:

@@ -96,9 +96,7 @@ async def _serve(app: Any, desk: Desk) -> int:
         loop.add_signal_handler(number, stop.set)
     starting, stopping = loop.create_task(app.start()), loop.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if (
-        not starting.done()
-    ):  # it may wait for a broker that never answers, and has not begun anything that could be drained
+    if not starting.done():  # it may wait for a broker that never answers, and has nothing yet to be drained
         log.info("stopped while it was starting; nothing is lost")
         let_go(sys.stderr)
         os._exit(0)

@@ -49,7 +49,10 @@ def test_whatever_a_record_holds_something_printable_is_told(records):
 
 def test_names_are_told_apart_where_they_only_look_alike():
     """The end of a longer name is not that name; a duration is no time; a call's id, which repeats, names no event."""
-    assert likely({"tenantId": "t", "userAgent": "x", "responseTimeMs": 12, "displayName": "d"}) == {}
+    assert (
+        likely({"tenantId": "t", "userAgent": "x", "responseTimeMs": 12, "displayName": "d", "eventVersion": "1.08"})
+        == {}
+    )
     assert likely({"callId": "c"}, {"callId": "c"}) == {}
     assert likely({"callId": "c"}, {"callId": "d"}) == {"callId": "event_id"}
     assert likely({"id": "1", "eventId": "2"}) == {"eventId": "event_id"}
