@@ -17,7 +17,7 @@ from stream.kept import MOST_TEXT, Kept, below, detail, did, has_peers, outside,
 from stream.reason import OF_THE_EVENT, reason
 from stream.response import next_step, suspends
 from stream.rollout import begun
-from stream.severity import CONFIDENCES, HARMS, LIMITED, NONE, SERIOUS, certainty, harm, hoarded, much, severity
+from stream.severity import CONFIDENCES, HARMS, LIMITED, NONE, SERIOUS, certainty, harm, hoarded, judged, much, severity
 from stream.story import add, main, tells
 from stream.techniques import techniques
 from stream.title import headline, title
@@ -110,7 +110,7 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     what = main(x.story)
     # Much sensitive data that has left is told before what was only read, though a person approved it; and before that what may have done again what a person called malicious.
     left = outside(d) and much(kept, len(ladder)) and not kept.denied
-    again = did_harm > NONE and any(e.name == "judged" for e in found)
+    again = did_harm > NONE and judged(found)
     rank = (did_harm if did_harm >= SERIOUS else SERIOUS if again else int(left), kept.own)
     if (rank[0], tells(found, what), rank[1]) > (x.rank[0], tells(x.lead, what), x.rank[1]):
         x.rank = rank
@@ -203,8 +203,8 @@ def over_threshold(x: Episode) -> float:
 
 def _certainty(x: Episode) -> int:
     excused = x.excused or x.did.approved is True or any(e.name == "new_version" for e in x.lead)
-    judged = any(e.name == "judged" for e in x.lead)
-    return certainty(over_threshold(x), excused=x.warming or (x.harm < SERIOUS and excused), judged=judged)
+    excused = x.warming or (x.harm < SERIOUS and excused)
+    return certainty(over_threshold(x), excused=excused, judged_malicious=judged(x.lead))
 
 
 def level(x: Episode) -> int:

@@ -12,6 +12,7 @@ from stream.alert import Did, Evidence, Exposure
 from stream.change import said_to_explain
 from stream.clauses import OF_THE_COHORT, uncleared
 from stream.recall import asks_about, others, passed_on, resources
+from stream.severity import judged
 from stream.words import first, people, plain
 
 MOST = 48  # characters of a name
@@ -39,9 +40,9 @@ def next_step(
 def suspends(severity: str, impact: str, evidence: Sequence[Evidence]) -> bool:
     """Whether an agent is stopped first: what is critical; severe and of an agent for which nobody vouches, of which one is less sure only because it is new; or may
     have done harm and is like what a person called malicious."""
-    names = {e.name for e in evidence}
-    again = "judged" in names and impact != "none"
-    return severity == "critical" or again or (severity == "high" and impact == "severe" and "unvouched" in names)
+    unvouched = any(e.name == "unvouched" for e in evidence)
+    again = judged(evidence) and impact != "none"
+    return severity == "critical" or again or (severity == "high" and impact == "severe" and unvouched)
 
 
 def _step(

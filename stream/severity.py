@@ -72,13 +72,18 @@ def _far_more(found: Sequence[Evidence]) -> bool:
     return any(e.kind == "volume" and e.bits >= NEW for e in found)
 
 
-def certainty(over: float, *, excused: bool, judged: bool = False) -> int:
-    """How sure it is: `over` times the threshold; `excused` if the agent or its version is new, its peers do the same, or a person approved it; `judged` if it is like
+def judged(found: Sequence[Evidence]) -> bool:
+    """Whether evidence is like what a person called malicious."""
+    return any(e.name == "judged" for e in found)
+
+
+def certainty(over: float, *, excused: bool, judged_malicious: bool = False) -> int:
+    """How sure it is: `over` times the threshold; `excused` if the agent or its version is new, its peers do the same, or a person approved it; `judged_malicious` if it is like
     what a person called malicious, who has answered the question.
 
     That there were many strange events opens an alert and makes it no surer: ordinary days have many too.
     """
-    if judged:
+    if judged_malicious:
         return STRONG
     level = STRONG if over >= SURE else FAIR if over >= LONE else WEAK
     return max(WEAK, level - excused)

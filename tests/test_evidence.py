@@ -257,16 +257,21 @@ def test_nothing_is_said_of_peers_where_an_agent_is_alone_of_its_type(fleet):
         assert "peers" not in a.title + a.reason.replace(alone, "") + a.next_step
 
 
+def told_alone(kinds: np.ndarray, agents: np.ndarray, cut: int) -> tuple[Company, list[bool]]:
+    """Of events in batches of so many, whether each one's agent was alone of its type; and who then knows."""
+    company, said = Company(), []
+    for at in range(0, len(kinds), cut):
+        b = SimpleNamespace(cohort=kinds[at : at + cut], agent=SimpleNamespace(hash=agents[at : at + cut]))
+        said += company.alone(b).tolist()
+    return company, said
+
+
 def test_an_agent_whose_type_another_joins_is_no_longer_called_alone_however_batches_are_cut():
     """Up to then it was; and what a host has put back was seen as well."""
     kinds, agents = np.array([7, 7, 0, 7, 8, 7], np.uint64), np.array([1, 1, 3, 2, 4, 1], np.uint64)
     expected = [True, True, False, False, True, False]
     for cut in range(1, 7):
-        company, said = Company(), []
-        for at in range(0, 6, cut):
-            b = SimpleNamespace(cohort=kinds[at : at + cut], agent=SimpleNamespace(hash=agents[at : at + cut]))
-            said += company.alone(b).tolist()
-        assert said == expected
+        assert told_alone(kinds, agents, cut)[1] == expected
     again = Company()
     again.look(np.array([(1, 7), (0, 0), (4, 8)], [("key", "u8"), ("kind", "u8")]))
     b = SimpleNamespace(cohort=kinds[3:5], agent=SimpleNamespace(hash=agents[3:5]))
@@ -281,10 +286,7 @@ def test_of_types_beyond_so_many_nothing_is_said_however_batches_are_cut(monkeyp
     agents = np.array([1, 2, 3, 4, 5, 5, 6, 3, 1, 7, 9], np.uint64)
     expected = [True, False, True, True, False, False, False, True, False, False, False]
     for cut in range(1, 12):
-        company, said = Company(), []
-        for at in range(0, 11, cut):
-            b = SimpleNamespace(cohort=kinds[at : at + cut], agent=SimpleNamespace(hash=agents[at : at + cut]))
-            said += company.alone(b).tolist()
+        company, said = told_alone(kinds, agents, cut)
         assert said == expected
         assert len(company._only) + len(company._several) == 3
 

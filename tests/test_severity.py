@@ -192,7 +192,7 @@ def test_what_is_like_what_a_person_called_malicious_is_sure():
     assert again.confidence == "high"
     assert again.next_step.startswith("Suspend the agent")
     assert not unjudged.next_step.startswith("Suspend the agent")
-    assert certainty(1.0, excused=True, judged=True) == len(CONFIDENCES) - 1
+    assert certainty(1.0, excused=True, judged_malicious=True) == len(CONFIDENCES) - 1
 
 
 def test_what_is_like_what_a_person_called_malicious_leads_its_alert():
