@@ -19,7 +19,7 @@ from stream.membership import NAMESAKE, Membership
 from stream.others import Others
 from stream.partition import Partition, Taken, threads
 from stream.settings import COMMITTED, Settings
-from stream.topics import EVENTS, End, event_ends, events_id
+from stream.topics import EVENTS, End, event_ends
 from stream.watchdog import Watched
 from stream.words import counted
 
@@ -189,8 +189,7 @@ class Desk:
             self._look.clear()
             scored = {number: partition.next_offset for number, partition in self.partitions.items()}
             try:
-                ends = await asyncio.to_thread(event_ends, self.settings)
-                source = await asyncio.to_thread(events_id, self.settings)
+                (_, source), ends = await asyncio.to_thread(event_ends, self.settings)
             except TopicsError as error:
                 fatal(str(error))
             except StraylineError as error:

@@ -202,9 +202,14 @@ def over_threshold(x: Episode) -> float:
 
 
 def _certainty(x: Episode) -> int:
-    excused = x.excused or x.did.approved is True or any(e.name == "new_version" for e in x.lead)
+    excused = x.excused or x.did.approved is True or any(e.name == "new_version" for e in x.lead) or _lone_hour(x)
     excused = x.warming or (x.harm < SERIOUS and excused)
-    return certainty(over_threshold(x), excused=excused, judged_malicious=judged(x.lead))
+    return certainty(x.score, x.threshold, excused=excused, judged_malicious=judged(x.lead))
+
+
+def _lone_hour(x: Episode) -> bool:
+    """Whether all that is strange is when one session began: a long evening, that harmed nobody. Several in a night are more than that."""
+    return x.harm == NONE and x.strong <= 1 and bool(x.lead) and max(x.lead, key=lambda e: e.bits).name == "off_hours"
 
 
 def level(x: Episode) -> int:

@@ -1,7 +1,7 @@
 """Events that nobody has scored and nobody will: between what was learned last and where reading goes on.
 
 Three things take events from a worker without its doing: retention that deletes what it has not read, a group's offset that somebody moved
-forward, and a topic that was made anew while all workers were down (`stream.partition`, by the topic's id). What it misses: the same where no baselines were stored, since then
+forward, and a topic that was made anew while all workers were down, which its id tells. What it misses: the same where no baselines were stored, since then
 nothing tells what was read.
 """
 
@@ -35,6 +35,29 @@ def tell(why: str, partition: int, low: int, high: int) -> None:
     """Count and say that what lies from one offset up to another was never read; markers of transactions are among them."""
     metrics.SKIPPED.inc(high - low)
     log.warning(why, partition=partition, from_offset=low, to_offset=high - 1, events_at_most=high - low)
+
+
+def go_on_from(partition: int, learned: int, first: int, last: int, *, anew: bool) -> int:
+    """The offset from which to read a topic that has events from `first` up to `last`, of which those before `learned` are learned; `anew` if its id is another."""
+    if learned > last:
+        log.warning(
+            "the events topic is shorter than what was learned from it, so it is a new one: reading it from its beginning",
+            partition=partition,
+            learned_to=learned,
+            end=last,
+        )
+        return 0
+    if anew and learned:
+        log.warning(
+            "the events topic was made anew: reading it from its beginning, with the baselines as they are",
+            partition=partition,
+            learned_to=learned,
+        )
+        return 0
+    if 0 < learned < first:
+        tell(DELETED, partition, learned, first)
+        return first
+    return learned
 
 
 async def is_passed_over(settings: Settings, partition: int, low: int, high: int) -> bool:

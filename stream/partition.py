@@ -143,7 +143,8 @@ class Partition:
             self.next_verdict = self.next_verdict if self.next_verdict <= ends[said] else 0
             last, first = ends[source], (await consumer.beginning_offsets([source]))[source]
             if self.next_offset > last:  # to this consumer a topic ends where a gateway's transaction is still open
-                last = (await asyncio.to_thread(event_ends, self.settings))[self.number].offset
+                _, told = await asyncio.to_thread(event_ends, self.settings)
+                last = told[self.number].offset
             consumer.assign([said])
             consumer.seek(said, self.next_verdict)
             if self._recovery.spoiled:  # and what it held of cohorts can be put together anew
@@ -156,24 +157,8 @@ class Partition:
             raise
         # Only now: whoever delivers or scores for it meanwhile, not knowing yet that it was taken away, finds it closed.
         self._producer, self._consumer = producer, consumer
-        if self.next_offset > last:
-            log.warning(
-                "the events topic is shorter than what was learned from it, so it is a new one: reading it from its beginning",
-                partition=self.number,
-                learned_to=self.next_offset,
-                end=last,
-            )
-            self.next_offset = 0
-        elif self._source != self._writer.source and self._writer.source and self._source and self.next_offset:
-            log.warning(
-                "the events topic was made anew: reading it from its beginning, with the baselines as they are",
-                partition=self.number,
-                learned_to=self.next_offset,
-            )
-            self.next_offset = 0
-        elif 0 < self.next_offset < first:
-            gap.tell(gap.DELETED, self.number, self.next_offset, first)
-            self.next_offset = first
+        anew = bool(self._source and self._writer.source) and self._source != self._writer.source
+        self.next_offset = gap.go_on_from(self.number, self.next_offset, first, last, anew=anew)
         self._writer.source = self._source or self._writer.source
         self._followed = False
         self.moved_at = time.monotonic()

@@ -2,8 +2,8 @@
 
 *Harm* is about data, not about bits: whose eyes it reached (outside, or without the clearance), how sensitive it is, how much, and
 how many people stand behind the recipients. Only what was itself unusual counts: an agent that mails confidential quotes to customers
-all day does no harm by one more; and data of the lowest class is for everybody. *Certainty* is about bits: how far over the threshold; less for an agent that is
-new, or runs a new version, where its whole cohort does the same, or a person approved it; and sure where it is like what a person called malicious.
+all day does no harm by one more; and data of the lowest class is for everybody. *Certainty* is about bits: how far over the threshold, or over 6 where that is lower; less for an agent that is
+new, or runs a new version, where its whole cohort does the same, a person approved it, or nothing is strange but the hour of one session; and sure where it is like what a person called malicious.
 
 A severity says what an analyst does: critical: is woken; high: within the hour; medium: the same day; low: when there is time.
 The two scales in one table follow NIST SP 800-30 r1 (impact × likelihood, table I-2).
@@ -23,6 +23,7 @@ HARMS = ("none", "limited", "serious", "severe")
 WEAK, FAIR, STRONG = range(3)
 CONFIDENCES = ("low", "medium", "high")
 SURE = 2.0  # times the threshold; the threshold is what ordinary life reaches now and then
+PLAIN = 6.0  # bits that a threshold is taken for at the least: a small fleet's budget has room for what happens each day, and nobody is sure of that
 ENOUGH = 3  # strange events that make an alert at the threshold
 _LEVELS = {  # by harm and certainty: index into `stream.alert.SEVERITIES`
     NONE: (0, 0, 1),
@@ -77,14 +78,15 @@ def judged(found: Sequence[Evidence]) -> bool:
     return any(e.name == "judged" for e in found)
 
 
-def certainty(over: float, *, excused: bool, judged_malicious: bool = False) -> int:
-    """How sure it is: `over` times the threshold; `excused` if the agent or its version is new, its peers do the same, or a person approved it; `judged_malicious` if it is like
+def certainty(score: float, threshold: float, *, excused: bool, judged_malicious: bool = False) -> int:
+    """How sure it is, by how far `score` is over `threshold`, both in bits; `excused` if the agent or its version is new, its peers do the same, a person approved it, or it is one session at an odd hour; `judged_malicious` if it is like
     what a person called malicious, who has answered the question.
 
     That there were many strange events opens an alert and makes it no surer: ordinary days have many too.
     """
     if judged_malicious:
         return STRONG
+    over = score / max(threshold, PLAIN)
     level = STRONG if over >= SURE else FAIR if over >= LONE else WEAK
     return max(WEAK, level - excused)
 

@@ -7,9 +7,9 @@ What is not as it should be is told with the command that mends it, and never ch
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kafka import IsolationLevel, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
@@ -125,7 +125,7 @@ def ensure_topics(
     Raises `BrokerError` when the broker cannot be reached or refuses.
     """
     with admin(settings) as client:
-        found = _replicas(client, settings)
+        found = _replicas(_described(client, settings))
         asked = partitions or len(found.get(EVENTS, ()))
         if not asked:
             raise TopicsError(
@@ -141,7 +141,7 @@ def ensure_topics(
             created(f"created {topic.name}: {counted(count, 'partition')}, replication {copies}")
         if missing:
             client.wait_for_topics([topic.name for topic in missing])
-            found = _replicas(client, settings)
+            found = _replicas(_described(client, settings))
         brokers = [broker["broker_id"] for broker in client.describe_cluster()["brokers"]]
         lines = [*_copies(settings, found, copies, brokers), *_drift(client, settings, found, copies)]
         if width != asked:
@@ -154,8 +154,15 @@ def ensure_topics(
         return lines
 
 
-def check_topics(settings: Settings) -> int:
-    """How many partitions the events have. Raises `TopicsError` unless a worker can run on the topics as they are, and `BrokerError`."""
+class Events(NamedTuple):
+    """The events topic: how many partitions it has, and its id, which no other has (KIP-516): made anew it is another. Empty where the broker gives none."""
+
+    partitions: int
+    id: str
+
+
+def check_topics(settings: Settings) -> Events:
+    """What the worker reads. Raises `TopicsError` unless a worker can run on the topics as they are, and `BrokerError`."""
     with admin(settings) as client:
         return _checked(client, settings)
 
@@ -167,39 +174,34 @@ class End(NamedTuple):
     stable: int
 
 
-def event_ends(settings: Settings) -> list[End]:
-    """Of each partition of the events, once the topics are checked. Raises as `check_topics` does."""
+def event_ends(settings: Settings) -> tuple[Events, list[End]]:
+    """The events topic, and of each partition where it ends, once the topics are checked. Raises as `check_topics` does."""
     with admin(settings) as client:
-        partitions = [TopicPartition(EVENTS, number) for number in range(_checked(client, settings))]
+        events = _checked(client, settings)
+        partitions = [TopicPartition(EVENTS, number) for number in range(events.partitions)]
         asked = dict.fromkeys(partitions, OffsetSpec.LATEST)
         # First, so that it is not beyond the other.
         stable = client.list_partition_offsets(asked, IsolationLevel.READ_COMMITTED)
         told = client.list_partition_offsets(asked)
-        return [End(int(told[tp].offset), int(stable[tp].offset)) for tp in partitions]
+        return events, [End(int(told[tp].offset), int(stable[tp].offset)) for tp in partitions]
 
 
-def events_id(settings: Settings) -> str:
-    """The id of the events topic, which no other has (KIP-516): one that is made anew is another. Empty where the broker gives none."""
-    with admin(settings) as client:
-        (found,) = client.describe_topics([EVENTS])
-        return str(found.get("topic_id") or "")
-
-
-def _checked(client: KafkaAdminClient, settings: Settings) -> int:
-    found = _replicas(client, settings)
+def _checked(client: KafkaAdminClient, settings: Settings) -> Events:
+    described = _described(client, settings)
+    found = _replicas(described)
     _refuse_missing(settings, found, TOPICS)
     fatal = [line for line in _drift(client, settings, found) if line.startswith(_FATAL)]
     if fatal:
         again = f"then look again with `strayline topics --partitions {len(found[EVENTS])}`"
         raise TopicsError("; ".join([*fatal, again]))
-    return len(found[EVENTS])
+    return Events(len(found[EVENTS]), str(described[EVENTS].get("topic_id") or ""))
 
 
 def partitions_of(settings: Settings, name: str) -> int:
     """How many one topic has, for whoever may not ask about the others. Raises `BrokerError` if it is missing."""
     rows = [topic for topic in TOPICS if topic.name == name]
     with admin(settings) as client:
-        found = _replicas(client, settings, rows)
+        found = _replicas(_described(client, settings, rows))
         _refuse_missing(settings, found, rows)
         return len(found[name])
 
@@ -210,7 +212,7 @@ def differences(settings: Settings) -> list[str]:
     Raises `BrokerError` for a topic that is missing.
     """
     with admin(settings) as client:
-        found = _replicas(client, settings)
+        found = _replicas(_described(client, settings))
         _refuse_missing(settings, found, TOPICS)
         copies = min(map(len, found[EVENTS]))
         brokers = [broker["broker_id"] for broker in client.describe_cluster()["brokers"]]
@@ -317,13 +319,14 @@ def _delete(settings: Settings, name: str) -> str:
     return f"{tool(settings, 'kafka-topics')} --delete --topic {name}"
 
 
-def _replicas(client: KafkaAdminClient, settings: Settings, rows: Sequence[Topic] = TOPICS) -> Replicas:
-    """Of each of our topics that exists, the brokers that hold each partition."""
-    found: Replicas = {}
+def _described(
+    client: KafkaAdminClient, settings: Settings, rows: Sequence[Topic] = TOPICS
+) -> dict[str, dict[str, Any]]:
+    """What the broker tells of each of our topics that exists."""
+    found = {}
     for topic in client.describe_topics([topic.name for topic in rows]):
         if topic["error_code"] == 0:
-            partitions = sorted(topic["partitions"], key=lambda p: p["partition_index"])
-            found[topic["name"]] = [p["replica_nodes"] for p in partitions]
+            found[topic["name"]] = topic
         elif topic["error_code"] == _FORBIDDEN:
             raise BrokerError(
                 f"{user(settings)} may not describe {topic['name']} on {settings.broker}: `strayline doctor` names the ACL that is "
@@ -334,6 +337,14 @@ def _replicas(client: KafkaAdminClient, settings: Settings, rows: Sequence[Topic
                 f"the broker will not tell about {topic['name']} (Kafka error {topic['error_code']}); see its log"
             )
     return found
+
+
+def _replicas(described: Mapping[str, dict[str, Any]]) -> Replicas:
+    """Of each topic, the brokers that hold each partition."""
+    return {
+        name: [p["replica_nodes"] for p in sorted(topic["partitions"], key=lambda p: p["partition_index"])]
+        for name, topic in described.items()
+    }
 
 
 def _create(client: KafkaAdminClient, topic: Topic, count: int, copies: int) -> None:

@@ -31,7 +31,7 @@ from stream.heap import keep_freed
 from stream.log import fatal, let_go
 from stream.membership import NAMESAKE
 from stream.settings import Settings
-from stream.topics import EVENTS, check_topics, events_id
+from stream.topics import EVENTS, check_topics
 from stream.transport import batched, check_faust, credentials, urls
 from stream.watchdog import Watchdog, tracebacks
 from stream.web import Web, listen, where
@@ -49,7 +49,7 @@ def run(settings: Settings) -> int:
     listening = listen(settings)
     if settings.security_protocol != "PLAINTEXT":  # where nobody is told apart, nobody is kept out
         check_access(settings)
-    partitions, source = check_topics(settings), events_id(settings)
+    partitions, source = check_topics(settings)
     lost = unkept()
     if lost is not None:
         log.warning(lost)

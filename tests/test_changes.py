@@ -62,7 +62,7 @@ def rise(agents: int, **given: Any) -> list[bytes]:
     ]
     more = [
         call(
-            f"bot-{a}", 4 * DAY + 200 * i + off_beat(i) // 40 + 9000 * (agents - a), bytes=8000, **(given if a == 0 and i > 30 else {})
+            f"bot-{a}", 4 * DAY + 190 * i + off_beat(i) // 40 + 9000 * (agents - a), bytes=8000, **(given if a == 0 and i > 30 else {})
         )
         for a in range(agents)
         for i in range(40)
@@ -77,7 +77,8 @@ def test_a_rise_of_the_whole_cohort_is_named_and_less_sure_then_quiet_and_one_ag
     assert together.agent_id == "bot-1"  # the third of the four; two make no cohort
     assert "those of 2 of its peers" in together.reason
     assert together.title.endswith(", as its peers do")
-    assert CONFIDENCES.index(together.confidence) < CONFIDENCES.index(before["bot-1"].confidence)
+    sure = certainty(together.score, together.threshold, excused=False)
+    assert CONFIDENCES.index(together.confidence) == sure - 1
     assert "bot-0" not in before
     assert "cohort_rise" not in named(alone)
     assert not alone.title.endswith(", as its peers do")
@@ -116,7 +117,7 @@ def test_what_a_change_explains_in_part_is_not_said_to_be_unexplained():
 @pytest.mark.parametrize("explains", [True, False])
 def test_a_new_type_explains_what_its_new_peers_do_and_nothing_else(explains):
     kin = [
-        call(f"dev-{a}", 1200 * i + off_beat(97 * i + a), agent_type="coder", tool="git.read", resource=f"git/repos/{i % 7}", scopes=["git:read"], principal=f"dev{a}@corp.example")
+        call(f"dev-{a}", 1190 * i + off_beat(97 * i + a), agent_type="coder", tool="git.read", resource=f"git/repos/{i % 7}", scopes=["git:read"], principal=f"dev{a}@corp.example")
         for i in range(72)
         for a in range(4)
     ]  # fmt: skip
@@ -132,7 +133,7 @@ def test_a_new_type_explains_what_its_new_peers_do_and_nothing_else(explains):
         assert "new_type" in named(said[-1])
         assert "That does not explain what it uses and touches" in said[-1].reason
         assert not said[-1].title.endswith(", its type being new")
-        assert said[-1].confidence == CONFIDENCES[certainty(said[-1].score / said[-1].threshold, excused=False)]
+        assert said[-1].confidence == CONFIDENCES[certainty(said[-1].score, said[-1].threshold, excused=False)]
 
 
 def test_a_new_type_explains_tools_that_peers_use_unless_something_left_the_organisation():

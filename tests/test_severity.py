@@ -13,7 +13,7 @@ from stream.engine import Engine
 from stream.settings import load
 from stream.severity import CONFIDENCES, ENOUGH, HARMS, LONE, NONE, SERIOUS, SEVERE, certainty, opens, severity
 from stream.siphash import name_hash
-from tests.judging import day, leak, past, run, say
+from tests.judging import BEGIN, DAY, day, event, leak, past, run, say
 from tests.telling import BASE, HISTORY, hostile, scored
 
 OFTEN = {"STRAYLINE_ALERTS_PER_DAY": "1000", "STRAYLINE_DOMAINS": "corp.example"}
@@ -55,10 +55,25 @@ def test_nobody_is_woken_unless_the_harm_may_be_severe():
 
 def test_certainty_rises_with_bits_and_falls_where_there_is_an_excuse():
     for over in (1.0, 1.5, 2.0, 4.0):
-        assert certainty(over, excused=True) == max(0, certainty(over, excused=False) - 1)
-    by_bits = [certainty(over / 10, excused=False) for over in range(10, 40)]
+        assert certainty(10 * over, 10.0, excused=True) == max(0, certainty(10 * over, 10.0, excused=False) - 1)
+    by_bits = [certainty(score, 10.0, excused=False) for score in range(10, 40)]
     assert all(a <= b for a, b in pairwise(by_bits))
     assert set(by_bits) == set(range(len(CONFIDENCES)))
+
+
+def test_nobody_is_sure_of_what_a_small_fleet_sees_each_day():
+    """Its budget has room for it, so that the threshold is low; that makes it no rarer."""
+    assert [certainty(score, 3.5, excused=False) for score in (7, 9, 12)] == [0, 1, 2]
+    assert certainty(12, 6.0, excused=False) == certainty(12, 3.5, excused=False)
+
+
+def test_one_long_evening_is_for_the_record_and_several_odd_sessions_of_a_night_are_for_today():
+    evening, *more = (encode(event(0, BEGIN + 11 * DAY + hour * 3600)) for hour in (22.5, 23.5))
+    days = [encode(e) for number in range(12) for e in day(number)]
+    lone, several = (scored([*days, evening, *rest]).alerts[-1] for rest in ([], more))
+    assert lone.evidence[0].name == several.evidence[0].name == "off_hours"
+    assert (lone.severity, several.severity) == ("low", "medium")
+    assert lone.score > 2 * lone.threshold  # strange as it is
 
 
 @pytest.mark.parametrize(
@@ -192,7 +207,7 @@ def test_what_is_like_what_a_person_called_malicious_is_sure():
     assert again.confidence == "high"
     assert again.next_step.startswith("Suspend the agent")
     assert not unjudged.next_step.startswith("Suspend the agent")
-    assert certainty(1.0, excused=True, judged_malicious=True) == len(CONFIDENCES) - 1
+    assert certainty(10.0, 10.0, excused=True, judged_malicious=True) == len(CONFIDENCES) - 1
 
 
 def test_what_is_like_what_a_person_called_malicious_leads_its_alert():
