@@ -149,17 +149,14 @@ def test_more_copies_than_brokers_is_an_error_with_the_brokers_reason(settings):
 
 @pytest.mark.parametrize("ask", [ensure_topics, check_topics])
 def test_without_a_broker_the_error_says_where_it_looked_and_how_to_start_one(ask):
-    """Within ten seconds."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # not listening, so nothing else can be there
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        began = time.monotonic()
         with pytest.raises(
             BrokerError,
             match=rf"no Kafka at {re.escape(address)} \(.*refused\): .*`make kafka PORT={address.rpartition(':')[2]}`, or set STRAYLINE_BROKER",
         ):
             ask(at(address))
-    assert time.monotonic() - began < 10
 
 
 def test_who_takes_connections_and_does_not_answer_is_not_said_to_be_absent(monkeypatch):
