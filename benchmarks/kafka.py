@@ -128,13 +128,16 @@ class Broker:
         listeners: Mapping[str, int] | None = None,
         properties: Mapping[str, str] | None = None,
         scram: Sequence[tuple[int, str, str]] = (),
+        lasting: bool = True,
     ) -> None:
         """Beside the plain listener there may be others (protocol → port), more settings of Kafka's, and SCRAM users
-        (256 or 512, name, password), which exist from the first start on."""
+        (256 or 512, name, password), which exist from the first start on. One that is not `lasting` compiles less of itself: half the
+        work until it is up, and slower later."""
         self.port = port or free_port()
         self._listeners = {"PLAINTEXT": self.port, **(listeners or {})}
         self._properties = properties or {}
         self._scram = scram
+        self._compiler = [] if lasting else ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
         self.data = data or Path(tempfile.mkdtemp(prefix="strayline-kafka-"))
         self._temporary = data is None
         self._controller = free_port()
@@ -191,6 +194,7 @@ class Broker:
             "java",
             "-Xms128m",
             "-Xmx512m",
+            *self._compiler,
             "-Dorg.slf4j.simpleLogger.showDateTime=true",
             "-cp",
             f"{libs}/*",

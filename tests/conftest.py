@@ -36,7 +36,7 @@ def _running() -> Iterator[Broker]:
     lack = missing()
     if lack is not None:
         pytest.skip(lack)
-    with Broker() as running:
+    with Broker(lasting=False) as running:
         yield running
 
 

@@ -57,6 +57,7 @@ class Secured(Broker):
             certificate(folder, "ca", name)
         self.sasl, self.mtls = free_port(), free_port()
         super().__init__(
+            lasting=False,
             listeners={"SASL_SSL": self.sasl, "SSL": self.mtls},
             properties={
                 "sasl.enabled.mechanisms": "SCRAM-SHA-512,SCRAM-SHA-256,PLAIN",
@@ -103,7 +104,7 @@ class Secured(Broker):
         """Apply the script in deploy/ to these `ROLE=USER`, with Kafka's own tool."""
         tool = self.folder / "kafka-acls"
         tool.write_text(
-            f'#!/bin/sh\nexec java -Xmx128m -XX:TieredStopAtLevel=1 -cp "{jars()}/*" org.apache.kafka.tools.AclCommand "$@"\n'
+            f'#!/bin/sh\nexec java -Xmx128m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -cp "{jars()}/*" org.apache.kafka.tools.AclCommand "$@"\n'
         )
         tool.chmod(0o755)
         path = f"{self.folder}{os.pathsep}{os.environ['PATH']}"

@@ -279,7 +279,9 @@ def mortal() -> Iterator[Broker]:
     lack = missing()
     if lack is not None:
         pytest.skip(lack)
-    with Broker(properties={"log.cleaner.backoff.ms": "100", "log.initial.task.delay.ms": "100"}) as running:
+    with Broker(
+        lasting=False, properties={"log.cleaner.backoff.ms": "100", "log.initial.task.delay.ms": "100"}
+    ) as running:
         yield running
 
 

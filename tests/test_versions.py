@@ -43,9 +43,10 @@ def strange(at: float, version: str | None, **given: Any) -> list[bytes]:
 
 
 def told(*events: bytes | list[bytes], before: str | None = "1.0") -> Alert:
-    """The last revision of the alert on what was strange."""
+    """The last revision of the alert on what was strange, when it has ended."""
     flat = [e for each in events for e in (each if isinstance(each, list) else [each])]
-    done = scored([*ordinary(before), *flat], **OFTEN)
+    after = did("after", LAST + 24 * HOUR, None, agent_id="bot-9")
+    done = scored([*ordinary(before), *flat, after], **OFTEN)
     return next(a for a in reversed(done.alerts) if a.event.event_id.startswith("new-"))
 
 

@@ -147,6 +147,7 @@ def test_after_any_number_of_kills_alerts_and_baselines_are_those_of_replay(site
     with site.worker() as worker:
         worker.until_ready()  # it reads the baselines now
     with site.worker() as worker:
+        worker.until_ready()  # the last one may have committed all
         worker.until(lambda: site.committed() == {0: len(records)})
         assert worker.stop() == 0
     site.same_as_replay()
