@@ -95,7 +95,6 @@ def replay(
     _refuse_shared((*files, *([verdicts] if verdicts else [])), [path for path in (scores, alerts, rejects) if path])
     settings = load()
     from stream.fields import meant  # noqa: PLC0415
-    from stream.files import named  # noqa: PLC0415
     from stream.replay import FIRST_DAY  # noqa: PLC0415
     from stream.replay import replay as run  # noqa: PLC0415
 
@@ -141,20 +140,6 @@ def replay(
         )
     for line in summary.foreign:
         click.echo(line, err=True)
-    for path, jq in summary.folded:
-        if not jq:
-            click.echo(
-                f"{named(path)} has no event and does not begin as JSON: what is read is one event a line, each a JSON "
-                'object such as {"event_id": "e1", "time": "2026-03-12T08:44:01Z", "agent_id": "a", "action": "read"}',
-                err=True,
-            )
-            continue
-        what = "a JSON array" if jq == ".[]" else "JSON folded over several lines"
-        click.echo(
-            f"{named(path)} looks like {what}, but one event per line is read: "
-            f"write it so with `jq -c {jq if jq == '.' else repr(jq)} FILE`, then replay that",
-            err=True,
-        )
 
 
 @main_group.command()

@@ -21,25 +21,28 @@ _MOST_TEXT = 80
 # What others call it, the likeliest first: OCSF, ECS, CloudTrail, OpenTelemetry, gateways and everyday words. Without case and signs: `toolName`
 # is `toolname`, `@timestamp` is `timestamp`.
 _ELSEWHERE = {
-    "event_id": "eventuuid uuid uid guid metadatauid logid recordid insertid messageid toolcallid callid spanid requestid id",
+    "event_id": "eventuuid uuid uid guid metadatauid logid recordid insertid messageid toolcallid callid spanid requestid id uniquequalifier",
     "time": "timestamp timestampms timems timestampmillis epochms eventtime datetime ts timegenerated occurredat createdat startedat starttime requesttime "
-            "loggedat timeunixnano unixtime epoch date at when",
-    "agent_id": "agent agentname assistantid assistant assistantname botid bot botname actorid actor actorname serviceaccount clientid caller appid",
+            "loggedat timeunixnano unixtime epoch date at when starttimeunixnano creationtime idtime",
+    "agent_id": "agent agentname assistantid assistant assistantname botid bot botname actorid actor actorname serviceaccount clientid caller appid "
+                "useridentityarn useridentityinvokedby attributesservicename",
     "agent_type": "agentkind agentclass agentrole assistanttype bottype",
     "agent_version": "agentrelease assistantversion botversion appversion release",
-    "action": "verb operation operationname op eventaction actiontype eventname activity activityname eventtype command method",
-    "tool": "toolname toolid function functionname apiname api endpoint",
-    "principal": "onbehalfof actingfor userid useremail username enduser user principalid principalname requester initiator subject upn",
+    "action": "verb operation operationname op eventaction actiontype eventname activity activityname eventtype command method activitydisplayname",
+    "tool": "toolname toolid function functionname apiname api endpoint eventsource workload paramsname",
+    "principal": "onbehalfof actingfor userid useremail username enduser user principalid principalname requester initiator subject upn enduserid actoremail "
+                 "useridentityusername useridentityprincipalid",
     "session_id": "session conversationid conversation threadid chatid runid traceid",
     "resource": "objectpath resourceid resourcename resourcepath resourceuri target targetresource uri url path objectkey object filepath filename file document documentid "
-                "dataset table",
+                "dataset table urlfull datasourceid bucketname tablename secretid objectid paramsuri",
     "classification": "dataclass dataclassification datasensitivity sensitivity sensitivitylabel classificationlabel datalabel label confidentiality",
     "scopes": "scope scopesused oauthscopes permissionsused permissions permission grants",
-    "bytes": "bytesout bytessent bytestransferred bytescount sizebytes sizeinbytes responsebytes responsesize payloadsize datasize contentlength nbytes size bytesin",
+    "bytes": "bytesout bytessent bytestransferred bytescount sizebytes sizeinbytes responsebytes responsesize payloadsize datasize contentlength nbytes size bytesin "
+             "bytestransferredout",
     "records": "recordcount recordsreturned numrecords recordscount rows rowcount rowsreturned numrows itemcount items resultcount count",
     "recipients": "recipient recipientids recipientlist sharedwith sentto to destinations audience",
     "approved": "isapproved humanapproved userapproved approvedbyhuman",
-    "outcome": "status result resultstatus statuscode decision",
+    "outcome": "status result resultstatus statuscode decision errorcode errortype exceptiontype error errormessage",
 }  # fmt: skip
 _RANKS = {
     name: (field, rank)
@@ -47,6 +50,8 @@ _RANKS = {
     for rank, name in enumerate((field.replace("_", ""), *names.split()))
 }
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+# What stands before names that are agreed upon (OpenTelemetry's).
+_SAYS_NOTHING = re.compile(r"^(attributes\.|tags\.)?(gen_ai\.)?")
 # Alone `id` and `agent` say what they are; as the end of a longer name (`tenantId`, `userAgent`) they do not.
 _LEAST_WORDS = 2
 
@@ -86,20 +91,25 @@ def likely(path: Sequence[str], field: str) -> tuple[int, int] | None:
     """How likely a field of a log is this one of the contract, less being likelier; None where it hardly is.
 
     >>> likely(["eventId"], "event_id"), likely(["gen_ai.agent.id"], "agent_id"), likely(["tenantId"], "event_id")
-    ((0, 0), (2, 0), None)
+    ((0, 0), (0, 0), None)
     """
     if tuple(path) == (field,):
         return -1, 0
-    words = _WORDS.findall(".".join(path))
+    whole = ".".join(path)
+    words = _WORDS.findall(whole if _joined(_WORDS.findall(whole)) in _RANKS else _SAYS_NOTHING.sub("", whole))
     for dropped in range(len(words)):  # from the left: what is said there is whose it is
         if dropped and len(words) - dropped < _LEAST_WORDS:
             break
-        found = _RANKS.get("".join(words[dropped:]).lower())
+        found = _RANKS.get(_joined(words[dropped:]))
         if found is not None:
             return (dropped, found[1]) if found[0] == field else None
     if len(path) == 1 and get_close_matches(path[0].lower(), FIELDS, 1, 0.85) == [field]:
         return len(words), 0
     return None
+
+
+def _joined(words: Sequence[str]) -> str:
+    return "".join(words).lower()
 
 
 def meant(name: str) -> str:

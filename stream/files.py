@@ -54,7 +54,7 @@ class Lines:
         rest: list[bytes] = []
         held = lost = 0
         try:
-            for chunk in self._text():
+            for chunk in self.text():
                 end = chunk.rfind(b"\n") + 1
                 if end:
                     if lost:
@@ -83,7 +83,7 @@ class Lines:
         if tail:
             yield number, Records.lines(tail + b"\n", number)
 
-    def _text(self) -> Iterator[bytes]:
+    def text(self) -> Iterator[bytes]:
         """UTF-8, without the mark that some editors put before it."""
         first = True
         for chunk in self._chunks():

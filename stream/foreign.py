@@ -7,45 +7,37 @@ is told at once, from the first records of a file in which no line is an event. 
 from __future__ import annotations
 
 import json
-import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from stream.codec import FIELDS, ID_FIELDS, OUTCOMES, REQUIRED
+from stream.beginning import Kept, beginning
+from stream.codec import FIELDS, REQUIRED
 from stream.fields import likely
 from stream.files import named
-from stream.words import plain
+from stream.jq import Path, at, is_plain, made
+from stream.unwrapped import Record, Unwrapped, leaves, unwrapped
+from stream.words import listed, plain
 
-SAMPLE, MOST_BYTES = 200, 1 << 16  # records of a file, and bytes of each: a line may be as long as memory
-_MOST_FIELDS = 60
-_DEEP = 3
+_MOST_FIELDS = 200
 _MOST_KEPT = 12  # fields that nothing reads, for `attributes`
+_MOST_ELSE = 2
 _OURS = tuple(name for name in FIELDS if "[" not in name)
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RESERVED = frozenset(
-    "and or not if then else elif end def reduce foreach try catch label import include as __loc__".split()  # noqa: SIM905
-)
-_RECIPIENT_ID = ("id", "address", "email", "mail", "user", "username", "channel", "name")
+_ENOUGH = 2  # required fields by their names: what such a record has in `attributes` is not what it lacks
 _WHICH = ".WHICH"  # where nothing is likely: for a person to put in
 _PUT = {
-    "event_id": "the number of its line is put",
+    "event_id": "the number of its {} is put",
     "time": f"{_WHICH} is put",
     "agent_id": f"{_WHICH} is put",
     "action": "`execute` is put: better what it did, such as read, send or share",
 }
-# What others say of how it ended.
-_ENDED = {
-    **dict.fromkeys(("success", "ok", "succeeded", "successful", "completed", "done", "allowed", "200", "true"), "success"),
-    **dict.fromkeys(("denied", "deny", "forbidden", "unauthorized", "blocked", "refused", "rejected", "401", "403"), "denied"),
-    **dict.fromkeys(("error", "failed", "failure", "fail", "exception", "timeout", "500", "false"), "error"),
-}  # fmt: skip
+# Of which another may stand in.
+_TEXTS = ("event_id", "agent_id", "action", "principal", "session_id", "tool", "resource")
+_KEYS = ("key", "objectKey", "object", "object_key")
+# Of AWS CloudTrail, whose records say what went wrong only where something did.
+_TRAIL, _FAULT = frozenset(("eventSource", "eventName", "userIdentity")), ("errorCode",)
 
-# Which may come later, though not among the first.
-_ENDED_OFTEN = ("success", "ok", "denied", "forbidden", "error", "failed")
-
-Path = tuple[str, ...]
+Values = dict[Path, dict[int, Any]]  # of each path, number of the record → value
 
 
 class Meant(NamedTuple):
@@ -58,251 +50,185 @@ class Meant(NamedTuple):
 
 
 class Foreign(NamedTuple):
-    """What is known of a log that is none of the contract's."""
+    """What is known of records that are none of the contract's."""
 
-    records: int
     lack: list[str]  # required fields that a record lacks
     meant: list[Meant]
     rest: list[str]  # names at the top that nothing reads
 
 
-def look(raws: Iterable[bytes]) -> Foreign | None:
-    """Look at records that are no events; None where the first is no JSON object."""
-    records = []
-    for raw in raws:
-        try:
-            record = json.loads(raw)
-        except (ValueError, RecursionError):
-            record = None
-        if isinstance(record, dict):
-            records.append(record)
-        elif not records:
-            return None
-    if not records:
-        return None
-    values: dict[Path, list[Any]] = {}
-    for record in records:
-        for path, value in _leaves(record, ()):
+def told(path: str, kept: Kept, *, events: bool = False) -> list[str]:
+    """What to tell of a file in which no record is an event, or hardly one (`events`); nothing where only values are at fault."""
+    found = unwrapped(*beginning(path, kept))
+    if events:
+        return _folded(path, found) if found is not None and not found.broken else []
+    if found is None:
+        return [f"{named(path)} has no event and does not begin as JSON: what is read is one event a line, each a JSON object such as {_EXAMPLE}"]  # fmt: skip
+    if found.broken:
+        return [f"{named(path)} is JSON, but {found.broken}: mend it there, or get it again"]
+    foreign = look(found.records)
+    other = [m for m in foreign.meant if m.jq != at(m.path) or m.path != (m.field,)]
+    if not foreign.lack and not other and found.jq in {"", ".[]"} and not found.rows:
+        return _folded(path, found)
+    says = [found.said] if found.said else []
+    if not found.records:
+        return [f"{named(path)} has no event: {', and '.join([*says, 'no record is in it'])}"]
+    if foreign.lack:
+        whose = "they lack" if "its records" in found.said else "its records lack"
+        says.append(f"{whose} {listed(foreign.lack)}, which every event must have")
+    lines = [f"{named(path)} has no event: {', and '.join(says)}"]
+    if foreign.lack and not other:
+        return [*lines, f"an event is one JSON object on one line, such as {_EXAMPLE}"]
+    width = max((len(_shown(m.path)) for m in other), default=0)
+    lines += [f"  {_shown(m.path):{width}}  is likely `{m.field}`{m.why and f', {m.why}'}" for m in other]
+    names = [plain(name, 80) for name in foreign.rest[:_MOST_KEPT]]
+    if names:
+        lines.append(f"  {listed(names)}: nothing reads {'it' if len(names) == 1 else 'them'}; kept in `attributes`")
+    if found.raw:
+        lines.append("  lines that are no JSON are left out")
+    known = {m.field for m in foreign.meant}
+    put = [f"`{f}` ({what.format('record' if found.jq else 'line')})" for f, what in _PUT.items() if f not in known]
+    if put:
+        lines.append(f"  nothing is likely {listed(put)}")
+    program = _program(foreign, found) if foreign.lack or other else found.jq
+    lines += [
+        f"{'look at what is likely, and ' if other else ''}write events with",
+        f"  {_command(path, found, program)} > events.jsonl",
+    ]
+    where = f"where it says {_WHICH}, put the field that tells it; " if _WHICH in program else ""
+    lines.append(f"{where}then `strayline replay events.jsonl`")
+    return lines
+
+
+_EXAMPLE = '{"event_id": "e1", "time": "2026-03-12T08:44:01Z", "agent_id": "a", "action": "read"}'
+
+
+def look(records: Sequence[Record]) -> Foreign:
+    """Look at records that are no events."""
+    values: Values = {}
+    for number, record in enumerate(records):
+        opened = sum(name in record for name in REQUIRED) < _ENOUGH
+        for path, value in leaves(record, opened=opened):
             if path in values or len(values) < _MOST_FIELDS:
-                values.setdefault(path, []).append(value)
-    meant = [found for field in _OURS if (found := _meant(field, values)) is not None]
+                values.setdefault(path, {})[number] = value
+        if record.keys() >= _TRAIL:
+            values.setdefault(_FAULT, {})
+    meant = [found for field in _OURS if (found := _meant(field, values, len(records))) is not None]
     used = {m.path[0] for m in meant}
     rest = list(dict.fromkeys(path[0] for path in values if path[0] not in used and path[0].isprintable()))
     lack = [name for name in REQUIRED if any(record.get(name) is None for record in records)]
-    return Foreign(len(records), lack, meant, rest)
-
-
-def told(path: str, raws: Iterable[bytes]) -> list[str]:
-    """What to tell of a file in which no record is an event; nothing where its records are no JSON, or only their values are at fault."""
-    foreign = look(raws)
-    if foreign is None:
-        return []
-    other = [m for m in foreign.meant if m.jq != _jq(m.path) or m.path != (m.field,)]
-    if not foreign.lack and not other:
-        return []
-    lack = f": its records lack {_and(foreign.lack)}, which every event must have" if foreign.lack else ""
-    lines = [f"{named(path)} has no event{lack}"]
-    if not other:
-        return [
-            *lines,
-            'an event is one JSON object on one line, such as {"event_id": "e1", "time": "2026-03-12T08:44:01Z", "agent_id": "a", "action": "read"}',
-        ]
-    width = max(len(_shown(m.path)) for m in other)
-    lines += [f"  {_shown(m.path):{width}}  is likely `{m.field}`{m.why and f', {m.why}'}" for m in other]
-    kept = [plain(name, 80) for name in foreign.rest[:_MOST_KEPT]]
-    if kept:
-        lines.append(f"  {_and(kept)}: nothing reads {'it' if len(kept) == 1 else 'them'}; kept in `attributes`")
-    put = [f"`{f}` ({what})" for f, what in _PUT.items() if f not in {m.field for m in foreign.meant}]
-    if put:
-        lines.append(f"  nothing is likely {_and(put)}")
-    source, program = shlex.quote(path), shlex.quote(_program(foreign))
-    unpack = next((f"{tool} -dc {source} | " for end, tool in ((".gz", "gzip"), (".zst", "zstd")) if path.endswith(end)), "")  # fmt: skip
-    lines += [
-        "look at what is likely, and write events with",
-        f"  {unpack}jq -c {program}{'' if unpack else ' FILE' if path == '-' else f' {source}'} > events.jsonl",
-    ]
-    if _WHICH in program:
-        lines.append(f"where it says {_WHICH}, put the field that tells it; then `strayline replay events.jsonl`")
-    else:
-        lines.append("then `strayline replay events.jsonl`")
-    return lines
+    return Foreign(lack, meant, rest)
 
 
 def short(raw: bytes) -> dict[str, str]:
     """Of one record: field of theirs → the contract's that is likely meant, where that is not its name."""
-    foreign = look([raw])
-    if foreign is None:
+    try:
+        record = json.loads(raw)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(record, dict):
         return {}
     return {
         plain(".".join(m.path), 80): f"{m.field}{m.why and f', {m.why}'}"
-        for m in foreign.meant
+        for m in look([record]).meant
         if m.why or m.path != (m.field,)
     }
 
 
-def _leaves(value: dict[str, Any], above: Path) -> Iterator[tuple[Path, Any]]:
-    for name, below in value.items():
-        path = (*above, name)
-        if below is None or below == "":
-            continue
-        if isinstance(below, dict) and below and len(path) < _DEEP and path != ("attributes",):
-            yield from _leaves(below, path)
-        else:
-            yield path, below
+def _folded(path: str, found: Unwrapped) -> list[str]:
+    """Events that are not one a line."""
+    if not found.folded and not found.jq:
+        return []
+    what, program = ("a JSON array", "'.[]'") if found.jq else ("JSON folded over several lines", ".")
+    return [
+        f"{named(path)} looks like {what}, but one event per line is read: write it so with `jq -c {program} FILE`, then replay that"
+    ]
 
 
-def _meant(field: str, values: dict[Path, list[Any]]) -> Meant | None:
-    """The field of theirs that is likeliest this one, of those whose values can be."""
+def _meant(field: str, values: Values, records: int) -> Meant | None:
+    """The field of theirs that is likeliest this one, of those whose values can be; others that are as likely stand in where it is lacking."""
     ranked = sorted((rank, path) for path in values if (rank := likely(path, field)) is not None)
-    for _, path in ranked:
-        made = _made(field, _jq(path), values[path])
-        if made is not None:
-            return Meant(path, field, *made)
+    if field == "resource" and (pair := _bucket(values)) is not None:
+        return pair
+    best: Meant | None = None
+    dropped, have, beside = 0, set[int](), list[Path]()
+    for rank, path in ranked:
+        if best is None:
+            result = made(field, path, list(values[path].values()), everywhere=len(values[path]) == records)
+            if result is not None:
+                best, dropped, have = Meant(path, field, *result), rank[0], set(values[path])
+            continue
+        if field not in _TEXTS or best.why or rank[0] != dropped or len(beside) == _MOST_ELSE:
+            break
+        if values[path].keys() - have and made(field, path, list(values[path].values())) == (at(path), ""):
+            beside.append(path)
+            have |= values[path].keys()
+    if best is None:
+        return None
+    default = {"action": '"execute"', "event_id": _NUMBER}.get(field)
+    last = [default] if default and len(have) < records and field in _TEXTS and not best.why else []
+    if not beside and not last:
+        return best
+    why = f"or else {' or '.join(_shown(p) for p in beside)}" if beside else ""
+    return best._replace(jq=f"({' // '.join([best.jq, *map(at, beside), *last])})", why=why)
+
+
+def _bucket(values: Values) -> Meant | None:
+    """A name of a bucket and what is in it, which are one resource."""
+    for path in values:
+        if path[-1].lower().replace("_", "") in {"bucketname", "bucket"}:
+            key = next((name for name in _KEYS if (*path[:-1], name) in values), _KEYS[0])
+            above = at(path[:-1]) if path[:-1] else "."
+            both = f'[{above}|{at(path[-1:])}?, .{key}?|strings]|if . == [] then null else join("/") end'
+            names = [f"({both})"]
+            if any(
+                isinstance(v, list) and v and isinstance(v[0], dict) and "ARN" in v[0]
+                for v in values.get(("resources",), {}).values()
+            ):
+                names.append(".resources[0].ARN?")
+            return Meant(path, "resource", f"({' // '.join(names)})", f"with `{key}` after it")
     return None
 
 
-def _made(field: str, at: str, values: Sequence[Any]) -> tuple[str, str] | None:
-    """The jq expression that makes these values the contract's, and what to say of it; None where they cannot be."""
-    if field == "time":
-        return _time(at, values)
-    if field in {"bytes", "records"}:
-        return _amount(at, values)
-    if field == "scopes":
-        return _scopes(at, values)
-    if field == "recipients":
-        return _recipients(at, values)
-    if field == "outcome":
-        return _outcome(at, values)
-    if field == "approved":
-        return (at, "") if _all(values, lambda v: isinstance(v, bool)) else None
-    if field == "attributes":
-        return (at, "") if _all(values, lambda v: isinstance(v, dict)) else None
-    if field == "event_id" and len(set(map(repr, values))) < len(values):  # it names a call or a run, not an event
-        return None
-    if _all(values, lambda v: isinstance(v, str)):
-        return (at, "") if field not in ID_FIELDS or _all(values, lambda v: len(v) <= 256) else None
-    if _all(values, lambda v: isinstance(v, str) or _is_number(v)):
-        return (f"({at}|tostring)" if field in REQUIRED else _if_there(at, "tostring")), "as text"
-    return None
+_NUMBER = '"\\(input_filename // "stdin"):\\(input_line_number)"'
 
 
-def _time(at: str, values: Sequence[Any]) -> tuple[str, str] | None:
-    texts = _all(values, lambda v: isinstance(v, str))
-    try:
-        numbers = [float(v) for v in values if not isinstance(v, (bool, list, dict))]
-    except (ValueError, OverflowError):
-        numbers = []
-    if len(numbers) == len(values):
-        number = f"{at}|tonumber" if texts else at
-        for most, unit, by in ((1e11, "", 1), (1e14, "milliseconds", 1000), (1e17, "microseconds", 1000000), (1e20, "nanoseconds", 1000000000)):  # fmt: skip
-            if 1e8 <= max(numbers) < most:
-                return (number if by == 1 and not texts else f"({number}{f'/{by}' if by > 1 else ''})"), unit and f"in {unit}: divided, since seconds are read"  # fmt: skip
-        return None
-    if not texts:
-        return None
-    try:
-        moments = [datetime.fromisoformat(v) for v in values]
-    except ValueError:
-        return None
-    if all(m.tzinfo is not None for m in moments):
-        return at, ""
-    if any(m.tzinfo is not None for m in moments) or not _all(values, lambda v: ":" in v):
-        return None
-    return f'({at}|sub(" "; "T") + "Z")', "without an offset: taken for UTC"
-
-
-def _amount(at: str, values: Sequence[Any]) -> tuple[str, str] | None:
-    if _all(values, lambda v: _is_number(v) and v >= 0):
-        return at, ""
-    if _all(values, lambda v: isinstance(v, str) and v.strip().isascii() and v.strip().isdigit()):
-        return _if_there(at, "tonumber"), "as a number"
-    return None
-
-
-def _scopes(at: str, values: Sequence[Any]) -> tuple[str, str] | None:
-    if _all(values, lambda v: isinstance(v, list) and all(isinstance(s, str) for s in v)):
-        return at, ""
-    if _all(values, lambda v: isinstance(v, str)):
-        return _if_there(at, '[splits("[, ]+")|select(. != "")]'), "as an array"
-    return None
-
-
-def _recipients(at: str, values: Sequence[Any]) -> tuple[str, str] | None:
-    said = "each as an object with its `id`"
-    if _all(values, lambda v: isinstance(v, str)):
-        return _if_there(at, '[splits("[,;] *")|select(. != "")|{id: .}]'), said
-    if not _all(values, lambda v: isinstance(v, list)):
-        return None
-    each = [one for value in values for one in value]
-    if _all(each, lambda v: isinstance(v, str)):
-        return f"[({at} // [])[]|{{id: .}}]", said
-    if not _all(each, lambda v: isinstance(v, dict)):
-        return None
-    has = next((n for n in _RECIPIENT_ID if _all(each, lambda v, n=n: isinstance(v.get(n), str))), None)  # type: ignore[misc]
-    if has is None or has == "id":
-        return (at, "") if has else None
-    more = "".join(f", {n}" for n in ("domain", "clearance", "size") if any(n in one for one in each))
-    return f"[({at} // [])[]|{{id: .{has}{more}}}]", f"`{has}` as its `id`"
-
-
-def _outcome(at: str, values: Sequence[Any]) -> tuple[str, str] | None:
-    if _all(values, lambda v: v in OUTCOMES):
-        return at, ""
-    words = {str(v).lower() for v in values if not isinstance(v, (list, dict))}
-    if not words & _ENDED.keys():
-        return None
-    known = {word: _ENDED[word] for word in _ENDED if word in words or word in _ENDED_OFTEN}
-    return f"({json.dumps(known)}[{at}|tostring|ascii_downcase])", f"as {_and(OUTCOMES)}"
-
-
-def _program(foreign: Foreign) -> str:
+def _program(foreign: Foreign, found: Unwrapped) -> str:
     by = {m.field: m.jq for m in foreign.meant}
-    # Unique in one file, which is all that can be said without knowing it.
-    default = {"event_id": '"\\(input_filename // "stdin"):\\(input_line_number)"', "action": '"execute"'}
+    default = {
+        "event_id": _NUMBER,
+        "action": '"execute"',
+    }  # unique in one file, which is all that can be said without knowing it
     pairs = [(f, by.get(f) or default.get(f, _WHICH)) for f in _OURS if f in by or f in REQUIRED]
-    if "attributes" not in by and foreign.rest:
-        pairs.append(("attributes", "{" + ", ".join(_kept(n) for n in foreign.rest[:_MOST_KEPT]) + "}"))
-    return "{" + ", ".join(name if made == f".{name}" else f"{name}: {made}" for name, made in pairs) + "}"
+    if foreign.rest:
+        rest = "{" + ", ".join(_kept(n) for n in foreign.rest[:_MOST_KEPT]) + "}"
+        pairs = [p for p in pairs if p[0] != "attributes"]
+        pairs.append(("attributes", f"({by['attributes']} + {rest})" if "attributes" in by else rest))
+    event = "{" + ", ".join(name if made == f".{name}" else f"{name}: {made}" for name, made in pairs) + "}"
+    if not found.jq:
+        return f"fromjson?|objects|{event}" if found.raw else event
+    if _NUMBER not in event:
+        return f"{found.jq}|{event}"
+    # Many records have one line: their own number is put.
+    before, _, way = found.jq.rpartition("; ")
+    event = event.replace("input_line_number", "$number")
+    return f"{before}{before and '; '}foreach (inputs|{way}) as $record (0; . + 1; . as $number|$record|{event})"
+
+
+def _command(path: str, found: Unwrapped, program: str) -> str:
+    options = "-cR" if found.raw else "-cn" if "(inputs|" in program else "-c"
+    jq = f"jq {options} {shlex.quote(program)}"
+    source = "FILE" if path == "-" else shlex.quote(path)
+    unpack = next((f"{tool} -dc {source} | " for end, tool in ((".gz", "gzip"), (".zst", "zstd")) if path.endswith(end)), "")  # fmt: skip
+    if found.rows:
+        rows = f"{unpack}python3 -c {shlex.quote(found.rows)}{'' if unpack else f' < {source}'}"
+        return f"{rows} | {jq}" if program else rows
+    return f"{unpack}{jq}{'' if unpack else f' {source}'}"
 
 
 def _kept(name: str) -> str:
-    return name if _is_plain(name) else f"{json.dumps(name)}: {_jq((name,))}"
-
-
-def _jq(path: Path) -> str:
-    """The path of a field.
-
-    >>> _jq(("actor", "id")), _jq(("@timestamp",)), _jq(("a", "b c"))
-    ('.actor.id', '.["@timestamp"]', '.a["b c"]')
-    """
-    parts = [f".{name}" if _is_plain(name) else f"[{json.dumps(name)}]" for name in path]
-    return "".join(parts) if parts[0].startswith(".") else f".{''.join(parts)}"
-
-
-def _is_plain(name: str) -> bool:
-    return _PLAIN.fullmatch(name) is not None and name not in _RESERVED
+    return name if is_plain(name) else f"{json.dumps(name)}: {at((name,))}"
 
 
 def _shown(path: Path) -> str:
     return f"`{plain('.'.join(path), 80)}`"
-
-
-def _if_there(at: str, then: str) -> str:
-    return f"({at}|if . == null then null else {then} end)"
-
-
-def _all(values: Sequence[Any], fits: Callable[[Any], bool]) -> bool:
-    return all(fits(value) for value in values)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _and(names: Sequence[str]) -> str:
-    """For reading.
-
-    >>> _and(["a"]), _and(["a", "b", "c"])
-    ('a', 'a, b and c')
-    """
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names)

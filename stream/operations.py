@@ -189,21 +189,20 @@ def produce(files: tuple[str, ...], rejects_path: str | None) -> None:
     settings = load()
     from collections import Counter  # noqa: PLC0415
 
+    from stream.beginning import Kept  # noqa: PLC0415
     from stream.codec import Reject, reject_line  # noqa: PLC0415
     from stream.files import Output, readable  # noqa: PLC0415
-    from stream.foreign import MOST_BYTES, SAMPLE  # noqa: PLC0415
     from stream.foreign import told as likely  # noqa: PLC0415
     from stream.produce import produce_files  # noqa: PLC0415
 
     unfit: Counter[str] = Counter()
     first: list[str] = []
-    sample: dict[str, list[bytes]] = {path: [] for path in files}
+    kept = {path: Kept() for path in files}
 
     def tell(path: str, reject: Reject) -> None:
         unfit[reject.reason] += 1
-        if reject.reason != "empty" and len(sample[path]) < SAMPLE:
-            sample[path].append(reject.raw[:MOST_BYTES])
         if reject.reason != "empty":
+            kept[path].add([reject.raw])
             if not first:
                 first.append(f"line {reject.position:,} of {path}: {plain(reject.detail, 300)}")
             output.write(reject_line(reject, path) + b"\n")
@@ -238,9 +237,9 @@ def produce(files: tuple[str, ...], rejects_path: str | None) -> None:
             "what was sent is not to be sent again",
             err=True,
         )
-    if any(sample.values()) and not count:
+    if not count:
         for path in files:
-            for line in likely(path, sample[path]):
+            for line in likely(path, kept[path]) if kept[path].raws else ():
                 click.echo(line, err=True)
     sys.exit(lacking > 0)
 

@@ -11,7 +11,6 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import NamedTuple
 
 import structlog
@@ -19,11 +18,12 @@ import structlog
 from models import profile
 from models.budget import STEP, first_day
 from models.schema import START
-from stream import foreign as foreign_log
+from stream.beginning import Kept
 from stream.codec import Reject, encode_lines, reject_line
 from stream.engine import Engine, Ran, Scored
 from stream.errors import InputError
 from stream.files import Lines, Output, readable
+from stream.foreign import told
 from stream.heap import keep_freed
 from stream.records import Records
 from stream.settings import Settings
@@ -61,12 +61,9 @@ class Summary(NamedTuple):
     unknown: tuple[
         tuple[str, int], ...
     ]  # names that the contract does not have, with how many of those events have each
-    folded: tuple[
-        tuple[str, str], ...
-    ]  # files of which no line is an event: JSON over several lines with the jq filter that mends it, else with ""
     foreign: tuple[
         str, ...
-    ]  # lines to tell of files of JSON in which no line is an event: what is likely meant, and what mends it
+    ]  # lines to tell of files in which no line is an event: what is likely meant, and what mends it
 
 
 def warn(scored: Scored) -> None:
@@ -128,7 +125,6 @@ def replay(
     refused = 0
     reasons: Counter[str] = Counter()
     highest = 0.0
-    folded: list[tuple[str, str]] = []
     foreign: list[str] = []
     failed: InputError | None = None
     keep_freed()
@@ -142,7 +138,7 @@ def replay(
         outputs[2].write(b"".join(reject_line(r, verdicts or "") + b"\n" for r in unfit))
         for path in paths:
             before, had = refused - events, events
-            sample: list[bytes] = []  # of those that are no events
+            kept = Kept()
             try:
                 with Lines(path) as lines:
                     for done in scored(engine, _ticking(lines, tick)):
@@ -164,19 +160,15 @@ def replay(
                         messages += len(done.alerts)
                         opened += sum(a.revision == 1 for a in done.alerts)
                         highest = max(highest, float(done.score.max(initial=0.0)))
-                        some = (r.raw[: foreign_log.MOST_BYTES].strip() for r in done.rejects if r.reason != "empty")
-                        sample += islice(some, foreign_log.SAMPLE - len(sample))
+                        kept.add(r.raw for r in done.rejects if r.reason != "empty")
             except InputError as error:
                 failed = error
                 break
-            first = sample[0] if sample else b""
+            first = kept.raws[0] if kept.raws else b""
             # Whole files only, and no count of any one reason: most lines of a folded event are valid JSON, but no event.
-            if refused - events > before and (first == b"{" or first.startswith(b"[")):
-                folded.append((path, ".[]" if first.startswith(b"[") else "."))
-            elif first and events == had and not first.startswith(b"{"):
-                folded.append((path, ""))
-            elif first and events == had:
-                foreign += foreign_log.told(path, sample)
+            folded = refused - events > before and (first == b"{" or first.startswith(b"["))
+            if first and (folded or events == had):
+                foreign += told(path, kept, events=events > had)
         for output in outputs:
             output.flush()
         for output in outputs:
@@ -213,7 +205,6 @@ def replay(
         why_unfit=f"line {unfit[0].position:,}: {unfit[0].detail}" if unfit else "",
         looked=engine.fields.looked,
         unknown=tuple(engine.fields.unknown.most_common()),
-        folded=tuple(folded),
         foreign=tuple(foreign),
     )
 

@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from stream.codec import Reject
-from stream.foreign import MOST_BYTES, short
+from stream.foreign import short
 from stream.words import plain
 
 log = structlog.get_logger()
 EVERY = 60.0  # seconds
 _MOST_REASONS = 100  # that are told apart
+_MOST_BYTES = 1 << 16  # of the first of each
 
 
 class Unfit:
@@ -37,7 +38,7 @@ class Unfit:
             why = reject.reason, plain(reject.detail, 300)
             if why in self._since or len(self._since) < _MOST_REASONS:
                 self._since[why] += 1
-                self._first.setdefault(why, reject.raw[:MOST_BYTES])
+                self._first.setdefault(why, reject.raw[:_MOST_BYTES])
         self._count += len(rejects)
         if self._count and self._now() - self._said >= EVERY:
             self._say()

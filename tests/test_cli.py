@@ -150,13 +150,13 @@ def test_json_that_is_not_one_event_a_line_is_recognised_and_kept_all_the_same(t
 
 @pytest.mark.parametrize(
     ("text", "told_of"),
-    [("event_id,time,agent_id,action\ne1,2026-03-12T08:44:01Z,a,read\n", True), ("\n" + EVENT + "# end\n", False), ("{}\n", False)],
-    ids=["CSV", "an event among other lines", "JSON without its fields"],
+    [("2026-03-12T08:44:01Z bot read crm/1\n" * 2, True), ("\n" + EVENT + "# end\n", False), ("{}\n", False)],
+    ids=["lines of text", "an event among other lines", "JSON without its fields"],
 )  # fmt: skip
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_file_that_is_no_json_at_all_is_told_of_with_what_is_read_instead(tmp_path, text, told_of, kept):
     """Once, whether or not the rejects are kept; and the commonest reason is said in either case."""
-    path = tmp_path / "events.csv"
+    path = tmp_path / "events.log"
     path.write_text(text)
     told = strayline("replay", str(path), *(["--rejects", str(tmp_path / "rejects")] if kept else []))
     assert told.stderr.count(f"{path} has no event and does not begin as JSON") == told_of
