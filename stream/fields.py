@@ -23,14 +23,14 @@ _MOST_TEXT = 80
 _ELSEWHERE = {
     "event_id": "eventuuid uuid uid guid metadatauid logid recordid insertid messageid toolcallid callid spanid requestid id uniquequalifier",
     "time": "timestamp timestampms timems timestampmillis epochms eventtime datetime ts timegenerated occurredat createdat startedat starttime requesttime "
-            "loggedat timeunixnano unixtime epoch date at when starttimeunixnano creationtime idtime",
+            "loggedat timeunixnano unixtime epoch date at when starttimeunixnano creationtime creationdate idtime",
     "agent_id": "agent agentname assistantid assistant assistantname botid bot botname actorid actor actorname serviceaccount clientid caller appid "
-                "useridentityarn useridentityinvokedby attributesservicename",
+                "useridentityarn useridentityinvokedby protopayloadauthenticationinfoprincipalemail attributesservicename",
     "agent_type": "agentkind agentclass agentrole assistanttype bottype",
     "agent_version": "agentrelease assistantversion botversion appversion release",
-    "action": "verb operation operationname op eventaction actiontype eventname activity activityname eventtype command method activitydisplayname",
-    "tool": "toolname toolid function functionname apiname api endpoint eventsource workload paramsname",
-    "principal": "onbehalfof actingfor userid useremail username enduser user principalid principalname requester initiator subject upn enduserid actoremail "
+    "action": "verb operation operationname op eventaction actiontype eventname activity activityname eventtype command method methodname activitydisplayname operations",
+    "tool": "toolname toolid function functionname apiname api endpoint eventsource workload paramsname protopayloadservicename",
+    "principal": "onbehalfof actingfor userid useremail username enduser user principalid principalname requester initiator subject upn enduserid userids actoremail "
                  "useridentityusername useridentityprincipalid",
     "session_id": "session conversationid conversation threadid chatid runid traceid",
     "resource": "objectpath resourceid resourcename resourcepath resourceuri target targetresource uri url path objectkey object filepath filename file document documentid "

@@ -66,13 +66,13 @@ def told(path: str, kept: Kept, *, events: bool = False) -> list[str]:
         return [f"{named(path)} has no event and does not begin as JSON: what is read is one event a line, each a JSON object such as {_EXAMPLE}"]  # fmt: skip
     if found.broken:
         return [f"{named(path)} is JSON, but {found.broken}: mend it there, or get it again"]
+    says = [found.said] if found.said else []
+    if not found.records:
+        return [f"{named(path)} has no event: {', and '.join([*says, 'no record is in it'])}"]
     foreign = look(found.records)
     other = [m for m in foreign.meant if m.jq != at(m.path) or m.path != (m.field,)]
     if not foreign.lack and not other and found.jq in {"", ".[]"} and not found.rows:
         return _folded(path, found)
-    says = [found.said] if found.said else []
-    if not found.records:
-        return [f"{named(path)} has no event: {', and '.join([*says, 'no record is in it'])}"]
     if foreign.lack:
         whose = "they lack" if "its records" in found.said else "its records lack"
         says.append(f"{whose} {listed(foreign.lack)}, which every event must have")

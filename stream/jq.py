@@ -23,9 +23,10 @@ _ENDED = {
     **dict.fromkeys(("error", "failed", "failure", "fail", "exception", "timeout", "500", "false"), "error"),
 }  # fmt: skip
 
-# OpenTelemetry's, of a field `code` of a `status`.
+# Of a field `code` of a `status`: OpenTelemetry's, and of the higher ones gRPC's.
 _CODES = {"0": "success", "1": "success", "2": "error"}
 _CODES |= {"status_code_unset": "success", "status_code_ok": "success", "status_code_error": "error"}
+_HIGHER = {str(n): "denied" if n in {7, 16} else "error" for n in range(3, 17)}
 # Of what is there only where something went wrong.
 _FAULT = re.compile(r"(error|exception|fault)([._]?(code|type|name|message))?", re.IGNORECASE)
 # Which may come later, though not among the first.
@@ -156,7 +157,7 @@ def _outcome(path: Path, values: Sequence[Any]) -> tuple[str, str] | None:
         )
     if values and _all(values, lambda v: v in OUTCOMES):
         return there, ""
-    ended = _ENDED | (_CODES if [name.lower() for name in path[-2:]] == ["status", "code"] else {})
+    ended = _ENDED | (_CODES | _HIGHER if [name.lower() for name in path[-2:]] == ["status", "code"] else {})
     words = {str(v).lower() for v in values if not isinstance(v, (list, dict))}
     if not words & ended.keys():
         return None

@@ -159,7 +159,11 @@ def _taken_apart(documents: Sequence[Any]) -> Unwrapped:
     way = next((way for way, _ in steps if any(_walked(d, way) for d in documents)), steps[0][0] if steps else ())
     taken = list(islice((record for d in documents for record in _walked(d, way)), SAMPLE))
     records = [record for record in taken if isinstance(record, dict)]
-    parts = [*(step.jq for step in way), *(["objects"] if len(records) < len(taken) else [])]
+    # Of an array that has a name what is no object is passed over, be it late in it.
+    parts = [
+        *(step.jq for step in way),
+        *(["objects"] if len(records) < len(taken) or any(step.path for step in way) else []),
+    ]
     if records and isinstance(records[0].get("_source"), dict):  # of a search engine
         parts.append("del(._source) + ._source")
         records = [{**{k: v for k, v in r.items() if k != "_source"}, **(r.get("_source") or {})} for r in records]

@@ -104,6 +104,8 @@ def test_where_the_records_lie_is_said(tmp_path):
     assert tell(path)[0].endswith(
         "has no event: its records lie in the array under `Records`, and they lack event_id, time, agent_id and action, which every event must have"
     )
+    path.write_text("[]")
+    assert tell(path) == [f"{path} has no event: it is a JSON array, and no record is in it"]
     path.write_text('{"Records": []}')
     assert tell(path) == [f"{path} has no event: its records lie in the array under `Records`, and no record is in it"]
 
@@ -140,6 +142,20 @@ def test_a_record_that_has_an_array_is_still_the_record(tmp_path):
     lines = [one(n) | {"items": [{"name": "x"}], "steps": [{"timestamp": 1773304800123}]} for n in range(3)]
     made = events(tmp_path / "x.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     assert [e["event_id"] for e in made] == ["r0", "r1", "r2"]
+
+
+def test_what_is_no_object_stops_nothing_though_it_be_late(tmp_path):
+    assert len(events(tmp_path / "x.json", {"Records": [*map(one, range(250)), None, "x", one(250)]})) == 251
+
+
+def test_google_cloud_s_audit_log(tmp_path):
+    """What it does not tell of how a call ended is success."""
+    payload = {"methodName": "storage.objects.get", "serviceName": "storage", "resourceName": "b/o", "authenticationInfo": {"principalEmail": "bot@x"}}  # fmt: skip
+    given = [{"insertId": f"i{n}", "timestamp": "2026-03-12T08:44:01.123456789Z", "protoPayload": payload | {"status": {"code": 7} if n else {}}} for n in range(2)]  # fmt: skip
+    made = events(tmp_path / "x.json", given)
+    assert [(e["agent_id"], e["action"], e["tool"], e["resource"], e["outcome"]) for e in made] == [
+        ("bot@x", "storage.objects.get", "storage", "b/o", outcome) for outcome in (None, "denied")
+    ]
 
 
 def test_events_that_lie_in_an_array_are_taken_out_as_they_are(tmp_path):
@@ -258,7 +274,7 @@ def test_of_a_pipe_what_was_kept_is_looked_at():
     assert lines[0].startswith(
         "standard input has no event: its records lie in the array under `Records`, and they lack"
     )
-    assert any("jq -c '.Records[]?|{event_id: .eventID, " in line for line in lines)
+    assert any("jq -c '.Records[]?|objects|{event_id: .eventID, " in line for line in lines)
 
 
 def test_wherever_a_document_is_cut_its_records_are_told():
@@ -268,7 +284,7 @@ def test_wherever_a_document_is_cut_its_records_are_told():
     for end in range(text.index('"time"') + 20, len(text)):
         found = unwrapped(text[:end].encode(), whole=False)
         assert found is not None
-        assert found.jq == ".a.Records[]?"
+        assert found.jq == ".a.Records[]?|objects"
         assert found.records
         assert [r["time"] for r in found.records[:-1]] == [1773304800 + n for n in range(len(found.records) - 1)]
 
