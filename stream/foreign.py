@@ -17,8 +17,9 @@ from stream.fields import likely
 from stream.files import named
 from stream.jq import Path, at, is_plain, made
 from stream.unwrapped import Record, Unwrapped, leaves, unwrapped
-from stream.words import listed, plain
+from stream.words import counted, listed, plain
 
+MOST_FILES = 3  # that are told of: a log is delivered in hundreds, all alike
 _MOST_FIELDS = 200
 _MOST_KEPT = 12  # fields that nothing reads, for `attributes`
 _MOST_ELSE = 2
@@ -98,6 +99,15 @@ def told(path: str, kept: Kept, *, events: bool = False) -> list[str]:
     where = f"where it says {_WHICH}, put the field that tells it; " if _WHICH in program else ""
     lines.append(f"{where}then `strayline replay events.jsonl`")
     return lines
+
+
+def others(files: int) -> list[str]:
+    """What to tell of further files in which no record is an event."""
+    if files <= 0:
+        return []
+    return [
+        f"{counted(files, 'more file')} {'has' if files == 1 else 'have'} no event: where they are alike, run the line on each, with `>> events.jsonl` at its end"
+    ]
 
 
 _EXAMPLE = '{"event_id": "e1", "time": "2026-03-12T08:44:01Z", "agent_id": "a", "action": "read"}'

@@ -192,6 +192,7 @@ def produce(files: tuple[str, ...], rejects_path: str | None) -> None:
     from stream.beginning import Kept  # noqa: PLC0415
     from stream.codec import Reject, reject_line  # noqa: PLC0415
     from stream.files import Output, readable  # noqa: PLC0415
+    from stream.foreign import MOST_FILES, others  # noqa: PLC0415
     from stream.foreign import told as likely  # noqa: PLC0415
     from stream.produce import produce_files  # noqa: PLC0415
 
@@ -237,10 +238,12 @@ def produce(files: tuple[str, ...], rejects_path: str | None) -> None:
             "what was sent is not to be sent again",
             err=True,
         )
-    if not count:
-        for path in files:
-            for line in likely(path, kept[path]) if kept[path].raws else ():
-                click.echo(line, err=True)
+    strange = [path for path in files if kept[path].raws] if not count else []
+    for path in strange[:MOST_FILES]:
+        for line in likely(path, kept[path]):
+            click.echo(line, err=True)
+    for line in others(len(strange) - MOST_FILES):
+        click.echo(line, err=True)
     sys.exit(lacking > 0)
 
 

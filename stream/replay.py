@@ -23,7 +23,7 @@ from stream.codec import Reject, encode_lines, reject_line
 from stream.engine import Engine, Ran, Scored
 from stream.errors import InputError
 from stream.files import Lines, Output, readable
-from stream.foreign import told
+from stream.foreign import MOST_FILES, others, told
 from stream.heap import keep_freed
 from stream.records import Records
 from stream.settings import Settings
@@ -122,7 +122,7 @@ def replay(
     given = tuple(engine.verdicts)
     outputs: list[Output] = []
     events = opened = messages = 0
-    refused = 0
+    refused = strange = 0
     reasons: Counter[str] = Counter()
     highest = 0.0
     foreign: list[str] = []
@@ -168,7 +168,8 @@ def replay(
             # Whole files only, and no count of any one reason: most lines of a folded event are valid JSON, but no event.
             folded = refused - events > before and (first == b"{" or first.startswith(b"["))
             if first and (folded or events == had):
-                foreign += told(path, kept, events=events > had)
+                strange += 1
+                foreign += told(path, kept, events=events > had) if strange <= MOST_FILES else []
         for output in outputs:
             output.flush()
         for output in outputs:
@@ -205,7 +206,7 @@ def replay(
         why_unfit=f"line {unfit[0].position:,}: {unfit[0].detail}" if unfit else "",
         looked=engine.fields.looked,
         unknown=tuple(engine.fields.unknown.most_common()),
-        foreign=tuple(foreign),
+        foreign=(*foreign, *others(strange - MOST_FILES)),
     )
 
 

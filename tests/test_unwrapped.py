@@ -266,6 +266,18 @@ def test_of_a_document_of_any_length_only_the_beginning_is_read(tmp_path):
     assert [line.replace("x.json", "y.json") for line in tell(long)] == tell(short)
 
 
+def test_of_many_files_the_first_are_told_of(tmp_path):
+    """They are delivered in hundreds, all alike."""
+    paths = [tmp_path / f"{n}.json" for n in range(5)]
+    for path in paths:
+        path.write_text(json.dumps({"Records": [trail(0)]}))
+    _, summary = replay(load({}), list(map(str, paths)), None, None, None)
+    assert [line for line in summary.foreign if "no event" in line][3] == summary.foreign[-1]
+    assert summary.foreign[-1].startswith(
+        "2 more files have no event: where they are alike, run the line on each, with `>> events.jsonl`"
+    )
+
+
 def test_of_a_pipe_what_was_kept_is_looked_at():
     """Lines of a folded document too, though the last is cut."""
     kept = Kept()
