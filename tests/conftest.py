@@ -123,9 +123,10 @@ def strayline(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixtu
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
         monkeypatch.delenv(name)
 
-    def run(*args: object, stdin: bytes = b"") -> Said:
+    def run(*args: object, stdin: bytes | str = b"") -> Said:
         monkeypatch.setattr(sys, "argv", ["strayline", *map(str, args)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        given = stdin.encode() if isinstance(stdin, str) else stdin
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
         status = 0
         try:
             main()

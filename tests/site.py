@@ -114,7 +114,7 @@ class Worker:
         deadline = time.monotonic() + DEADLINE
         while not true():
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(0.01)
+                self.process.wait(0.05)
             assert self.process.poll() is None, f"it ended with {self.process.returncode}: {self.said()}"
             assert time.monotonic() < deadline, self.said()
 
