@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
@@ -340,6 +341,9 @@ def _terminate(*_: object) -> None:
     raise _Terminated
 
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
 def main() -> None:
     """Run a command; every error the operator can meet becomes one message and an exit status."""
     try:
@@ -367,6 +371,14 @@ def main() -> None:
     except BrokenPipeError:
         # The reader has gone: what is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        click.echo(
+            f"strayline: standard output could not be written: {error.strerror}; free space, then run again", err=True
+        )
         sys.exit(1)
     finally:
         let_go(sys.stderr)

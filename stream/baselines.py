@@ -138,6 +138,10 @@ class Writer:
         self.anew, self._foreign = False, set()
         return out + emptied
 
+    def begin_anew(self) -> None:
+        """The topic is another, and has nothing of what was written: the next flush writes the whole state."""
+        self.anew, self.described, self._source, self._episodes_size = True, False, "", -1
+
     def _rows(self) -> list[bytes]:
         """What changed; of a state that is written anew nothing but what no page has."""
         pieces = self.engine.state.delta()
@@ -257,6 +261,9 @@ class Reader:
             if kind == _LAYOUT:
                 self._describe(layout, payload)
             self._enter(layout)
+            # The newest is right, not the highest: a topic that was made anew begins with 0 again. Right too where its rows do not fit: its events were learned.
+            if sequence >= self.sequence:
+                self.sequence, self.next_offset, self.next_verdict = sequence, next_offset, next_verdict
             if kind == _ROWS:
                 self._put(version, payload)
             elif kind == _ROLLOUTS:
@@ -273,10 +280,7 @@ class Reader:
             elif kind != _LAYOUT:
                 raise Corrupt(f"there is no kind {kind} of record")
         except (ValueError, msgspec.DecodeError) as error:
-            raise Corrupt(f"it does not fit the state ({error})") from None
-        # The newest is right, not the highest: a topic that was made anew begins with 0 again.
-        if sequence >= self.sequence:
-            self.sequence, self.next_offset, self.next_verdict = sequence, next_offset, next_verdict
+            raise Corrupt(f"it does not fit the state ({error}); is STRAYLINE_STATE_MIB lower than it was?") from None
         self.records += 1
         own = bool(layout == self._own)
         if own and key is not None and key.startswith(b"p/"):

@@ -242,16 +242,56 @@ def _host(buffer: Array, low: int, high: int) -> tuple[int, int]:
 
 
 @inline
+def _bare(buffer: Array, low: int, high: int) -> tuple[int, int]:
+    """An id without blanks and separators at its ends, and of `Eve <eve@evil.example>` what is in the brackets, where no address stands before them."""
+    while low < high and buffer[low] <= 32:
+        low += 1
+    while low < high and (buffer[high - 1] <= 32 or buffer[high - 1] in (44, 59)):
+        high -= 1
+    if low < high and buffer[high - 1] == 62:  # >
+        begin = high - 1
+        while begin > low and buffer[begin] != 60:  # <
+            begin -= 1
+        if buffer[begin] == 60 and not _is_address(buffer, low, begin):
+            return begin + 1, high - 1
+    return low, high
+
+
+@inline
+def _is_address(buffer: Array, low: int, high: int) -> bool:
+    """Whether an address or a URL stands in it: an @ right behind something and before something, or `://`."""
+    for j in range(low + 1, high - 1):
+        if buffer[j] == 64 and buffer[j - 1] > 32 and buffer[j + 1] > 32:
+            return True
+        if buffer[j] == 47 and buffer[j - 1] == 58 and buffer[j + 1] == 47:
+            return True
+    return False
+
+
+@inline
+def _is_one_url(buffer: Array, low: int, high: int) -> bool:
+    """Whether what follows a URL's slashes has no blank anywhere, and no separator in its authority."""
+    authority = True
+    for j in range(low, high):
+        c = buffer[j]
+        authority = authority and c not in (47, 92, 63, 35)
+        if c <= 32 or (authority and c in (44, 59)):
+            return False
+    return True
+
+
+@inline
 def _domain(buffer: Array, low: int, high: int, address: bool) -> tuple[int, int]:
     """First and last byte of an id's domain. Of several addresses in one id none is believed, and of a path nothing."""
+    low, high = _bare(buffer, low, high)
     at = 0
     for j in range(low, high):
         c = buffer[j]
         if c in (44, 59) or c <= 32:  # , ;
-            return (low, high) if address else (0, 0)
+            return (low, high) if address or _is_address(buffer, low, high) else (0, 0)
         if c == 47:  # /
             if j > low and buffer[j - 1] == 58 and j + 1 < high and buffer[j + 1] == 47:
-                return _host(buffer, j + 2, high)
+                return _host(buffer, j + 2, high) if _is_one_url(buffer, j + 2, high) else (low, high)
             return (at, j) if at > 0 else (low, high) if address else (0, 0)
         if c == 64:  # @
             at = j + 1
@@ -262,7 +302,7 @@ def _domain(buffer: Array, low: int, high: int, address: bool) -> tuple[int, int
 def _domains(parties: Text, given_domains: Text, kind: Array) -> Text:
     """The domain of each party: as given, else what follows the last @ of its id, else the host of its URL; in lower case.
 
-    An email or URL that has none is its own domain: what cannot be read is nowhere inside.
+    An email or URL that has none is its own domain, and so is what has several addresses: what cannot be read is nowhere inside.
     """
     low, high, buffer = parties.low, parties.high, parties.buffer
     given_low, given_high, given = given_domains.low, given_domains.high, given_domains.buffer

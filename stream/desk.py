@@ -19,7 +19,7 @@ from stream.membership import NAMESAKE, Membership
 from stream.others import Others
 from stream.partition import Partition, Taken, threads
 from stream.settings import COMMITTED, Settings
-from stream.topics import EVENTS, End, event_ends
+from stream.topics import BASELINES, EVENTS, End, Events, event_ends
 from stream.watchdog import Watched
 from stream.words import counted
 
@@ -38,10 +38,11 @@ LOOK_SECONDS = 20.0
 class Desk:
     """The partitions that this worker holds, `of` so many, the tasks that deliver for them, and what of it all should move (`stream.watchdog`)."""
 
-    def __init__(self, app: Any, settings: Settings, of: int = 1, source: str = "") -> None:
-        """`of` so many partitions of the events topic, whose id is `source`."""
+    def __init__(self, app: Any, settings: Settings, of: int = 1, events: Events | None = None) -> None:
+        """`of` so many partitions; `events` is what their topic was found to be."""
         self.app = app
-        self._source = source
+        self._source = events.id if events else ""
+        self._baselines = events.baselines if events else ""
         self.settings = settings
         self.of = of
         self.partitions: dict[int, Partition] = {}  # whose baselines are read
@@ -189,7 +190,7 @@ class Desk:
             self._look.clear()
             scored = {number: partition.next_offset for number, partition in self.partitions.items()}
             try:
-                (_, source), ends = await asyncio.to_thread(event_ends, self.settings)
+                (_, source, baselines), ends = await asyncio.to_thread(event_ends, self.settings)
             except TopicsError as error:
                 fatal(str(error))
             except StraylineError as error:
@@ -206,6 +207,11 @@ class Desk:
                 fatal(
                     f"{EVENTS} was made anew: {why}. After a restart it is read from its beginning, with the baselines as they are"
                 )
+            if self._baselines and baselines not in {"", self._baselines}:
+                log.warning("the topic of baselines was made anew: all that is known is written again", topic=BASELINES)
+                for partition in self.partitions.values():
+                    partition.write_anew()
+            self._baselines = baselines or self._baselines
             self._say_what_waits(ends)
             self._ends = ends
             with suppress(StraylineError):

@@ -49,7 +49,7 @@ from stream.counterfactual import next_bits
 from stream.handed import Sat
 from stream.kept import MOST_TEXT, Kept, below, has_peers
 from stream.measured import measured
-from stream.words import counted, expected_values, lasting, number, plain
+from stream.words import STRAIGHT, counted, expected_values, lasting, number, plain
 
 NEW_VERSION = 2 * 86400.0  # seconds: so long an agent may behave differently because its release is new
 _USUAL_OF = {
@@ -131,7 +131,7 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         observed = (
             f"from {before} to {event.tool or event.action}"
             if before
-            else f"straight to {event.tool or event.action} at the start of a session"
+            else f"straight to {event.tool or event.action}{STRAIGHT}"
         )
     elif k == OUTCOME:
         observed = event.outcome or "success"

@@ -1,8 +1,8 @@
 """Events that nobody has scored and nobody will: between what was learned last and where reading goes on.
 
-Three things take events from a worker without its doing: retention that deletes what it has not read, a group's offset that somebody moved
-forward, and a topic that was made anew while all workers were down, which its id tells. What it misses: the same where no baselines were stored, since then
-nothing tells what was read.
+Four things take events from a worker without its doing: retention that deletes what it has not read, a group's offset that somebody moved
+forward, a topic that was made anew while all workers were down, which its id tells, and baselines that are gone while the group's offset is not. What it misses:
+what retention deleted before anything was known.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ _SECONDS = 30.0  # that the broker has for one record
 DELETED = (
     "the events topic no longer has events that were not read: retention deleted them while no worker was there, or it was too far behind. They are in no baseline and no alert: "
     "raise retention.ms of the topic, and send them again from their source"
+)
+LOST = (
+    "nothing is known of this partition, though its group has read events of it before: its baselines were deleted, or lost. These events are in no baseline; to have those learned that are still "
+    "on the topic, stop the workers and move the group's offset to the earliest: `kafka-consumer-groups --bootstrap-server BROKER --group GROUP --topic agent.access.events --reset-offsets --to-earliest --execute`"
 )
 PASSED_OVER = (
     "reading goes on behind events that were never read: somebody moved the offset of the group forward. They are in no baseline and no alert: "

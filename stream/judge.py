@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -159,10 +161,21 @@ def say(settings: Settings, agent_id: str, said: bytes, to: str | None) -> None:
 
 
 def append(path: str, verdict: bytes) -> None:
-    """Add a verdict to a file, as its last line. Raises `OutputError`."""
+    """Add a verdict to a file, as its last line. Raises `OutputError`, with the file as it was."""
     try:
-        with Path(path).open("ab") as file:
-            file.write(verdict + b"\n")
+        with Path(path).open("a+b", buffering=0) as file:
+            end = file.seek(0, os.SEEK_END) if file.seekable() else 0
+            if end:
+                file.seek(-1, os.SEEK_END)
+            line = (b"\n" if end and file.read(1) != b"\n" else b"") + verdict + b"\n"
+            try:
+                left = line
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                with suppress(OSError):
+                    file.truncate(end)  # half a line would take the next one with it
+                raise
     except OSError as error:
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}; choose another path, then run again"

@@ -255,7 +255,12 @@ def produce(files: tuple[str, ...], rejects_path: str | None) -> None:
     default=None,
     help="Of each alert its last revision, how it stands, as is the default in words; or every revision, as is the default of --json.",
 )
-@click.option("--severity", type=click.Choice(SEVERITIES), default=SEVERITIES[0], help="Only those as severe, or more.")
+@click.option(
+    "--severity",
+    type=click.Choice(SEVERITIES, case_sensitive=False),
+    default=SEVERITIES[0],
+    help="Only those as severe, or more.",
+)
 @click.option("--agent", "agent_id", metavar="ID", help="Only those of one agent.")
 @click.option("--id", "alert_id", metavar="ID", help="Only this alert: the id that stands below it.")
 @click.option(

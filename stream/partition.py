@@ -86,6 +86,7 @@ class Partition:
         self.next_offset = 0
         self.next_verdict = 0
         self._source = source
+        self._first = 0  # offset of the first event on the topic when it was opened
         self._followed = False  # whether it was seen that reading goes on where learning ended
         self.news = asyncio.Event()  # for whoever calls `flush`: better now than later
         self._threads = work
@@ -160,7 +161,7 @@ class Partition:
         anew = bool(self._source and self._writer.source) and self._source != self._writer.source
         self.next_offset = gap.go_on_from(self.number, self.next_offset, first, last, anew=anew)
         self._writer.source = self._source or self._writer.source
-        self._followed = False
+        self._first, self._followed = first, False
         self.moved_at = time.monotonic()
         seconds = time.perf_counter() - begin
         metrics.RECOVERY.observe(seconds)
@@ -181,6 +182,7 @@ class Partition:
         reader = await self._recovery.of_all(consumer, self.engine, end)
         self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
         self._writer = self._writer_of(reader)
+        self._recovery.see_whole(self.engine)
         return reader.positions
 
     async def _go_on(self, consumer: AIOKafkaConsumer, end: int) -> dict[int, Position] | None:
@@ -196,6 +198,11 @@ class Partition:
             self.next_offset, self.next_verdict = reader.next_offset, reader.next_verdict
             self._writer = self._writer_of(reader)
         return reader.positions
+
+    def write_anew(self) -> None:
+        """The topic of baselines is another: whoever comes next finds there only what is written from now on."""
+        self._writer.begin_anew()
+        self._outbox.judged += 1  # so that it is delivered, though nothing may come to be learned
 
     def _writer_of(self, reader: Reader) -> Writer:
         """All is read: say what of it was another program's."""
@@ -251,9 +258,9 @@ class Partition:
         """See, of the first batch, that it begins where learning ended."""
         if self._followed:
             return
-        self._followed, low = True, self.next_offset
-        if 0 < low < begin and await gap.is_passed_over(self.settings, self.number, low, begin):
-            gap.tell(gap.PASSED_OVER, self.number, low, begin)
+        self._followed, low = True, self.next_offset or self._first
+        if low < begin and await gap.is_passed_over(self.settings, self.number, low, begin):
+            gap.tell(gap.PASSED_OVER if self.next_offset else gap.LOST, self.number, low, begin)
 
     def tell(self) -> None:
         """Say what the last scored batch means, if that was not done yet: its alerts and rejects then wait to be delivered."""

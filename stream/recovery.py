@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -50,7 +51,7 @@ class Recovery:
     def told(self, *, went_on: bool) -> str:
         """Where what is known now has come from, for the log."""
         if self.spoiled:
-            return "read again from the changelog, but for corrupt records: what these held is learned anew"
+            return "read again from the changelog, but for records that are corrupt or gone: what these held is learned anew"
         if went_on:
             return "still here" + (", and what others have written since was read" if self.read else "")
         return "read again from the changelog: all that was committed, nothing is lost" if self.read else "none yet"
@@ -62,6 +63,23 @@ class Recovery:
         async for record in self._records(consumer, 0, end):
             self._restore(reader, record)
         return reader
+
+    def see_whole(self, engine: Engine) -> None:
+        """See that all rows are there of which the tables' own counts speak: records that were deleted leave no other trace."""
+        gone = sum(
+            int(t.tally[0]) - np.count_nonzero(t.head["key"])
+            for t in engine.state.tables
+            if t.layout.share and t.tally[0] > np.count_nonzero(t.head["key"])
+        )
+        if not gone or self.spoiled:
+            return
+        self.spoiled = True
+        metrics.CORRUPT.inc()
+        log.warning(
+            "records of baselines are gone from their topic: what they held is learned anew; see that nothing deletes there, `strayline topics` tells of its settings",
+            partition=self.number,
+            rows=gone,
+        )
 
     async def of_the_rest(self, consumer: AIOKafkaConsumer, reader: Reader, end: int, *, knows_more: bool) -> bool:
         """Apply what others have written after our last record; False where that cannot be, for then all is to be read again.

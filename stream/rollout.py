@@ -18,7 +18,7 @@ import msgspec
 
 from stream.alert import Evidence, rfc3339
 from stream.kept import MOST_TEXT
-from stream.words import few, lasting, plain
+from stream.words import STRAIGHT, few, lasting, plain
 
 ENOUGH = 2  # peers that began the same
 SECONDS = 3 * 86400.0
@@ -58,7 +58,7 @@ def begun(found: Sequence[Evidence], least: float = STRONG, most: float = 0.5) -
         if e.name in _BEGAN and e.baseline.get("own", 1.0) < most:
             out.append(_BEGAN[e.name].format(plain(str(e.observed))))
         elif e.name == "transition" and e.baseline.get("own", 1.0) < most:
-            tool = str(e.observed).removesuffix(" at the start of a session").rpartition("to ")[2]
+            tool = str(e.observed).removesuffix(STRAIGHT).rpartition("to ")[2]
             out.append(f"use {plain(tool)} at other steps")
         elif e.name in _MORE and e.bits >= least + STRONG_SUM - STRONG:
             out.append("move more than usual")

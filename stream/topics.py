@@ -155,10 +155,11 @@ def ensure_topics(
 
 
 class Events(NamedTuple):
-    """The events topic: how many partitions it has, and its id, which no other has (KIP-516): made anew it is another. Empty where the broker gives none."""
+    """The events topic: how many partitions it has, and its id, which no other has (KIP-516): made anew it is another. Empty where the broker gives none. And the id of the baselines'."""
 
     partitions: int
     id: str
+    baselines: str
 
 
 def check_topics(settings: Settings) -> Events:
@@ -194,7 +195,8 @@ def _checked(client: KafkaAdminClient, settings: Settings) -> Events:
     if fatal:
         again = f"then look again with `strayline topics --partitions {len(found[EVENTS])}`"
         raise TopicsError("; ".join([*fatal, again]))
-    return Events(len(found[EVENTS]), str(described[EVENTS].get("topic_id") or ""))
+    events, baselines = (str(described[name].get("topic_id") or "") for name in (EVENTS, BASELINES))
+    return Events(len(found[EVENTS]), events, baselines)
 
 
 def partitions_of(settings: Settings, name: str) -> int:

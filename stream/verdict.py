@@ -49,6 +49,7 @@ from stream.files import Lines
 from stream.kept import MOST_TEXT
 from stream.measured import AMOUNTS
 from stream.siphash import name_hash
+from stream.words import STRAIGHT
 
 WORDS = ("benign", "malicious", "reset")
 MOST_BYTES = 4 << 20  # as large as an alert may be
@@ -197,6 +198,7 @@ def judged(v: Verdict, ladder: Sequence[str]) -> Judged:
 
 # Facts whose words are their value. What follows from others (closeness) or says next to nothing of what was done (outcome) is not judged.
 _PLAIN = {"tool": TOOL, "permission": PERMISSION, "root": ROOT, "branch": BRANCH, "resource": RESOURCE, "recipient": RECIPIENT, "domain": DOMAIN}  # fmt: skip
+_STRAIGHT_BEFORE = " at the start of a session"  # in alerts of earlier versions
 _KINDS = ("", "user", "group", "channel", "agent", "service", "email", "url")
 _FLOW = re.compile(r"(?:(.*) data|data of unknown class) (outside the organisation|to an? (\w+))", re.DOTALL)
 
@@ -210,9 +212,10 @@ def _named(item: Named, v: Verdict, ladder: Sequence[str]) -> Iterator[_Fact]:
     elif item.name == "classification":
         yield _Fact(CLASSIFICATION, 0, name_hash(said.lower()), own, SURE)
     elif item.name == "transition":
-        if said.startswith("straight to ") and said.endswith(" at the start of a session"):
-            tool = said.removeprefix("straight to ").removesuffix(" at the start of a session")
-            yield _Fact(TRANSITION, 0, name_hash(tool), own, SURE)
+        for end in (STRAIGHT, _STRAIGHT_BEFORE):
+            if said.startswith("straight to ") and said.endswith(end):
+                tool = said.removeprefix("straight to ").removesuffix(end)
+                yield _Fact(TRANSITION, 0, name_hash(tool), own, SURE)
         for before, tool in _splits(said.removeprefix("from "), " to "):
             yield _Fact(TRANSITION, name_hash(before), name_hash(tool), own)
     elif item.name == "action":

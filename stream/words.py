@@ -10,6 +10,10 @@ HEARD = ", as far as its partition has heard"  # once a reason
 MOST_PEOPLE = 1 << 53  # the largest whole number that every reader of JSON keeps as it is
 
 
+# Of a step: a strange one does not count, for what follows it is judged from the same place.
+STRAIGHT = " before any usual step of its session"
+
+
 def number(x: float) -> str:
     """A count for reading.
 

@@ -31,7 +31,7 @@ from stream.heap import keep_freed
 from stream.log import fatal, let_go
 from stream.membership import NAMESAKE
 from stream.settings import Settings
-from stream.topics import EVENTS, check_topics
+from stream.topics import EVENTS, Events, check_topics
 from stream.transport import batched, check_faust, credentials, urls
 from stream.watchdog import Watchdog, tracebacks
 from stream.web import Web, listen, where
@@ -49,7 +49,8 @@ def run(settings: Settings) -> int:
     listening = listen(settings)
     if settings.security_protocol != "PLAINTEXT":  # where nobody is told apart, nobody is kept out
         check_access(settings)
-    partitions, source = check_topics(settings)
+    events = check_topics(settings)
+    partitions = events.partitions
     lost = unkept()
     if lost is not None:
         log.warning(lost)
@@ -81,7 +82,7 @@ def run(settings: Settings) -> int:
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
     sys.setswitchinterval(0.0005)
-    return asyncio.run(_serve(*make_app(settings, listening, partitions, source)))
+    return asyncio.run(_serve(*make_app(settings, listening, partitions, events)))
 
 
 async def _serve(app: Any, desk: Desk) -> int:
@@ -117,8 +118,10 @@ async def _serve(app: Any, desk: Desk) -> int:
     return 0
 
 
-def make_app(settings: Settings, listening: socket.socket, partitions: int, source: str = "") -> tuple[Any, Desk]:
-    """The application: one topic, whose id is `source`, one stream function, one web server on a socket that listens already; and its desk."""
+def make_app(
+    settings: Settings, listening: socket.socket, partitions: int, events: Events | None = None
+) -> tuple[Any, Desk]:
+    """The application: one topic, one stream function, one web server on a socket that listens already; and its desk."""
     app = App(
         settings.group,
         broker=urls(settings.broker),
@@ -150,7 +153,7 @@ def make_app(settings: Settings, listening: socket.socket, partitions: int, sour
         web_enabled=False,
         autodiscover=False,
     )
-    desk = Desk(app, settings, partitions, source)
+    desk = Desk(app, settings, partitions, events)
 
     @app.agent(batched(app, EVENTS), name="score_events")  # type: ignore[untyped-decorator]
     async def score_events(stream: Any) -> None:

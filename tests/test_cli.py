@@ -46,6 +46,17 @@ def test_usage_errors_are_status_2():
         assert strayline(*args).returncode == 2
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_where_nothing_can_be_printed_one_sentence_says_so():
+    with Path("/dev/full").open("w") as full:
+        told = subprocess.run([sys.executable, "-m", "stream", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)  # fmt: skip
+    assert told.returncode == 1
+    assert (
+        told.stderr
+        == "strayline: standard output could not be written: No space left on device; free space, then run again\n"
+    )
+
+
 def test_an_unknown_setting_is_refused():
     told = strayline("replay", "-", STRAYLINE_BUDGET="5")
     assert told.returncode == 2

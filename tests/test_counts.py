@@ -39,7 +39,7 @@ def facts(event: dict[str, Any], before: str | None) -> Iterator[tuple[str, str,
     yield (
         "transition",
         before or "",
-        f"from {before} to {tool}" if before else f"straight to {tool} at the start of a session",
+        f"from {before} to {tool}" if before else f"straight to {tool} before any usual step of its session",
     )
     for scope in event.get("scopes", ()):
         yield "permission", "", scope

@@ -41,6 +41,13 @@ DOMAINS = {
     "https://": "",
     "s3://Bucket/key": "bucket",
     "user@bücher.example": "bücher.example",
+    " eve@evil.example": "evil.example",
+    "eve@evil.example, ": "evil.example",
+    "<eve@evil.example>": "evil.example",
+    "Eve Doe <eve@evil.example>": "evil.example",
+    '"Doe, Eve" <eve@evil.example>;': "evil.example",
+    "Sales @ Berlin, all": "",
+    "#general, #random": "",
 }
 
 
@@ -114,13 +121,26 @@ def test_a_subdomain_lies_in_the_domain_that_is_the_organisations(party, domain)
     assert columns([event], LADDER, OWN).under.tolist() == [NONE, name_hash(domain)]
 
 
-def test_two_addresses_in_one_lie_nowhere():
-    b = columns(
-        [AccessEvent("e", 0.0, "bot", "send", recipients=(Recipient("a@evil.test,b@x.corp.example", type="email"),))],
-        LADDER,
-        OWN,
-    )
-    assert b.under.tolist() == b.domain.hash.tolist()
+@pytest.mark.parametrize("kind", ["email", "user", "channel", None])
+@pytest.mark.parametrize(
+    "several",
+    [
+        "a@evil.test,b@corp.example",
+        "a@evil.test; b@x.corp.example",
+        "a@evil.test b@corp.example",
+        "a@evil.test <b@corp.example>",
+        "<a@evil.test>, <b@corp.example>",
+        "https://evil.test b@corp.example",
+        "https://corp.example/x https://evil.test/",
+        "https://evil.test,@corp.example/",
+    ],
+)
+def test_several_addresses_in_one_lie_nowhere(kind, several):
+    """Whatever the recipient is said to be: a stranger beside a colleague is a stranger."""
+    event = AccessEvent("e", 0.0, "bot", "send", recipients=(Recipient(several, type=kind),))
+    b = columns([event], LADDER, OWN)
+    assert words(b.domain) != [""]
+    assert not {*b.under.tolist()} & {NONE, *OWN.tolist()}
 
 
 def test_without_domains_of_the_deployment_a_subdomain_lies_in_the_principals():

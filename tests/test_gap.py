@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import pytest
 from aiokafka import AIOKafkaProducer
 from kafka import TopicPartition
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.structs import OffsetAndMetadata
 
-from stream.topics import EVENTS, ensure_topics
+from stream.topics import BASELINES, EVENTS, ensure_topics
 from tests.site import Record, Site, fleet, remove_topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.usefixtures("compiled")]
@@ -78,6 +78,56 @@ def test_a_topic_that_was_made_anew_while_no_worker_was_there_is_read_from_its_b
     assert "was made anew: reading it from its beginning" in said
     assert site.baselines().state.fleet["events"] == READ + len(again)
     assert skipped == 0
+
+
+def test_events_that_nothing_is_known_of_any_more_are_told_of(site):
+    """The group's offset says that they were read, and the baselines are gone."""
+    first_life(site)
+    remove_topics(site.bootstrap, [BASELINES])
+    assert ensure_topics(site.settings, 1) == []
+    skipped, said = second_life(site, READ + MORE)
+    assert skipped == READ
+    assert re.search(
+        rf'"from_offset": 0, "to_offset": {READ - 1}, .*nothing is known .* --reset-offsets --to-earliest', said
+    )
+    assert '"baselines": "none yet"' in said
+
+
+def test_baselines_of_which_records_are_gone_are_not_said_to_be_whole(site):
+    """Somebody had the topic delete, for a while."""
+    first_life(site)
+    written = site.read(BASELINES)
+    policy = ConfigResource(ConfigResourceType.TOPIC, BASELINES, configs={"cleanup.policy": "delete"})
+    with KafkaAdminClient(bootstrap_servers=site.bootstrap) as admin:
+        admin.alter_configs([policy])
+        admin.delete_records({TopicPartition(BASELINES, 0): written[len(written) // 2].offset})
+        admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, BASELINES, configs={"cleanup.policy": "compact"})]
+        )
+    left = {r.key for r in site.read(BASELINES)}
+    assert left < {r.key for r in written}
+    with site.worker("two") as worker:
+        worker.until(lambda: site.committed() == {0: READ + MORE})
+        assert worker.metric("strayline_corrupt_baselines_total") == 1
+        assert worker.stop() == 0
+    said = worker.log.read_text()
+    assert "records of baselines are gone from their topic" in said
+    assert "nothing is lost" not in said
+
+
+def test_a_topic_of_baselines_that_is_made_anew_under_a_worker_gets_all_that_is_known(site):
+    """So that whoever comes next has it."""
+    records = fleet(5, agents=12, days=8, garbage=0)[: READ + MORE]
+    site.produce(records[:READ])
+    with site.worker(STRAYLINE_STALL_SECONDS="3") as worker:  # it looks as often
+        worker.until(lambda: site.committed() == {0: READ})
+        remove_topics(site.bootstrap, [BASELINES])
+        assert ensure_topics(site.settings, 1) == []
+        worker.until(lambda: "all that is known is written again" in worker.log.read_text())
+        site.produce(records[READ:])
+        worker.until(lambda: site.committed() == {0: READ + MORE})
+        assert worker.stop() == 0
+    site.same_as_replay()
 
 
 def test_markers_of_transactions_are_no_events_that_were_passed_over(site):

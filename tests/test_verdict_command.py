@@ -25,6 +25,7 @@ from stream.simulate import simulate
 from stream.verdict import Verdict, decode_verdict, verdicts_in
 from tests import telling
 from tests.judging import GOOD, SETTINGS, verdict
+from tests.replaying import no_file_larger_than
 from tests.shared import knowledge
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -273,6 +274,18 @@ def test_what_cannot_be_found_or_written_is_named(tmp_path, fleet):
         alert_in(str(tmp_path / "nowhere"), "a")
     with pytest.raises(OutputError, match="choose another path"):
         append(str(tmp_path), b"{}")
+
+
+def test_a_full_disk_costs_no_verdict_that_was_said_before_or_is_said_after(tmp_path):
+    """Half a line would take the next one with it; nor does one that an editor left without its end."""
+    path = tmp_path / "said.jsonl"
+    append(str(path), b'{"n": 1}')
+    with no_file_larger_than(12), pytest.raises(OutputError, match="File too large"):
+        append(str(path), b'{"n": 2}')
+    assert path.read_bytes() == b'{"n": 1}\n'
+    path.write_bytes(b'{"n": 1}')
+    append(str(path), b'{"n": 3}')
+    assert [line["n"] for line in lines_of(path)] == [1, 3]
 
 
 def test_of_an_alert_the_last_revision_is_judged(fleet, tmp_path):

@@ -385,7 +385,7 @@ def test_a_verdict_on_an_alert_of_before_holds_though_its_words_have_changed():
 names = st.sampled_from([*_JUDGED, "owner", "clearance", "off_hours", "bytes", "records_sum", "session_calls", "call_rate", "rhythm", "windows", "?"])  # fmt: skip
 texts = st.one_of(
     st.text(max_size=30),
-    st.sampled_from(["from a to b to c", "straight to x at the start of a session", "read with x with y", "restricted data outside the organisation", "data of unknown class to a recipient", "internal data to an agent"]),
+    st.sampled_from(["from a to b to c", "straight to x at the start of a session", "straight to x before any usual step of its session", "read with x with y", "restricted data outside the organisation", "data of unknown class to a recipient", "internal data to an agent"]),
 )  # fmt: skip
 numbers = st.floats(0, 1e18)
 items = st.fixed_dictionaries(
