@@ -261,9 +261,6 @@ class Reader:
             if kind == _LAYOUT:
                 self._describe(layout, payload)
             self._enter(layout)
-            # The newest is right, not the highest: a topic that was made anew begins with 0 again. Right too where its rows do not fit: its events were learned.
-            if sequence >= self.sequence:
-                self.sequence, self.next_offset, self.next_verdict = sequence, next_offset, next_verdict
             if kind == _ROWS:
                 self._put(version, payload)
             elif kind == _ROLLOUTS:
@@ -281,6 +278,9 @@ class Reader:
                 raise Corrupt(f"there is no kind {kind} of record")
         except (ValueError, msgspec.DecodeError) as error:
             raise Corrupt(f"it does not fit the state ({error}); is STRAYLINE_STATE_MIB lower than it was?") from None
+        # The newest is right, not the highest: a topic that was made anew begins with 0 again.
+        if sequence >= self.sequence:
+            self.sequence, self.next_offset, self.next_verdict = sequence, next_offset, next_verdict
         self.records += 1
         own = bool(layout == self._own)
         if own and key is not None and key.startswith(b"p/"):

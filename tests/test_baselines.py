@@ -103,26 +103,6 @@ def test_a_compacted_topic_holds_the_state_of_its_last_flush(fleet, monkeypatch,
     assert writer.sequence > 300
 
 
-def test_events_whose_rows_no_longer_fit_were_learned_all_the_same(fleet):
-    """Where memory was made less; they are not learned a second time, and the setting is named."""
-    engine = Engine(SETTINGS)
-    writer, topic = Writer(engine), Topic()
-    for low in range(0, 6000, 500):
-        feed(engine, fleet[low : low + 500])
-        topic.add(writer.flush(low + 500, 7))
-    reader, refused = Reader(Engine(SETTINGS)), []
-    facts = reader.engine.state["facts"]
-    facts.largest = len(facts.head)
-    for key, value in topic.records.items():
-        try:
-            reader.read(key, value)
-        except Corrupt as reason:
-            refused.append(str(reason))
-    assert refused
-    assert all("is STRAYLINE_STATE_MIB lower than it was?" in reason for reason in refused)
-    assert (reader.next_offset, reader.next_verdict) == (6000, 7)
-
-
 @few
 @given(data=st.data(), pace=st.sampled_from(PACES))
 def test_workers_that_follow_one_another_lose_nothing(fleet, monkeypatch, data, pace):
