@@ -26,6 +26,7 @@ from stream.client import arguments
 from stream.codec import Events, Reject
 from stream.delivery import Refused, deliver, sender
 from stream.engine import Decoded, Engine, Ran
+from stream.evictions import Evictions
 from stream.explain import baseline
 from stream.fetched import Damaged
 from stream.fields import meant
@@ -97,6 +98,7 @@ class Partition:
         self._untold: tuple[Ran, Taken] | None = None  # the batch that was scored last
         self._outbox = Outbox()
         self._unfit = Unfit(number)
+        self._evictions = Evictions(number, settings.state_mib)
         self._placement = Placement(number, others.of if others is not None else 1)
         self._consumer: AIOKafkaConsumer | None = None  # of verdicts
         self._producer: AIOKafkaProducer | None = None
@@ -276,6 +278,7 @@ class Partition:
             key = fresh.key(int(np.searchsorted(fresh.position, reject.position)))
             self._outbox.refuse(Refused(reject, EVENTS, key))
         self._unfit.add(scored.rejects)
+        self._evictions.add(scored.evicted)
         if scored.batch is not None:
             metrics.MISPLACED.inc(self._placement.look(scored.events, scored.batch.agent.hash))
         metrics.observe(self.number, self.engine, scored, len(fresh))
