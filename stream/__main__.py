@@ -96,7 +96,7 @@ def replay(
     del format_  # one format so far
     _refuse_shared((*files, *([verdicts] if verdicts else [])), [path for path in (scores, alerts, rejects) if path])
     settings = load()
-    from stream.fields import meant  # noqa: PLC0415
+    from stream.fields import told  # noqa: PLC0415
     from stream.replay import FIRST_DAY  # noqa: PLC0415
     from stream.replay import replay as run  # noqa: PLC0415
 
@@ -135,12 +135,7 @@ def replay(
             )
     if verdicts:
         analyst.tell_heeded(settings, summary, verdicts, files)
-    for name, n in summary.unknown:
-        click.echo(
-            f"unknown field `{name}` in {n:,} of {counted(summary.looked, 'event')} looked at; {meant(name)}",
-            err=True,
-        )
-    for line in summary.foreign:
+    for line in (*told(summary.looked, summary.unknown), *summary.foreign):
         click.echo(line, err=True)
 
 

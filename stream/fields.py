@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import cast
 
 from stream.codec import FIELDS, unknown_fields
-from stream.words import plain
+from stream.words import counted, plain
 
 FIRST = 200
 EVERY = 1000
@@ -81,6 +81,12 @@ class Fields:
                 self.unknown[name] += 1
         self.looked += len(sample)
         return found, new
+
+
+def told(looked: int, unknown: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """A line for each unknown field: in how many of the events that were looked at it is, and what to do."""
+    for name, n in unknown:
+        yield f"unknown field `{name}` in {n:,} of {counted(looked, 'event')} looked at; {meant(name)}"
 
 
 def _next(number: int) -> int:

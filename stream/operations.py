@@ -191,11 +191,14 @@ def produce(files: tuple[str, ...], rejects_path: str | None) -> None:
 
     from stream.beginning import Kept  # noqa: PLC0415
     from stream.codec import Reject, reject_line  # noqa: PLC0415
+    from stream.fields import Fields  # noqa: PLC0415
+    from stream.fields import told as unknown  # noqa: PLC0415
     from stream.files import Output, readable  # noqa: PLC0415
     from stream.foreign import MOST_FILES, others  # noqa: PLC0415
     from stream.foreign import told as likely  # noqa: PLC0415
     from stream.produce import produce_files  # noqa: PLC0415
 
+    fields = Fields()
     unfit: Counter[str] = Counter()
     first: list[str] = []
     kept = {path: Kept() for path in files}
@@ -214,7 +217,7 @@ def produce(files: tuple[str, ...], rejects_path: str | None) -> None:
             raise click.UsageError(f"{path} is read: give --rejects a path of its own")
     output = Output(rejects_path)
     try:
-        count = produce_files(settings, files, tell)
+        count = produce_files(settings, files, tell, fields)
         output.keep()
     finally:
         output.discard()
@@ -226,6 +229,8 @@ def produce(files: tuple[str, ...], rejects_path: str | None) -> None:
         else ""
     )
     click.echo(f"{counted(count, 'event')} delivered to agent.access.events on {settings.broker}{rest}", err=True)
+    for line in unknown(fields.looked, fields.unknown.most_common()):
+        click.echo(line, err=True)
     if lacking:
         it = "it" if lacking == 1 else "them"
         where = (

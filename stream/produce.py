@@ -11,6 +11,7 @@ from kafka.errors import KafkaError
 from stream.client import arguments
 from stream.codec import Reject, decode, encode
 from stream.errors import BrokerError
+from stream.fields import Fields
 from stream.files import Lines
 from stream.settings import Settings
 from stream.topics import EVENTS, partitions_of
@@ -23,20 +24,25 @@ def produce(settings: Settings, events: Iterable[dict[str, Any]]) -> int:
     return _deliver(settings, ((str(event["agent_id"]), encode(event)) for event in events))
 
 
-def produce_files(settings: Settings, paths: Sequence[str], unfit: Callable[[str, Reject], object]) -> int:
-    """Deliver the lines of files that are events, as they are; how many. `unfit` is told of each other one, which is not sent.
+def produce_files(
+    settings: Settings, paths: Sequence[str], unfit: Callable[[str, Reject], object], fields: Fields
+) -> int:
+    """Deliver the lines of files that are events, as they are; how many. `unfit` is told of each other one, which is not sent; `fields` looks at a sample of the events.
 
     Raises `InputError` too.
     """
-    return _deliver(settings, (keyed for path in paths for keyed in _keyed(settings, path, unfit)))
+    return _deliver(settings, (keyed for path in paths for keyed in _keyed(settings, path, unfit, fields)))
 
 
-def _keyed(settings: Settings, path: str, unfit: Callable[[str, Reject], object]) -> Iterator[tuple[str, bytes]]:
+def _keyed(
+    settings: Settings, path: str, unfit: Callable[[str, Reject], object], fields: Fields
+) -> Iterator[tuple[str, bytes]]:
     with Lines(path) as lines:
         for first, batch in lines:
             events, kept, rejects = decode(batch, range(first, first + len(batch)), settings.max_event_bytes)
             for reject in rejects:
                 unfit(path, reject)
+            fields.look(batch, kept)
             yield from ((event.agent_id, batch[i] or b"") for event, i in zip(events, kept, strict=True))
 
 
