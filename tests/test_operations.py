@@ -271,7 +271,9 @@ def test_events_of_files_are_sent_as_they_are_by_their_agent(settings, tmp_path)
     assert error.startswith(
         f"40 events delivered to {EVENTS} on {settings.broker}; 2 lines not sent (not_json 1, missing_field 1), the first line 1 of {plain}: "
     )
-    assert "\nunknown field `more` in 40 of 40 events looked at; it is not judged, and belongs in `attributes`.\n" in error
+    assert (
+        "\nunknown field `more` in 40 of 40 events looked at; it is not judged, and belongs in `attributes`.\n" in error
+    )
     assert f"\nwhat is no event stays in its file and, with reason and place, in {kept}. Mend them" in error
     assert [(r["position"], r["value"]) for r in map(json.loads, kept.read_text().splitlines())] == [
         (1, "{"),
