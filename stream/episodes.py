@@ -208,7 +208,7 @@ class Episodes:
         shared = self.rollouts.shared(x.agent_id, x.strangers, clock)
         x.linked = linked(shared) if shared else None
         x.relay = relay(x, *partners(x, self.open)) or x.relay
-        x.reset = self.rollouts.begun_anew(x.agent_id, clock)
+        x.reset = self.rollouts.begun_anew(x.agent_id, min(clock, x.last_event_time))
         x.said_at = clock
         before, said = x.said_severity, alert(x, time, apart=self.apart)
         self.raised[said.severity] += 0 <= before < x.said_severity

@@ -65,7 +65,7 @@ def test_its_alerts_say_that_it_was_reset_and_when_for_five_days():
         stored = [b for b in engine.episodes.rollouts.began.values() if b.agent_id == ""]
         engine.episodes.rollouts.restore(stored)  # as a host does
         when = later(engine) + days * DAY
-        strange = [leak(n) | {"agent_id": agent_id, "time": when + n} for n in range(22, 26)]
+        strange = [leak(n) | {"agent_id": agent_id, "time": when + n} for n in range(22, 28)]
         others = [event(0, when - 60) | {"agent_id": f"assistant-{n}"} for n in (2, 3)]  # whose clocks confirm the time
         alert = run(engine, [*others, event(0, when) | {"agent_id": agent_id}, *strange]).alerts[-1]
         assert alert.agent_id == agent_id
@@ -73,6 +73,11 @@ def test_its_alerts_say_that_it_was_reset_and_when_for_five_days():
         said = f" Its baseline was reset {f'{days} days' if days else '60 minutes'} before, at {rfc3339(at)[:16].replace('T', ' ')} UTC"
         assert (said in alert.reason) is (agent_id == AGENT and days < 5)
         assert "was reset" not in alert.reason.replace(said, "")
+        # Counted from its events, also by what is said hours later, when it has ended.
+        after = [event(0, when + 8 * 3600 + n) | {"agent_id": f"assistant-{n}"} for n in (2, 3)]
+        last = [a for a in run(engine, after).alerts if a.alert_id == alert.alert_id]
+        assert last or agent_id != AGENT
+        assert all(said in a.reason for a in last) or said not in alert.reason
         assert "The agent is new" not in alert.reason or agent_id != AGENT
 
 
