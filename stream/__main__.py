@@ -364,13 +364,12 @@ def main() -> None:
         click.echo("strayline: terminated; no file was left half-written", err=True)
         sys.exit(143)
     except BrokenPipeError:
-        # The reader has gone: what is still buffered goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go(sys.stdout)  # the reader has gone
         sys.exit(1)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        let_go(sys.stdout)
         click.echo(
             f"strayline: standard output could not be written: {error.strerror}; free space, then run again", err=True
         )

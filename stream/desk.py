@@ -19,7 +19,7 @@ from stream.membership import NAMESAKE, Membership
 from stream.others import Others
 from stream.partition import Partition, Taken, threads
 from stream.settings import COMMITTED, Settings
-from stream.topics import BASELINES, EVENTS, End, Events, event_ends
+from stream.topics import BASELINES, EVENTS, End, Known, event_ends, is_another
 from stream.watchdog import Watched
 from stream.words import counted
 
@@ -38,13 +38,12 @@ LOOK_SECONDS = 20.0
 class Desk:
     """The partitions that this worker holds, `of` so many, the tasks that deliver for them, and what of it all should move (`stream.watchdog`)."""
 
-    def __init__(self, app: Any, settings: Settings, of: int = 1, events: Events | None = None) -> None:
-        """`of` so many partitions; `events` is what their topic was found to be."""
+    def __init__(self, app: Any, settings: Settings, known: Known) -> None:
+        """`known` is what the topics were found to be."""
         self.app = app
-        self._source = events.id if events else ""
-        self._baselines = events.baselines if events else ""
+        self._source, self._baselines = known.events, known.baselines
         self.settings = settings
-        self.of = of
+        self.of = known.partitions
         self.partitions: dict[int, Partition] = {}  # whose baselines are read
         self.held: set[int] = set()
         self.rebalancing = True
@@ -58,7 +57,7 @@ class Desk:
         self._flushes: set[asyncio.Task[float]] = set()  # that exchange what was learned, and deliver it
         self._reading: dict[int, Partition] = {}  # whose turn it is to read baselines
         self._tasks: list[asyncio.Task[None]] = []
-        self._others = Others(settings, of, self._threads.score) if of > 1 else None
+        self._others = Others(settings, self.of, self._threads.score) if self.of > 1 else None
         self._look = asyncio.Event()  # at the topics, now
         self._membership = Membership(settings)
         self.stopping = False
@@ -202,12 +201,12 @@ class Desk:
                 log.info("the broker answers again", seconds=round(time.monotonic() - self._unanswered))
                 self._unanswered = None
             shorter = [number for number, offset in scored.items() if offset > ends[number].offset]
-            if shorter or (self._source and source not in {"", self._source}):
+            if shorter or is_another(self._source, source):
                 why = f"partitions {shorter} are shorter than what was read of them" if shorter else "its id is another"
                 fatal(
                     f"{EVENTS} was made anew: {why}. After a restart it is read from its beginning, with the baselines as they are"
                 )
-            if self._baselines and baselines not in {"", self._baselines}:
+            if is_another(self._baselines, baselines):
                 log.warning("the topic of baselines was made anew: all that is known is written again", topic=BASELINES)
                 for partition in self.partitions.values():
                     partition.write_anew()

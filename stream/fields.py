@@ -102,7 +102,9 @@ def likely(path: Sequence[str], field: str) -> tuple[int, int] | None:
     if tuple(path) == (field,):
         return -1, 0
     whole = ".".join(path)
-    words = _WORDS.findall(whole if _joined(_WORDS.findall(whole)) in _RANKS else _SAYS_NOTHING.sub("", whole))
+    words = _WORDS.findall(whole)
+    if _joined(words) not in _RANKS:
+        words = _WORDS.findall(_SAYS_NOTHING.sub("", whole))
     for dropped in range(len(words)):  # from the left: what is said there is whose it is
         if dropped and len(words) - dropped < _LEAST_WORDS:
             break

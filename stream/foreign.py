@@ -32,6 +32,10 @@ _PUT = {
     "agent_id": f"{_WHICH} is put",
     "action": "`execute` is put: better what it did, such as read, send or share",
 }
+# Unique in one file, which is all that can be said without knowing it.
+_NUMBER = '"\\(input_filename // "stdin"):\\(input_line_number)"'
+_DEFAULT = {"event_id": _NUMBER, "action": '"execute"'}
+_EXAMPLE = '{"event_id": "e1", "time": "2026-03-12T08:44:01Z", "agent_id": "a", "action": "read"}'
 # Of which another may stand in.
 _TEXTS = ("event_id", "agent_id", "action", "principal", "session_id", "tool", "resource")
 _KEYS = ("key", "objectKey", "object", "object_key")
@@ -110,9 +114,6 @@ def others(files: int) -> list[str]:
     ]
 
 
-_EXAMPLE = '{"event_id": "e1", "time": "2026-03-12T08:44:01Z", "agent_id": "a", "action": "read"}'
-
-
 def look(records: Sequence[Record]) -> Foreign:
     """Look at records that are no events."""
     values: Values = {}
@@ -175,7 +176,7 @@ def _meant(field: str, values: Values, records: int) -> Meant | None:
             have |= values[path].keys()
     if best is None:
         return None
-    default = {"action": '"execute"', "event_id": _NUMBER}.get(field)
+    default = _DEFAULT.get(field)
     last = [default] if default and len(have) < records and field in _TEXTS and not best.why else []
     if not beside and not last:
         return best
@@ -200,16 +201,9 @@ def _bucket(values: Values) -> Meant | None:
     return None
 
 
-_NUMBER = '"\\(input_filename // "stdin"):\\(input_line_number)"'
-
-
 def _program(foreign: Foreign, found: Unwrapped) -> str:
     by = {m.field: m.jq for m in foreign.meant}
-    default = {
-        "event_id": _NUMBER,
-        "action": '"execute"',
-    }  # unique in one file, which is all that can be said without knowing it
-    pairs = [(f, by.get(f) or default.get(f, _WHICH)) for f in _OURS if f in by or f in REQUIRED]
+    pairs = [(f, by.get(f) or _DEFAULT.get(f, _WHICH)) for f in _OURS if f in by or f in REQUIRED]
     if foreign.rest:
         rest = "{" + ", ".join(_kept(n) for n in foreign.rest[:_MOST_KEPT]) + "}"
         pairs = [p for p in pairs if p[0] != "attributes"]

@@ -174,12 +174,12 @@ GIVEN = Counter(
 )
 CORRUPT = Counter(
     "strayline_corrupt_baselines",
-    "Changelog records that failed their checksum or version and were left out.",
+    "Changelog records that failed their checksum or version and were left out, and restores that found rows gone.",
     registry=REGISTRY,
 )
 SKIPPED = Counter(
     "strayline_skipped_events",
-    "Offsets of the events topic that were passed over unread: deleted by retention, or the group's offset was moved.",
+    "Offsets of the events topic that were passed over unread: deleted by retention, the group's offset was moved, or baselines were lost.",
     registry=REGISTRY,
 )
 REBALANCES = Counter("strayline_rebalances", "Times that partitions were assigned to this worker.", registry=REGISTRY)

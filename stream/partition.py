@@ -38,7 +38,7 @@ from stream.recovery import Recovery
 from stream.replay import warn
 from stream.settings import Settings
 from stream.sharing import Sharing
-from stream.topics import BASELINES, EVENTS, VERDICTS, event_ends
+from stream.topics import BASELINES, EVENTS, VERDICTS, event_ends, is_another
 from stream.unfit import Unfit
 from stream.verdict import Reset, decode_verdict
 
@@ -160,7 +160,7 @@ class Partition:
             raise
         # Only now: whoever delivers or scores for it meanwhile, not knowing yet that it was taken away, finds it closed.
         self._producer, self._consumer = producer, consumer
-        anew = bool(self._source and self._writer.source) and self._source != self._writer.source
+        anew = is_another(self._writer.source, self._source)
         self.next_offset = gap.go_on_from(self.number, self.next_offset, first, last, anew=anew)
         self._writer.source = self._source or self._writer.source
         self._first, self._followed = first, False

@@ -66,12 +66,11 @@ class Recovery:
 
     def see_whole(self, engine: Engine) -> None:
         """See that all rows are there of which the tables' own counts speak: records that were deleted leave no other trace."""
-        gone = sum(
-            int(t.tally[0]) - np.count_nonzero(t.head["key"])
-            for t in engine.state.tables
-            if t.layout.share and t.tally[0] > np.count_nonzero(t.head["key"])
-        )
-        if not gone or self.spoiled:
+        if self.spoiled:
+            return
+        tables = [t for t in engine.state.tables if t.layout.share]
+        gone = sum(max(0, int(t.tally[0]) - int(np.count_nonzero(t.head["key"]))) for t in tables)
+        if not gone:
             return
         self.spoiled = True
         metrics.CORRUPT.inc()

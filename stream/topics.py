@@ -154,15 +154,20 @@ def ensure_topics(
         return lines
 
 
-class Events(NamedTuple):
-    """The events topic: how many partitions it has, and its id, which no other has (KIP-516): made anew it is another. Empty where the broker gives none. And the id of the baselines'."""
+class Known(NamedTuple):
+    """How many partitions the events have, and the ids of their topic and of the baselines', which no other has (KIP-516): made anew it is another. Empty where the broker gives none."""
 
     partitions: int
-    id: str
-    baselines: str
+    events: str = ""
+    baselines: str = ""
 
 
-def check_topics(settings: Settings) -> Events:
+def is_another(known: str, found: str) -> bool:
+    """Whether a topic is not that of an id; where one is not known nobody can tell."""
+    return bool(known and found) and known != found
+
+
+def check_topics(settings: Settings) -> Known:
     """What the worker reads. Raises `TopicsError` unless a worker can run on the topics as they are, and `BrokerError`."""
     with admin(settings) as client:
         return _checked(client, settings)
@@ -175,19 +180,19 @@ class End(NamedTuple):
     stable: int
 
 
-def event_ends(settings: Settings) -> tuple[Events, list[End]]:
-    """The events topic, and of each partition where it ends, once the topics are checked. Raises as `check_topics` does."""
+def event_ends(settings: Settings) -> tuple[Known, list[End]]:
+    """What is known of the topics, and of each partition of the events where it ends, once the topics are checked. Raises as `check_topics` does."""
     with admin(settings) as client:
-        events = _checked(client, settings)
-        partitions = [TopicPartition(EVENTS, number) for number in range(events.partitions)]
+        known = _checked(client, settings)
+        partitions = [TopicPartition(EVENTS, number) for number in range(known.partitions)]
         asked = dict.fromkeys(partitions, OffsetSpec.LATEST)
         # First, so that it is not beyond the other.
         stable = client.list_partition_offsets(asked, IsolationLevel.READ_COMMITTED)
         told = client.list_partition_offsets(asked)
-        return events, [End(int(told[tp].offset), int(stable[tp].offset)) for tp in partitions]
+        return known, [End(int(told[tp].offset), int(stable[tp].offset)) for tp in partitions]
 
 
-def _checked(client: KafkaAdminClient, settings: Settings) -> Events:
+def _checked(client: KafkaAdminClient, settings: Settings) -> Known:
     described = _described(client, settings)
     found = _replicas(described)
     _refuse_missing(settings, found, TOPICS)
@@ -196,7 +201,7 @@ def _checked(client: KafkaAdminClient, settings: Settings) -> Events:
         again = f"then look again with `strayline topics --partitions {len(found[EVENTS])}`"
         raise TopicsError("; ".join([*fatal, again]))
     events, baselines = (str(described[name].get("topic_id") or "") for name in (EVENTS, BASELINES))
-    return Events(len(found[EVENTS]), events, baselines)
+    return Known(len(found[EVENTS]), events, baselines)
 
 
 def partitions_of(settings: Settings, name: str) -> int:

@@ -31,7 +31,7 @@ from stream.heap import keep_freed
 from stream.log import fatal, let_go
 from stream.membership import NAMESAKE
 from stream.settings import Settings
-from stream.topics import EVENTS, Events, check_topics
+from stream.topics import EVENTS, Known, check_topics
 from stream.transport import batched, check_faust, credentials, urls
 from stream.watchdog import Watchdog, tracebacks
 from stream.web import Web, listen, where
@@ -49,8 +49,7 @@ def run(settings: Settings) -> int:
     listening = listen(settings)
     if settings.security_protocol != "PLAINTEXT":  # where nobody is told apart, nobody is kept out
         check_access(settings)
-    events = check_topics(settings)
-    partitions = events.partitions
+    known = check_topics(settings)
     lost = unkept()
     if lost is not None:
         log.warning(lost)
@@ -62,7 +61,7 @@ def run(settings: Settings) -> int:
         15.0,
     ):
         warm_up(settings)
-        if partitions > 1:
+        if known.partitions > 1:
             cohorts.warm_up(settings)
     metrics.BUILD.labels(version("strayline")).set(1)
     metrics.declare(settings.alerts_per_day)
@@ -71,7 +70,7 @@ def run(settings: Settings) -> int:
         broker=settings.broker,
         group=settings.group,
         instance=_instance(settings),
-        partitions=partitions,
+        partitions=known.partitions,
         http=where(settings),
     )
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
@@ -82,7 +81,7 @@ def run(settings: Settings) -> int:
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
     sys.setswitchinterval(0.0005)
-    return asyncio.run(_serve(*make_app(settings, listening, partitions, events)))
+    return asyncio.run(_serve(*make_app(settings, listening, known)))
 
 
 async def _serve(app: Any, desk: Desk) -> int:
@@ -118,9 +117,7 @@ async def _serve(app: Any, desk: Desk) -> int:
     return 0
 
 
-def make_app(
-    settings: Settings, listening: socket.socket, partitions: int, events: Events | None = None
-) -> tuple[Any, Desk]:
+def make_app(settings: Settings, listening: socket.socket, known: Known) -> tuple[Any, Desk]:
     """The application: one topic, one stream function, one web server on a socket that listens already; and its desk."""
     app = App(
         settings.group,
@@ -153,7 +150,7 @@ def make_app(
         web_enabled=False,
         autodiscover=False,
     )
-    desk = Desk(app, settings, partitions, events)
+    desk = Desk(app, settings, known)
 
     @app.agent(batched(app, EVENTS), name="score_events")  # type: ignore[untyped-decorator]
     async def score_events(stream: Any) -> None:

@@ -24,6 +24,7 @@ from stream import settings
 from stream.__main__ import main_group
 from stream.desk import STOP_SECONDS
 from stream.errors import SettingsError
+from stream.topics import Known
 from stream.web import Web
 from stream.worker import make_app
 
@@ -205,7 +206,7 @@ def test_probes_ask_what_a_worker_answers() -> None:
     async def ask() -> dict[str, int]:
         with socket.create_server(("127.0.0.1", 0)) as listening:
             port = listening.getsockname()[1]
-            web = Web(make_app(settings.load({}), listening, 4)[1], listening)
+            web = Web(make_app(settings.load({}), listening, Known(4))[1], listening)
             await web.on_start()
             async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
                 answers = {}

@@ -33,10 +33,11 @@ def test_a_batch_of_a_partition_that_was_taken_away_does_not_open_it():
         "from types import SimpleNamespace\n"
         "from stream.settings import load\n"
         "from stream.desk import Desk\n"
+        "from stream.topics import Known\n"
         "message = SimpleNamespace(partition=3, value=[])\n"
         "app = SimpleNamespace(consumer=SimpleNamespace(is_current=lambda message: False))\n"
         "async def main():\n"
-        "    await Desk(app, load(), 4).take(SimpleNamespace(message=message))\n"
+        "    await Desk(app, load(), Known(4)).take(SimpleNamespace(message=message))\n"
         "asyncio.run(main())\n"
     )
     told = python("-c", script, STRAYLINE_BROKER=f"127.0.0.1:{free_port()}")

@@ -175,11 +175,12 @@ def test_security_that_is_set_and_would_not_be_used_is_refused(environment, name
 
 def test_the_kafka_settings_reach_the_worker():
     """Broker, group, instance and session are the application's."""
+    from stream.topics import Known
     from stream.worker import make_app
 
     settings = replace(DEFAULT, broker="one:1,two:2", group="watch", instance="w-1", session_seconds=45)
     with socket.socket() as listening:
-        app, _ = make_app(settings, listening, 4)
+        app, _ = make_app(settings, listening, Known(4))
     assert [str(url) for url in app.conf.broker] == ["batches://one:1", "batches://two:2"]
     assert app.conf.id == "watch"
     assert app.conf.consumer_group_instance_id == "w-1"

@@ -222,8 +222,9 @@ def test_baselines_that_cannot_be_read_end_the_worker_with_the_reason():
         "from aiokafka.structs import TopicPartition\n"
         "from stream.settings import load\n"
         "from stream.desk import EVENTS, Desk\n"
+        "from stream.topics import Known\n"
         "async def main():\n"
-        "    await Desk(None, load(), 4).assigned(None, {TopicPartition(EVENTS, 3)})\n"
+        "    await Desk(None, load(), Known(4)).assigned(None, {TopicPartition(EVENTS, 3)})\n"
         "    await asyncio.sleep(60)\n"
         "asyncio.run(main())\n"
     )

@@ -1,0 +1,198 @@
+"""Faults of a broker, on a real one: whatever dies, stands still, is lost, changed or compacted, alerts and baselines are those of a replay."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import TopicAlreadyExistsError
+
+from benchmarks.kafka import Broker, missing
+from stream.topics import BASELINES, EVENTS
+from tests.site import DEADLINE, Site, fleet, strayline
+
+STALL = "3"
+OUTAGE = 60.0  # seconds: longer than a session, a request and a delivery may take
+
+pytestmark = pytest.mark.usefixtures("compiled")
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[Broker]:
+    """A broker that dies, loses its disk, and compacts as soon as it may."""
+    lack = missing()
+    if lack is not None:
+        pytest.skip(lack)
+    with Broker(
+        lasting=False, properties={"log.cleaner.backoff.ms": "100", "log.initial.task.delay.ms": "100"}
+    ) as running:
+        yield running
+
+
+@pytest.mark.kafka
+def test_a_broker_that_is_killed_in_a_transaction_and_comes_back_costs_nothing(mortal, tmp_path):
+    """The worker lives, or its supervisor starts it again."""
+    site = Site(mortal, tmp_path, "outage")
+    records = fleet(18, agents=12, days=8)
+    half = len(records) // 2
+    site.produce(records[:half])
+    injected = (
+        "from aiokafka import AIOKafkaProducer\nfrom pathlib import Path\nwhole = AIOKafkaProducer.commit_transaction\n"
+        "async def tell(self):\n    Path(%r).touch()\n    await whole(self)\nAIOKafkaProducer.commit_transaction = tell"
+    )
+    told = tmp_path / "commits"
+    with ExitStack() as lives:
+        worker = lives.enter_context(site.worker(injected=injected % str(told)))
+        worker.until_ready()
+        told.unlink(missing_ok=True)
+        worker.until(told.exists)
+        mortal.kill()
+        with suppress(subprocess.TimeoutExpired):
+            worker.process.wait(OUTAGE)
+        mortal.start()
+        site.produce(records[half:])
+        deadline = time.monotonic() + DEADLINE
+        while site.committed() != {0: len(records)}:
+            if worker.process.poll() is not None:  # it said why
+                assert re.search(r"could not|stalled|gave up|left its group", worker.said())
+                worker = lives.enter_context(site.worker())
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(0.1)
+            assert time.monotonic() < deadline, worker.said()
+        assert worker.stop() == 0
+    site.same_as_replay()
+
+
+@pytest.mark.kafka
+def test_while_the_broker_stands_still_the_worker_is_not_ready_and_says_why(mortal, tmp_path):
+    """By /readyz, by the metric of it and in its log; once it goes on, so does the worker."""
+    site = Site(mortal, tmp_path, "still")
+    site.produce(fleet(20, agents=12, days=5))
+    with site.worker() as worker:
+        worker.until(lambda: worker.metric("strayline_ready") == 1)
+        worker.until(lambda: site.committed() == {0: site.end(EVENTS)})
+        os.kill(mortal.pid, signal.SIGSTOP)
+        try:
+            worker.until(lambda: worker.metric("strayline_ready") == 0)
+            status, told = worker.get("/readyz")
+            assert (status, told.startswith("no answer from the broker for ")) == (503, True)
+            assert "the broker does not answer; waiting for it" in worker.said()
+            reasons = worker.said()
+        finally:
+            os.kill(mortal.pid, signal.SIGCONT)
+        worker.until_ready()
+        assert "the broker answers again" in worker.said()
+        assert "the broker answers again" not in reasons
+
+
+@pytest.mark.kafka
+def test_a_broker_that_lost_its_disk_is_told_of_and_what_to_do(mortal, tmp_path):
+    """By the worker that runs, and by the next; after `strayline topics` it goes on, with what comes then."""
+    site = Site(mortal, tmp_path, "lost")
+    site.produce(fleet(20, agents=12, days=5))
+    with site.worker(STRAYLINE_STALL_SECONDS=STALL) as worker:
+        worker.until(lambda: site.committed() == {0: site.end(EVENTS)})
+        mortal.kill()
+        shutil.rmtree(mortal.data / "logs")
+        mortal.start()
+        assert worker.process.wait(DEADLINE) == 1
+        told = worker.said()
+    with site.worker() as worker:
+        assert worker.process.wait(DEADLINE) == 1
+        assert f"{mortal.bootstrap} has no topic {EVENTS}" in worker.said()
+        assert "`strayline topics --partitions N`" in worker.said()
+    assert "has no topic" in told or "could not be delivered" in told or "stalled" in told
+    assert strayline("topics", "--partitions", "1", STRAYLINE_BROKER=mortal.bootstrap).returncode == 0
+    records = fleet(21, agents=12, days=5)
+    site.produce(records)
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+        assert worker.stop() == 0
+    site.same_as_replay()
+
+
+@pytest.mark.kafka
+def test_topics_that_change_under_a_worker_end_it_with_the_command_that_mends_them(mortal, tmp_path):
+    """More partitions, so that agents are elsewhere; or events made anew, of which it would skip as many as it had read."""
+    site = Site(mortal, tmp_path, "changed")
+    records = fleet(22, agents=12, days=5)
+    site.produce(records)
+    with (
+        site.worker(STRAYLINE_STALL_SECONDS=STALL) as worker,
+        KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin,
+    ):
+        worker.until(lambda: site.committed() == {0: len(records)})
+        admin.delete_topics([EVENTS])
+        gone = False
+        while not gone:  # at first the old one is still there
+            with suppress(TopicAlreadyExistsError):
+                admin.create_topics({EVENTS: {"num_partitions": 1, "replication_factor": 1}})
+                gone = True
+        # It sees the topic gone, or shorter, or is given the new one.
+        new = rf"{EVENTS} was made anew|has no topic {EVENTS}|it is a new one: reading it from its beginning"
+        deadline = time.monotonic() + DEADLINE
+        while not re.search(new, worker.log.read_text()):
+            with suppress(subprocess.TimeoutExpired):
+                worker.process.wait(0.1)
+            assert time.monotonic() < deadline, worker.said()
+    site.produce(records[:1000])
+    with (
+        site.worker(STRAYLINE_STALL_SECONDS=STALL) as worker,
+        KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin,
+    ):
+        worker.until(lambda: site.committed() == {0: 1000})
+        assert "it is a new one: reading it from its beginning" in worker.log.read_text()
+        admin.create_partitions({EVENTS: 2})
+        assert worker.process.wait(DEADLINE) == 1
+        assert f"{BASELINES} has partitions=1, should be 2" in worker.said()
+        assert f"--alter --topic {BASELINES} --partitions 2" in worker.said()
+
+
+@pytest.mark.kafka
+def test_a_changelog_that_was_compacted_and_one_of_nothing_but_an_aborted_transaction_are_restored(mortal, tmp_path):
+    """By the broker's own cleaner; and where the end of the topic is no record, nobody waits for one."""
+
+    async def abort() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=mortal.bootstrap, transactional_id="nobody") as producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(BASELINES, b"never", key=b"stranger/never")
+            await producer.abort_transaction()
+
+    site = Site(mortal, tmp_path, "compacted")
+    eager = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.0", "delete.retention.ms": "0"}
+    with KafkaAdminClient(bootstrap_servers=mortal.bootstrap) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, BASELINES, configs=eager)])
+    asyncio.run(abort())
+    short = "import stream.baselines\nstream.baselines.PACE = 50.0"  # so that changes soon leave their keys, and there is much to compact
+    records = fleet(23, agents=12, days=8)
+    half = len(records) // 2
+    with site.worker(injected=short) as worker:
+        worker.until_ready()
+        for low in range(0, half, 100):
+            high = min(half, low + 100)
+            site.produce(records[low:high])
+            worker.until_scored(high)
+        worker.until(lambda: site.committed() == {0: half})
+        assert worker.stop() == 0
+    deadline = time.monotonic() + DEADLINE
+    while len(left := site.read(BASELINES)) >= len({r.key for r in left}) + 20:
+        site.produce([(b"stranger/last", None)], BASELINES)  # rolls the segment
+        assert time.monotonic() < deadline
+    asyncio.run(abort())
+    assert left[-1].offset > 2 * len(left)
+    assert sum(r.key.startswith(b"c/") for r in left) < half // 200  # of twice as many flushes and more
+    site.produce(records[half:])
+    with site.worker(injected=short) as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+        assert worker.stop() == 0
+    site.same_as_replay()
