@@ -63,6 +63,7 @@ _NAMES = (
 _THREAD_METHODS = {
     "_fetch_records": ["self", "consumer", "active_partitions", "timeout", "max_records"],
     "_create_worker_consumer": ["self", "transport"],
+    "seek_to_committed": ["self"],
 }
 _FIELDS = [
     "topic", "partition", "offset", "timestamp", "timestamp_type", "headers", "key", "value", "checksum",
@@ -154,6 +155,15 @@ class Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             if tp in waiting:
                 waiting[tp] = waiting.pop(tp)
         return polled
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Faust's; but a partition of which nothing is committed goes back to its beginning, where aiokafka would leave it as it stands: behind what a
+        poll brought during a rebalance, which Faust throws away and means to have read again."""
+        found: Mapping[TP, int] = await super().seek_to_committed()
+        begun = [tp for tp, offset in found.items() if not offset]
+        if begun and self.app.conf.consumer_auto_offset_reset == "earliest":
+            await self.call_thread(self._ensure_consumer().seek_to_beginning, *begun)
+        return found
 
 
 def isolation_of(app: Any) -> str:

@@ -12,10 +12,19 @@ import pytest
 
 from tests.site import (
     DEADLINE,
+    Worker,
     fleet,
 )
 
 pytestmark = pytest.mark.usefixtures("compiled")
+
+
+def until_one_ends(first: Worker, second: Worker) -> None:
+    deadline = time.monotonic() + 2 * DEADLINE
+    while first.process.poll() is None and second.process.poll() is None:
+        with suppress(subprocess.TimeoutExpired):
+            first.process.wait(0.1)
+        assert time.monotonic() < deadline, first.said()
 
 
 @pytest.mark.kafka
@@ -49,6 +58,7 @@ def test_two_workers_of_one_name_end_each_other_and_say_that_it_is_the_name(site
         while first.process.poll() is None and second.process.poll() is None and sent < len(records):
             site.produce(records[sent : sent + 10])
             sent += 10
+        until_one_ends(first, second)
         assert 1 in (first.process.poll(), second.process.poll())
         assert "no two workers have the same STRAYLINE_INSTANCE" in first.said() + second.said()
     site.produce(records[sent:])
@@ -78,11 +88,7 @@ def test_a_worker_of_another_group_fences_the_first_which_says_that_it_may_be_th
 def test_two_workers_of_one_name_that_have_nothing_to_do_say_so_too(site):
     """The broker tells neither that there is another: it only no longer knows it, and each would join again for ever."""
     with site.worker("one") as first, site.worker("one") as second:
-        deadline = time.monotonic() + 2 * DEADLINE
-        while first.process.poll() is None and second.process.poll() is None:
-            with suppress(subprocess.TimeoutExpired):
-                first.process.wait(0.1)
-            assert time.monotonic() < deadline, first.said()
+        until_one_ends(first, second)
     assert 1 in (first.process.poll(), second.process.poll())
     lines = [
         json.loads(line) for line in first.log.read_text().splitlines() if line.startswith("{")

@@ -390,6 +390,36 @@ def test_what_is_read_again_after_a_seek_takes_the_place_of_what_was(broker, uni
 
 
 @pytest.mark.kafka
+def test_what_was_thrown_away_before_anything_was_committed_is_read_again(broker, unique):
+    """A poll that a rebalance overtakes may have taken the very first records; aiokafka seeks only to what was committed."""
+    topic, group = create(broker, unique("events"), 2), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(n % 2, b"x") for n in range(200)])
+        acks = asyncio.Event()
+        reader = Reader(
+            broker.bootstrap,
+            topic,
+            group,
+            acks=lambda _: acks.is_set(),
+            broker_commit_interval=3600.0,
+            stream_wait_empty=False,
+        )
+        async with reader.running():
+            await reader.until(lambda: len(reader.records) >= 200)
+            acks.set()
+            await reader.app.consumer.perform_seek()
+            await reader.until(lambda: len(reader.records) >= 400)
+            await reader.app.consumer.commit()
+        for partition in range(2):
+            offsets = [r.offset for r in reader.records if r.partition == partition]
+            assert offsets == [*range(100), *range(100)]
+        assert committed(broker, group) == {0: 100, 1: 100}
+
+    run(test)
+
+
+@pytest.mark.kafka
 def test_a_rebalance_waits_for_what_is_being_worked_on_and_commits_it(broker, unique):
     """With `stream_wait_empty`, so that the next owner does none of it again."""
     topic, group = create(broker, unique("events"), 2), unique("group")
