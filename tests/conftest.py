@@ -31,6 +31,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         warm_up(load({}))
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: half of the tests with a broker wait for it. Further ones would only wait for a core."""
+    return (os.cpu_count() or 1) + 1
+
+
 def _running() -> Iterator[Broker]:
     """A real Kafka, started at its first use; skips, with the reason, where it cannot run."""
     lack = missing()
