@@ -77,7 +77,7 @@ FACT, FACT_WIDTH = (
 AMOUNT, AMOUNT_WIDTH = FACT + N_FACTS * FACT_WIDTH, 4  # value, mean, spread, cohort's mean
 SESSION = (
     AMOUNT + N_AMOUNTS * AMOUNT_WIDTH
-)  # rung of the highest class handled before, records at it, recipients outside
+)  # rung of the highest class handled before, records at it, recipients outside for whom a newcomer's peers do not vouch
 HOURS = SESSION + 3  # bits of the start of this session, the agent's starts near it and in all
 FORECAST = HOURS + 3  # a series: amount or mean of amounts, forecast, lowest and highest so far, whether a mean
 SAME = FORECAST + 5  # times that the agent lately reached the same, which of the event's recipients that is

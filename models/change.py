@@ -94,9 +94,10 @@ def learn_lift(a: st.Arrays, h: Here, detail: Array) -> None:
 
 @inline
 def learn_hours(a: st.Arrays, b: Batch, e: int, h: Here, bits: float) -> None:
-    """Remember when a session last began at a usual time; and, where too many such were missed, that its hours have moved."""
+    """Remember when a session last began at a usual time; and, where too many such were missed, that its hours have moved. Ten at usual times since, and they have not, or the new ones are usual."""
     if bits < USUAL:
         a.agents[h.ag].usual_at = h.clock
+        a.agents[h.ag].moved_at -= 0.1 * MOVED_LASTS
         return
     expected = missed(a, h, b.time[e])
     if expected >= MISSED:

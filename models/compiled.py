@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,6 +29,13 @@ from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import PassManager, register_pass
 from numba.core.typed_passes import NativeLowering
+
+_BLAS = "scipy.linalg.cython_blas"
+if _BLAS not in sys.modules:  # numba looks for SciPy's linear algebra, which nothing here calls: a tenth of every start
+    sys.modules[_BLAS] = None  # type: ignore[assignment]  # what is None there cannot be imported
+    import numba.np.arraymath
+
+    del sys.modules[_BLAS]
 
 F = TypeVar("F", bound=Callable[..., Any])
 UNUSED = 30 * 86400.0  # seconds

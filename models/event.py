@@ -119,8 +119,9 @@ def facts_of_recipients(
         q = say(f, q, signals.RECIPIENT, 0, b.recipient.hash[j], j, 0.0)
         if b.domain.hash[j] != 0:
             q = say(f, q, signals.DOMAIN, 0, b.domain.hash[j], j, 0.0)
-        detail[SESSION + 2] += 1 - inside
-        close = parties.closeness(a, h.agent, w.entity[2], b.recipient.hash[j], h.clock)
+        vouched = vouching.by_peers(a, b.recipient.hash[j], h)
+        detail[SESSION + 2] += 0 if vouched else 1 - inside
+        close = 0 if vouched else parties.closeness(a, h.agent, w.entity[2], b.recipient.hash[j], h.clock)
         if close > w.step[CLOSENESS]:
             w.step[CLOSENESS] = close
             w.step_place[CLOSENESS] = j - b.recipient_at[e]

@@ -97,6 +97,19 @@ def test_peers_of_standing_vouch_for_a_newcomer():
     assert not any("vouches" in t for t in titles)
 
 
+@pytest.mark.parametrize(("recipient", "harms"), [(PARTNER, False), ("old@elsewhere.example", True), (DROP, True)])
+def test_what_a_newcomer_gives_to_whom_its_peers_always_write_has_not_newly_left(recipient, harms):
+    """It shares no contact with the printer, as no newcomer does with anybody; that a peer wrote once to a party, or another type does, vouches for nothing."""
+    once = [sends(1, BASE, "clerk-0", "clerk", "old@elsewhere.example")]
+    others = [sends(n, BASE + n, "press-0", "press", DROP) for n in range(30)]
+    engine = Engine(load(SETTINGS))
+    records = [encode(e) for e in sorted(past() + once + others, key=lambda e: e["time"])]
+    engine.score(engine.decode(records, range(len(records))))
+    strange = {"resource": "press/1", "classification": "restricted"}  # a place that is new to all
+    _, scored, _ = told([sends(n, AT + 60 * n, "new-0", "clerk", recipient, **strange) for n in range(4)], engine)
+    assert any(a.severity in {"high", "critical"} for a in scored.alerts if a.agent_id == "new-0") == harms
+
+
 def test_in_a_fleet_that_has_only_begun_nobody_has_to_be_vouched_for():
     engine = Engine(load(SETTINGS))
     early = [e for e in past() if e["time"] < BASE + 2 * DAY]
