@@ -193,6 +193,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
     "approval": lambda e: f"{e.observed}",
     "read_before": lambda e: f"{e.observed}",
+    "look_alike": lambda e: f"{e.observed}",
     "new_version": lambda e: f"{e.observed}",
     "same_recipient": lambda e: f"{e.observed}",
     "relay": lambda e: f"{e.observed}",

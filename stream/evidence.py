@@ -47,7 +47,8 @@ from stream.alert import Evidence
 from stream.clauses import marked
 from stream.counterfactual import next_bits
 from stream.handed import Sat
-from stream.kept import MOST_TEXT, Kept, below, has_peers
+from stream.kept import MOST_TEXT, Kept, below, has_peers, outside
+from stream.lookalike import MOST_LOOKED_AT, looks_like
 from stream.measured import measured
 from stream.words import STRAIGHT, counted, expected_values, lasting, number, plain
 
@@ -236,14 +237,20 @@ def _context(
         said = _in_hand(ladder[top], d[SESSION + 1], sat or Sat())
         if said:
             out.append(Evidence("read_before", "sequence", said, "-", 0.0, [event.event_id], 1))
+    if outside(d) and any(e.kind == "recipient" for e in strange):
+        parties = list(zip((r.id for r in event.recipients or ()), kept.domains, strict=False))[:MOST_LOOKED_AT]
+        like = looks_like(parties, event.principal, _usual(kept, RECIPIENT), _usual(kept, DOMAIN))
+        if like is not None:
+            numbers = {"recipient": like[0][:MOST_TEXT], "like": like[1][:MOST_TEXT]}
+            out.append(Evidence("look_alike", "recipient", like[2], "-", 0.0, [event.event_id], 1, numbers))
     if d[JUDGED] > 0:
         what = " or ".join(dict.fromkeys(doing for e in strange if (doing := marked(e))))
         said = f"it is like what a person called malicious before{f': {what}' if what else ''}"
         out.append(Evidence("judged", "policy", said, "-", 0.0, [event.event_id], 1))
     if event.agent_version and 0 <= d[VERSION_AGE] < NEW_VERSION:
         said = f"it has run version {plain(event.agent_version, 32)} for {lasting(d[VERSION_AGE])}"
-        numbers = {"version": event.agent_version[:MOST_TEXT], "seconds": round(d[VERSION_AGE])}
-        out.append(Evidence("new_version", "scope", said, "-", 0.0, [event.event_id], 1, numbers))
+        release = {"version": event.agent_version[:MOST_TEXT], "seconds": round(d[VERSION_AGE])}
+        out.append(Evidence("new_version", "scope", said, "-", 0.0, [event.event_id], 1, release))
     return out
 
 

@@ -76,7 +76,13 @@ def did(event: Did) -> str:
     return out + (", and was denied" if event.denied else "")
 
 
-OF_THE_EVENT = ("judged", "approval", "read_before", "new_version")  # of the event that the alert is about alone
+OF_THE_EVENT = (
+    "judged",
+    "look_alike",
+    "approval",
+    "read_before",
+    "new_version",
+)  # of the event that the alert is about alone
 STANDING = ("no_peers", "reset")  # of the agent, not of one event, and no excuse
 LINKS = ("same_recipient", "relay")  # to alerts of other agents
 CONTEXT = ("clearance", *OF_THE_EVENT, *OF_THE_COHORT, *STANDING)  # said whatever else is
