@@ -87,7 +87,7 @@ def changes(kept: Kept, d: list[float]) -> list[Evidence]:
         out.append(Evidence("new_people", "scope", said, "-", 0.0, [], 1, {"seconds": round(since)}))
     if 0 <= d[NEWCOMER] < NEW_COLLEAGUE and d[NEWCOMER + 1] >= ENOUGH and kept.event.recipients:
         recipient, others = kept.event.recipients[int(d[FACT + RECIPIENT * FACT_WIDTH + 5])].id, int(d[NEWCOMER + 1])
-        said = f"{plain(recipient, 48)} is new to {others} other agents too, the first of them {lasting(d[NEWCOMER])} before, as a new colleague would be"
+        said = f"{plain(recipient, 48)} is new to {others} other agents too, the first of them at least {lasting(d[NEWCOMER])} before, as a new colleague would be"
         whom: dict[str, Any] = {"recipient": recipient[:MOST_TEXT], "agents": others}
         out.append(Evidence("new_colleague", "recipient", said, "-", 0.0, [], 1, whom))
     return out

@@ -35,15 +35,16 @@ def flow(observed: str) -> str:
     return f"{observed} address" if observed.endswith(" to an email") else observed
 
 
-def whose(observed: str) -> str:
-    """Whose a resource is.
+def whose(observed: str, root: str = "") -> str:
+    """Whose a resource is, and in which `root` it is looked for.
 
     >>> whose("is shared between several people"), whose("had only been used for others than the person it acts for")
     ('a resource that is shared between several people', 'a resource used before only for other people')
     """
+    within = f" in {plain(root, 48)}" if root else ""
     if observed == "had only been used for others than the person it acts for":
-        return "a resource used before only for other people"
-    return f"a resource that {observed}"
+        return f"a resource{within} used before only for other people"
+    return f"a resource{within} that {observed}"
 
 
 def step(observed: str) -> tuple[str, str, str]:
@@ -180,7 +181,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "closeness": _SENT,
     "unvouched": lambda e: f"{e.baseline['because']}, so nothing vouches for it, and it {'tried to give' if e.baseline.get('denied') else 'gave'} {plain(str(e.observed), 80)} to somebody outside",
     "flow": lambda e: seen(e, "sent", "sends", flow(plain(str(e.observed))), "deliveries"),
-    "owner": lambda e: seen(e, "touched", "touches", whose(plain(str(e.observed))), "accesses"),
+    "owner": lambda e: seen(e, "touched", "touches", whose(plain(str(e.observed)), str(e.baseline.get("root", ""))), "accesses"),
     "unapproved": _fact("called", "calls", "calls of that tool that tell"),
     "clearance": _clearance,
     "bytes": _amount, "records": _amount, "bytes_sum": _amount, "records_sum": _amount,

@@ -231,6 +231,10 @@ def _reject(raw: bytes | None, error: Exception, position: int) -> Reject:
         text += f"; it may be {', '.join(allowed)}" if allowed else ""
     elif text.endswith(f"<= {LAST} - at `$.time`"):
         text += "; seconds since the epoch are read, and this looks like milliseconds, or finer: divide it by 1000"
+    elif text.startswith("Invalid RFC3339"):
+        text += "; a time is written 2026-03-12T08:44:01Z, with any offset, or as seconds since the epoch"
+    elif text.startswith("Expected `datetime` with a timezone"):
+        text += "; put the offset behind it, as in 2026-03-12T08:44:01Z"
     if isinstance(error, msgspec.ValidationError):
         return Reject("missing_field" if text.startswith(_MISSING) else "bad_value", text, position, raw)
     return Reject("not_json", text, position, raw)

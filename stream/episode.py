@@ -159,7 +159,9 @@ def _merge(into: dict[str, Evidence], found: Sequence[Evidence]) -> None:
                 into[item.name] = strong
                 continue
             ids = list(dict.fromkeys([*strong.event_ids, *weak.event_ids]))[:MOST_IDS]
-            item = msgspec.structs.replace(strong, event_ids=ids, count=have.count + item.count)  # noqa: PLW2901
+            apart = strong.baseline.get("root") != weak.baseline.get("root") or "elsewhere" in weak.baseline
+            baseline = strong.baseline | {"elsewhere": True} if apart else strong.baseline
+            item = msgspec.structs.replace(strong, event_ids=ids, count=have.count + item.count, baseline=baseline)  # noqa: PLW2901
         into[item.name] = item
 
 

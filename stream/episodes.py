@@ -96,8 +96,9 @@ class Episodes:
         if episode.score > 0:
             if episode.agent_type is not None:
                 self.rollouts.note(episode.agent_type, agent_id, episode.begun, clock, episode.version)
-            self.rollouts.note_recipients(agent_id, episode.strangers, clock)
             opened = episode.revision == 0 and self._opens(episode, clock)
+            if opened or episode.revision:
+                self.rollouts.note_recipients(agent_id, episode.strangers, clock)
             if opened or (episode.revision and _worth_saying(episode, strange=strange, clock=clock)):
                 out.append(self._say(episode, kept.time, clock))
             if opened:  # the other half of a relay is told where this one is

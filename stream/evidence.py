@@ -161,6 +161,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         numbers["resource"] = event.resource[:MOST_TEXT]
     if k == UNVOUCHED:
         numbers |= {"step": int(row[6]), "because": _unvouched(kept, d)}
+    if k == OWNER:  # it is judged by what the agent does in the same place
+        numbers["root"] = kept.root[:MOST_TEXT]
     if k == PERMISSION and len(event.scopes or ()) > 1:
         numbers["values"] = len(event.scopes or ())
     if k in KEPT_NEW and (since := d[BEGUN + KEPT_NEW.index(k)]) > 0:

@@ -74,6 +74,10 @@ def told(path: str, kept: Kept, *, events: bool = False) -> list[str]:
     says = [found.said] if found.said else []
     if not found.records:
         return [f"{named(path)} has no event: {', and '.join([*says, 'no record is in it'])}"]
+    if all("alert_id" in record for record in found.records):  # ours
+        return [
+            f"{named(path)} holds alerts or verdicts, and no events: what is replayed are the events behind them; verdicts go in with --verdicts"
+        ]
     foreign = look(found.records)
     other = [m for m in foreign.meant if m.jq != at(m.path) or m.path != (m.field,)]
     if not foreign.lack and not other and found.jq in {"", ".[]"} and not found.rows:
@@ -81,11 +85,15 @@ def told(path: str, kept: Kept, *, events: bool = False) -> list[str]:
     if foreign.lack:
         whose = "they lack" if "its records" in found.said else "its records lack"
         says.append(f"{whose} {listed(foreign.lack)}, which every event must have")
+    if not foreign.lack and other and not says:
+        says.append(
+            f"{listed([m.field for m in other])} cannot be read as {'it is' if len(other) == 1 else 'they are'}"
+        )
     lines = [f"{named(path)} has no event: {', and '.join(says)}"]
     if foreign.lack and not other:
         return [*lines, f"an event is one JSON object on one line, such as {_EXAMPLE}"]
     width = max((len(_shown(m.path)) for m in other), default=0)
-    lines += [f"  {_shown(m.path):{width}}  is likely `{m.field}`{m.why and f', {m.why}'}" for m in other]
+    lines += [f"  {_shown(m.path):{width}}  {_likely(m)}" for m in other]
     names = [plain(name, 80) for name in foreign.rest[:_MOST_KEPT]]
     if names:
         lines.append(f"  {listed(names)}: nothing reads {'it' if len(names) == 1 else 'them'}; kept in `attributes`")
@@ -228,6 +236,10 @@ def _command(path: str, found: Unwrapped, program: str) -> str:
         rows = f"{unpack}python3 -c {shlex.quote(found.rows)}{'' if unpack else f' < {source}'}"
         return f"{rows} | {jq}" if program else rows
     return f"{unpack}{jq}{'' if unpack else f' {source}'}"
+
+
+def _likely(m: Meant) -> str:
+    return f"is likely `{m.field}`{m.why and f', {m.why}'}" if m.path != (m.field,) else m.why
 
 
 def _kept(name: str) -> str:

@@ -252,4 +252,5 @@ def _signals(items: Sequence[Evidence]) -> list[Evidence]:
 def _how_often(e: Evidence) -> str:
     if e.name == "transition" and str(e.observed).startswith("straight to "):
         return ""  # what follows a strange step is judged from the same place: only the first was at the start
-    return f" [in {e.count:,} events]" if e.count > 1 else ""
+    there = ", not all of them there" if e.baseline.get("elsewhere") else ""
+    return f" [in {e.count:,} events{there}]" if e.count > 1 else ""

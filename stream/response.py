@@ -103,9 +103,10 @@ def _step(
         return (
             f"Ask {who} what the agent was after{within}{tried}; if nobody knows, suspend it: it tries what it may not."
         )
+    undo = ", and take back what it granted" if own and event.action == "grant" else ""
     return {
-        "tool": f"Ask {owner} whether it was meant to have this tool; if not, take it away.",
-        "permission": f"Ask {owner} whether it was meant to have this permission; if not, revoke it.",
+        "tool": f"Ask {owner} whether it was meant to have this tool; if not, take it away{undo}.",
+        "permission": f"Ask {owner} whether it was meant to have this permission; if not, revoke it{undo}.",
         "action": f"Ask {owner} whether it was meant to do this; if not, revoke the permission for it.",
         "outcome": "Look at the error, and at what the agent tried next.",
         "transition": f"Ask {who} whether they asked for this step{within}; if not, look at what the agent had read before: an instruction in it may have led it there.",

@@ -228,7 +228,7 @@ def test_of_csv_its_columns_are_said(tmp_path):
     (path := tmp_path / "x.csv").write_text("event_id,time,agent_id,action\ne1,1773304800,a,read\n")
     assert tell(path)[:2] == [
         f"{path} has no event: it is CSV, of the columns event_id, time, agent_id and action",
-        "  `time`  is likely `time`, as a number",
+        "  `time`  as a number",
     ]
 
 
