@@ -539,3 +539,19 @@ def test_a_time_in_milliseconds_is_answered_with_what_to_do(time):
     assert isinstance(found, Reject)
     assert found.reason == "bad_value"
     assert found.detail.endswith("this looks like milliseconds, or finer: divide it by 1000")
+
+
+@pytest.mark.parametrize(
+    ("time", "do"),
+    [
+        (
+            "25/03/2026 08:44",
+            "; a time is written 2026-03-12T08:44:01Z, with any offset, or as seconds since the epoch",
+        ),
+        ("2026-03-12T08:44:01", "; put the offset behind it, as in 2026-03-12T08:44:01Z"),
+    ],
+)
+def test_a_time_that_is_written_in_another_way_is_answered_with_how_it_is_written(time, do):
+    found = one(dumped({"event_id": "1", "time": time, "agent_id": "a", "action": "read"}))
+    assert isinstance(found, Reject)
+    assert found.detail.endswith(do)

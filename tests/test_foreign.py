@@ -151,3 +151,20 @@ def test_what_is_there_only_where_something_went_wrong_tells_how_it_ended(field)
     made = expression(field, "AccessDenied")
     assert made is not None
     assert made.startswith(f'(.{field} // ""|tostring|if test(')
+
+
+def test_our_own_alerts_and_verdicts_are_no_foreign_log():
+    for record in (
+        {"alert_id": "a1", "time": "2026-03-12T08:44:01Z", "agent_id": "a"},
+        {"alert_id": "a1", "verdict": "benign"},
+    ):
+        (line,) = tell(record, record)
+        assert line.startswith("x holds alerts or verdicts, and no events: ")
+
+
+def test_what_is_only_written_in_another_way_is_said_without_another_name():
+    first, second, *_ = tell(
+        *[{"event_id": f"e{n}", "time": "2026-03-12T08:44:01", "agent_id": "a", "action": "read"} for n in range(3)]
+    )
+    assert first == "x has no event: time cannot be read as it is"
+    assert second == "  `time`  without an offset: taken for UTC"

@@ -69,3 +69,12 @@ def test_to_have_touched_it_for_its_owner_in_the_same_session_vouches_for_nobody
     assert other > 5
     twin = own_scores([first, call(900, 1, "customer3", "of-customer3", "write")])
     assert max(twin) < other / 2
+
+
+def test_where_it_lies_is_said_since_it_is_judged_by_what_the_agent_does_there():
+    """What it does with other people's things elsewhere is another habit."""
+    strange = [call(900 + 4 * n, n, f"customer{n}", f"of-customer{n + 9}", "read") for n in range(6)]
+    records = [encode(event) for event in [*served(900), *strange]]
+    engine = Engine(load(SETTINGS | {"STRAYLINE_ALERTS_PER_DAY": "1000"}))
+    alert = engine.score(engine.decode(records, range(len(records)))).alerts[-1]
+    assert "it has never touched a resource in orders used before only for other people in at least " in alert.reason

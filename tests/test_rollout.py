@@ -115,3 +115,12 @@ def test_alerts_that_reach_the_same_stranger_are_linked_and_nothing_is_excused_b
     for second in (began(2, 2, **other), began(2, 2, **drop, outcome="denied")):
         assert linked(told(first, second)["bot-2"]) == []
     assert linked(told(began(1, 1, **home), began(2, 2, **home))["bot-2"]) == []
+
+
+def test_who_reached_it_without_an_alert_is_not_said_to_have_one():
+    """One call that is strange, and too little to be told of."""
+    drop = {"recipients": [{"id": "mal@drop.example", "type": "email"}], "action": "send"}
+    little = began(1, 1, **drop, tool="crm.read", scopes=["crm:read"], classification="public")[:1]
+    alerts = told(little, began(2, 2, **drop, agent_type="reviewer"))
+    assert "bot-1" not in alerts
+    assert linked(alerts["bot-2"]) == []
