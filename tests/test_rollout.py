@@ -118,9 +118,19 @@ def test_alerts_that_reach_the_same_stranger_are_linked_and_nothing_is_excused_b
 
 
 def test_who_reached_it_without_an_alert_is_not_said_to_have_one():
-    """One call that is strange, and too little to be told of."""
-    drop = {"recipients": [{"id": "mal@drop.example", "type": "email"}], "action": "send"}
-    little = began(1, 1, **drop, tool="crm.read", scopes=["crm:read"], classification="public")[:1]
-    alerts = told(little, began(2, 2, **drop, agent_type="reviewer"))
-    assert "bot-1" not in alerts
-    assert linked(alerts["bot-2"]) == []
+    """One that writes to somebody new now and then: strange enough to be kept, and not to be told of."""
+
+    def mail(n: int, to: str = "") -> bytes:
+        event = {
+            "event_id": f"m{n}", "time": BASE + 420 * n, "agent_id": "mailer", "agent_type": "mailer", "action": "send" if to else "read", "tool": "mail.send" if to else "crm.read",
+            "resource": "crm/customers/1", "classification": "public", "records": 1, "bytes": 1000, "principal": "ada@corp.example", "session_id": f"m{n // 6}",
+        }  # fmt: skip
+        return encode(event | ({"recipients": [{"id": to, "type": "email"}]} if to else {}))
+
+    usual = [mail(n, f"c{n}@new{n}.example" if n % 100 == 0 else "") for n in range(400)]
+    drop = {"recipients": [{"id": "mal@drop.example", "type": "email"}], "action": "send", "agent_type": "reviewer"}
+    strange = [mail(401, "mal@drop.example"), *began(2, 24, **drop)]
+    done = scored([*HISTORY, *usual, *strange], STRAYLINE_ALERTS_PER_DAY="30")
+    assert done.score[-5] > 3.5  # the threshold
+    assert {a.agent_id for a in done.alerts if a.time > "2026-03-04"} == {"bot-2"}
+    assert all(linked(a) == [] for a in done.alerts)
