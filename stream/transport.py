@@ -289,13 +289,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, Records):
             return super()._to_message(tp, record)
-        delivered, read = self._delivered[tp], self._read_offset[tp]
+        delivered = self._delivered[tp]
         first, last = int(record.position[0]), int(record.position[-1])
         while delivered and delivered[-1] >= first:
             # Faust sought back to the committed offset: this batch is in the place of those.
             self._acked_index[tp].discard(delivered.pop())
-        if read is None or last >= read:  # or Faust drops it, as one that it has read before
-            delivered.append(last)
+        delivered.append(last)
+        # Faust would drop what lies before where it thinks that it has read to: a committed offset that the topic does not have, say. Whoever scores knows better.
+        self._read_offset[tp] = None
         message = ConsumerMessage(
             topic=tp.topic,
             partition=tp.partition,

@@ -91,6 +91,20 @@ def test_what_is_passed_over_since_the_group_s_offset_was_moved_is_told_of(site)
     )
 
 
+def test_an_offset_of_the_group_beyond_the_topic_s_end_keeps_nothing_from_being_read(site):
+    """Somebody moved it there, or the broker has lost what lay before it."""
+    first_life(site)
+    deadline = time.monotonic() + DEADLINE
+    with KafkaAdminClient(bootstrap_servers=site.bootstrap) as admin:
+        moved = {EVENTS_0: OffsetAndMetadata(10 * READ, "", None)}
+        while not _is_done(admin.alter_group_offsets(site.group, moved)):
+            assert time.monotonic() < deadline
+    with site.worker("two") as worker:
+        worker.until_scored(READ + MORE)
+        assert worker.stop() == 0
+    site.same_as_replay()
+
+
 def test_a_topic_that_was_made_anew_while_no_worker_was_there_is_read_from_its_beginning(site):
     """However long it has become by then: its id is another."""
     first_life(site)
