@@ -329,7 +329,7 @@ class Desk:
     async def _open(self, number: int) -> Partition:
         async with self._turn:
             partition = self._left.pop(number, None) or Partition(
-                self.settings, number, self._threads, self._is_current, self._others, self._source
+                self.settings, number, self._threads, self._is_current, self._others, self._source, self._first_of
             )
             self._reading[number] = partition
             try:
@@ -344,6 +344,10 @@ class Desk:
         if number not in self._delivering or self._delivering[number].done():  # else it goes on with this one
             self._delivering[number] = asyncio.get_running_loop().create_task(self._deliver(number))
         return partition
+
+    async def _first_of(self, number: int) -> int:
+        (first,) = (await self.app.consumer.earliest_offsets(TP(EVENTS, number))).values()
+        return int(first)
 
     def _is_current(self, message: Any) -> bool:
         current: bool = self.app.consumer.is_current(message)

@@ -57,6 +57,17 @@ class Damaged(Records):
         self.reason, self.detail = reason, detail
 
 
+class Polled(Records):
+    """Records of one poll, and where reading stood before and after them: what lies between two of these was seen, and is for nobody."""
+
+    __slots__ = ("after", "before")
+
+    def __init__(self, records: Records, before: int, after: int) -> None:
+        for name in Records.__slots__:
+            setattr(self, name, getattr(records, name))
+        self.before, self.after = before, after
+
+
 class Fetched:
     """What the broker sent of a partition: aiokafka's reader, and beside it the bytes."""
 
@@ -154,8 +165,9 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
             for low in range(0, len(records), step):
                 some = records[low : low + step]
                 last = low + step >= len(records)
+                before = self.next_fetch_offset
                 self.next_fetch_offset = position if last else int(some.position[-1]) + 1
-                yield some
+                yield Polled(some, before, self.next_fetch_offset)
         self.next_fetch_offset = position
 
     def _batches(self) -> Iterator[tuple[Packed | None, _Span]]:

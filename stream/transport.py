@@ -64,6 +64,7 @@ _THREAD_METHODS = {
     "_fetch_records": ["self", "consumer", "active_partitions", "timeout", "max_records"],
     "_create_worker_consumer": ["self", "transport"],
     "seek_to_committed": ["self"],
+    "verify_event_path": ["self", "now", "tp"],
 }
 _FIELDS = [
     "topic", "partition", "offset", "timestamp", "timestamp_type", "headers", "key", "value", "checksum",
@@ -164,6 +165,9 @@ class Thread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         if begun and self.app.conf.consumer_auto_offset_reset == "earliest":
             await self.call_thread(self._ensure_consumer().seek_to_beginning, *begun)
         return found
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing. Faust's asks for a position, and ends the worker where there is none yet: while the broker is asked where a partition begins. `stream.watchdog` sees what stalls."""
 
 
 def isolation_of(app: Any) -> str:
@@ -285,13 +289,14 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         if not isinstance(record, Records):
             return super()._to_message(tp, record)
-        delivered, read = self._delivered[tp], self._read_offset[tp]
+        delivered = self._delivered[tp]
         first, last = int(record.position[0]), int(record.position[-1])
         while delivered and delivered[-1] >= first:
             # Faust sought back to the committed offset: this batch is in the place of those.
             self._acked_index[tp].discard(delivered.pop())
-        if read is None or last >= read:  # or Faust drops it, as one that it has read before
-            delivered.append(last)
+        delivered.append(last)
+        # Faust would drop what lies before where it thinks that it has read to: a committed offset that the topic does not have, say. Whoever scores knows better.
+        self._read_offset[tp] = None
         message = ConsumerMessage(
             topic=tp.topic,
             partition=tp.partition,
@@ -360,6 +365,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
         # Faust begins by forgetting what was acknowledged since its last commit.
         await self.commit()
         await super().on_partitions_revoked(revoked)
+        # Of who had nothing Faust does not stop the flow: it would read what comes next before it has sought, and then empty its queues of it, and not all
+        # of that would be read again.
+        self.stop_flow()
         # What was worked on has been waited for; everything else is read again from the committed offsets.
         self._current.clear()
         self._delivered.clear()

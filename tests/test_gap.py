@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import time
 from collections.abc import Sequence
 
@@ -54,6 +55,28 @@ def test_what_retention_has_deleted_unread_is_told_of(site):
     assert re.search(rf'"from_offset": {READ}, "to_offset": {READ + FROM - 1}, .*raise retention.ms', said)
 
 
+def test_what_retention_has_deleted_before_a_running_worker_came_to_it_is_told_of(site):
+    """It was too far behind; aiokafka goes on with the first event that is left, and says nothing."""
+    records = fleet(5, agents=12, days=8, garbage=0)[: READ + 2 * MORE]
+    site.produce(records[:READ])
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: READ})
+        worker.process.send_signal(signal.SIGSTOP)
+        site.produce(records[READ : READ + MORE])
+        with KafkaAdminClient(bootstrap_servers=site.bootstrap) as admin:
+            admin.delete_records({EVENTS_0: READ + MORE})
+        site.produce(records[READ + MORE :])
+        worker.process.send_signal(signal.SIGCONT)
+        worker.until(lambda: site.committed() == {0: len(records)})
+        skipped = worker.metric("strayline_skipped_events_total")
+        assert worker.stop() == 0
+    learned = site.baselines().state.fleet["events"]
+    assert learned < len(records)  # what the broker had sent already is learned
+    assert learned + skipped == len(records)
+    told = re.findall(r'"from_offset": (\d+), "to_offset": (\d+), .*raise retention.ms', worker.log.read_text())
+    assert told == [(str(READ + MORE - int(skipped)), str(READ + MORE - 1))]
+
+
 def test_what_is_passed_over_since_the_group_s_offset_was_moved_is_told_of(site):
     first_life(site)
     deadline = time.monotonic() + DEADLINE
@@ -66,6 +89,20 @@ def test_what_is_passed_over_since_the_group_s_offset_was_moved_is_told_of(site)
     assert re.search(
         rf'"from_offset": {READ}, "to_offset": {READ + FROM - 1}, .*moved the offset of the group forward', said
     )
+
+
+def test_an_offset_of_the_group_beyond_the_topic_s_end_keeps_nothing_from_being_read(site):
+    """Somebody moved it there, or the broker has lost what lay before it."""
+    first_life(site)
+    deadline = time.monotonic() + DEADLINE
+    with KafkaAdminClient(bootstrap_servers=site.bootstrap) as admin:
+        moved = {EVENTS_0: OffsetAndMetadata(10 * READ, "", None)}
+        while not _is_done(admin.alter_group_offsets(site.group, moved)):
+            assert time.monotonic() < deadline
+    with site.worker("two") as worker:
+        worker.until_scored(READ + MORE)
+        assert worker.stop() == 0
+    site.same_as_replay()
 
 
 def test_a_topic_that_was_made_anew_while_no_worker_was_there_is_read_from_its_beginning(site):

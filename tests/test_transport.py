@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import aiokafka
 import faust
 import pytest
+from aiokafka.consumer.fetcher import OffsetResetStrategy
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
@@ -415,6 +417,73 @@ def test_what_was_thrown_away_before_anything_was_committed_is_read_again(broker
             offsets = [r.offset for r in reader.records if r.partition == partition]
             assert offsets == [*range(100), *range(100)]
         assert committed(broker, group) == {0: 100, 1: 100}
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_a_position_that_the_broker_is_still_asked_for_ends_nobody(broker, unique):
+    """Faust looks for what has stalled, and takes it that every partition has one."""
+    topic, group = create(broker, unique("events"), 1), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, b"x")] * 100)
+        reader = Reader(broker.bootstrap, topic, group)
+        async with reader.running():
+            await reader.until(lambda: len(reader.records) >= 100)
+            consumer = reader.app.consumer
+            (tp,) = consumer.assignment()
+
+            async def looked() -> None:  # in the thread in which a position would come
+                consumer._thread._consumer._fetcher.request_offset_reset([tp], OffsetResetStrategy.EARLIEST)
+                consumer.verify_event_path(time.monotonic(), tp)
+
+            await consumer._thread.call_thread(looked)
+
+    run(test)
+
+
+@pytest.mark.kafka
+def test_who_had_nothing_reads_what_it_is_given_only_from_where_it_was_committed(broker, unique, monkeypatch):
+    """Else it reads ahead while the broker is asked for that, and Faust throws away part of it."""
+    topic, group = create(broker, unique("events"), 1), unique("group")
+
+    async def test() -> None:
+        await produce(broker, topic, [(0, b"x")] * 100)
+        reader = Reader(broker.bootstrap, topic, group)
+        with_none = asyncio.Event()
+        flowed: list[bool] = []
+        stock = aiokafka.AIOKafkaConsumer.committed
+
+        async def given(_: Any, partitions: set[Any], **__: Any) -> None:
+            if not partitions:
+                with_none.set()
+
+        async def asked(consumer: Any, partition: Any) -> Any:
+            flowed.append(reader.app.consumer.flow_active)
+            return await stock(consumer, partition)
+
+        reader.app.on_partitions_assigned.connect(given)
+        monkeypatch.setattr(aiokafka.AIOKafkaConsumer, "committed", asked)
+        strategy = [RoundRobinPartitionAssignor]  # by the members' names
+        async with aiokafka.AIOKafkaConsumer(
+            topic,
+            bootstrap_servers=broker.bootstrap,
+            group_id=group,
+            client_id="0",
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+            partition_assignment_strategy=strategy,
+            heartbeat_interval_ms=100,
+        ) as other:
+            await other.getone()
+            async with reader.running():
+                await asyncio.wait_for(with_none.wait(), DEADLINE)
+                await other.stop()
+                await reader.until(lambda: len(reader.records) >= 100)
+        assert [r.offset for r in reader.records] == [*range(100)]
+        assert flowed
+        assert not any(flowed)
 
     run(test)
 
