@@ -197,6 +197,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "look_alike": lambda e: f"{e.observed}",
     "new_version": lambda e: f"{e.observed}",
     "same_recipient": lambda e: f"{e.observed}",
+    "reached_before": lambda e: f"{e.observed}",
     "relay": lambda e: f"{e.observed}",
     "no_peers": lambda e: f"{e.observed}",
     "reset": lambda e: f"{e.observed}",

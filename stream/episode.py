@@ -75,6 +75,7 @@ class Episode(msgspec.Struct):
     begun: list[str] = []  # what it began to do, see `stream.rollout`
     strangers: list[str] = []  # whom it reached outside that it hardly ever had
     linked: Evidence | None = None  # to alerts of other agents that reached the same
+    before: Evidence | None = None  # to one of its agent that reached the same
     relay: Evidence | None = None  # to those of agents that gave it data, or that it gave some to
     reset: Evidence | None = None  # its agent's baseline was, in the days before
     alone: bool = False  # its agent is the only one of its type that was seen
@@ -172,7 +173,7 @@ def _told(x: Episode, *, apart: bool) -> list[Evidence]:
         : MOST_EVIDENCE - len(x.lead) - len(x.changed)
     ]
     others = [msgspec.structs.replace(i, event_ids=[e for e in i.event_ids if e not in lead]) for i in others]
-    linked = [e for e in (x.linked, x.relay, x.reset) if e]
+    linked = [e for e in (x.linked, x.before, x.relay, x.reset) if e]
     linked += [no_peers(x.agent_type, apart=apart)] if x.agent_type and x.alone and not x.peered else []
     found = sorted([*x.lead, *others, *x.changed.values(), *linked], key=lambda i: (-i.bits, i.name))
     since = {"peers_heard_of": True} if apart else {}

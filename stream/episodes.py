@@ -208,6 +208,7 @@ class Episodes:
                 self.rollouts.tell_of(*told_of(c, x.agent_type, x.agent_id), clock)
         shared = self.rollouts.shared(x.agent_id, x.strangers, clock)
         x.linked = linked(shared) if shared else None
+        x.before = self.rollouts.reached_before(x.agent_id, x.strangers, x.begin)
         x.relay = relay(x, *partners(x, self.open)) or x.relay
         x.reset = self.rollouts.begun_anew(x.agent_id, min(clock, x.last_event_time))
         x.said_at = clock

@@ -43,6 +43,8 @@ _BASE, _LENGTH, _MAGIC, _LAST, _TIME, _COUNT = 0, 1, 3, 6, 8, 12  # in it
 _OVERHEAD = 12  # bytes of it that its length does not count
 # Offsets of batches whose checksum was wrong when they came last. A topic may have several readers here, each somewhere else.
 _suspect: set[tuple[TopicPartition, int]] = set()
+# The last offsets of each partition that were read and hold no records, from and to: they go with the next poll.
+_for_nobody: dict[TopicPartition, tuple[int, int]] = {}
 
 
 class Damaged(Records):
@@ -58,7 +60,7 @@ class Damaged(Records):
 
 
 class Polled(Records):
-    """Records of one poll, and where reading stood before and after them: what lies between two of these was seen, and is for nobody."""
+    """Records of one poll, and from where to where reading went for them: what lies between two of these nobody has seen."""
 
     __slots__ = ("after", "before")
 
@@ -166,8 +168,13 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
                 some = records[low : low + step]
                 last = low + step >= len(records)
                 before = self.next_fetch_offset
+                begin, end = _for_nobody.get(self._tp, (before, before))
                 self.next_fetch_offset = position if last else int(some.position[-1]) + 1
-                yield Polled(some, before, self.next_fetch_offset)
+                yield Polled(some, begin if end == before else before, self.next_fetch_offset)
+        elif position > self.next_fetch_offset:  # markers of transactions, and what was aborted
+            before = self.next_fetch_offset
+            begin, end = _for_nobody.get(self._tp, (before, before))
+            _for_nobody[self._tp] = begin if end == before else before, position
         self.next_fetch_offset = position
 
     def _batches(self) -> Iterator[tuple[Packed | None, _Span]]:

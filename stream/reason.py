@@ -84,7 +84,7 @@ OF_THE_EVENT = (
     "new_version",
 )  # of the event that the alert is about alone
 STANDING = ("no_peers", "reset")  # of the agent, not of one event, and no excuse
-LINKS = ("same_recipient", "relay")  # to alerts of other agents
+LINKS = ("same_recipient", "reached_before", "relay")  # to other alerts
 CONTEXT = ("clearance", *OF_THE_EVENT, *OF_THE_COHORT, *STANDING)  # said whatever else is
 # Said less well by the one than by the others.
 COVERED = {

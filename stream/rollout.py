@@ -4,7 +4,7 @@ Kept is who began what, from events over the threshold alone, for three days. Th
 rollout. Their alerts name the change. An episode that is strange by it most of all is less sure of itself
 (`stream.severity`); one that is strange by nothing else opens no alert once one has told of the rollout, unless it did serious harm.
 
-Beside that, whom alerts' agents have reached for the first time outside the organisation: where other agents reached the same, their alerts are linked.
+Beside that, whom alerts' agents have reached for the first time outside the organisation: where other agents reached the same, their alerts are linked; and where the agent itself reached one again, its alert tells of the one before.
 
 What it misses: an attacker who has three agents of a cohort begin the same, harmlessly, is called a rollout; the first alert
 says so, and names them.
@@ -105,6 +105,20 @@ class Rollouts:
         """Which of these recipients other agents of the fleet have reached in alerts of these days, and those agents."""
         found = {r: self.peers(ANY, agent_id, _REACH.format(r), time) for r in recipients}
         return {r: agents for r, agents in found.items() if agents}
+
+    def reached_before(self, agent_id: str, recipients: Sequence[str], begin: float) -> Evidence | None:
+        """Which of these recipients the agent has reached in an alert that opened before an episode began, in words: a drip comes back."""
+        found = [
+            (b.time, r)
+            for r in recipients
+            if (b := self.began.get((ANY, _REACH.format(r), agent_id))) and b.time < begin
+        ]
+        if not found:
+            return None
+        at, recipient = min(found)
+        said = f"{plain(recipient, 48)} was a stranger to it in an alert {lasting(begin - at)} before as well"
+        whom = {"recipient": recipient, "seconds": round(begin - at)}
+        return Evidence("reached_before", "recipient", said, "-", 0.0, [], 1, whom)
 
     def note_recipients(self, agent_id: str, recipients: Sequence[str], time: float) -> None:
         """Keep whom an alert's agent has reached that was a stranger to it."""

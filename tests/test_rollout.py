@@ -134,3 +134,20 @@ def test_who_reached_it_without_an_alert_is_not_said_to_have_one():
     assert done.score[-5] > 3.5  # the threshold
     assert {a.agent_id for a in done.alerts if a.time > "2026-03-04"} == {"bot-2"}
     assert all(linked(a) == [] for a in done.alerts)
+
+
+def test_an_alert_on_a_stranger_that_the_agent_has_reached_in_one_before_says_so():
+    """A drip is one story, though days lie between."""
+
+    def before(*recipients: str) -> list[bool]:
+        days = []
+        for n, r in enumerate(recipients):
+            given = {"action": "send", "recipients": [{"id": r, "type": "email"}], "classification": "restricted"}
+            days += [*began(1, 20.0 + 40 * n, **given), *began(2, 40.0 + 40 * n, tool="crm.read", scopes=["crm:read"])]
+        done = scored([*HISTORY, *days], STRAYLINE_ALERTS_PER_DAY="30")
+        last = {a.alert_id: a for a in done.alerts if a.event.event_id.startswith("new-1-")}
+        assert len(last) == len(recipients)
+        return ["in an alert 39 hours before as well: look at them together" in a.reason for a in last.values()]
+
+    assert before("mal@drop.example", "mal@drop.example") == [False, True]
+    assert before("mal@drop.example", "eve@other.example") == [False, False]

@@ -422,6 +422,34 @@ def test_what_was_thrown_away_before_anything_was_committed_is_read_again(broker
 
 
 @pytest.mark.kafka
+def test_a_poll_begins_where_the_one_before_it_ended_whatever_lies_between(broker, unique):
+    """Markers of transactions and what was aborted are no gap, whether they came with records or alone; else each would cost a question to the broker."""
+    topic, group = create(broker, unique("events"), 1), unique("group")
+
+    async def test() -> None:
+        reader = Reader(broker.bootstrap, topic, group)
+        async with (
+            reader.running(),
+            aiokafka.AIOKafkaProducer(bootstrap_servers=broker.bootstrap, transactional_id=unique("txn")) as producer,
+        ):
+            for n in range(12):
+                await producer.begin_transaction()
+                for _ in range(1 + 20 * (n % 4)):
+                    await producer.send_and_wait(topic, b"%d" % n, partition=0)
+                await (producer.abort_transaction() if n % 3 == 2 else producer.commit_transaction())
+                if n % 2:
+                    await reader.until(
+                        lambda n=n: reader.records[-1:] and int(reader.records[-1].value) >= n - n % 3 // 2
+                    )
+        polls = [event.value for event in reader.events]
+        assert len(polls) > 4
+        assert polls[0].before == 0
+        assert [p.before for p in polls[1:]] == [p.after for p in polls[:-1]]
+
+    run(test)
+
+
+@pytest.mark.kafka
 def test_a_position_that_the_broker_is_still_asked_for_ends_nobody(broker, unique):
     """Faust looks for what has stalled, and takes it that every partition has one."""
     topic, group = create(broker, unique("events"), 1), unique("group")
