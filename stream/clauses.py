@@ -141,7 +141,7 @@ def _calls(e: Evidence) -> str:
     tool, x = plain(str(e.baseline["tool"]), 48), float(e.observed)
     if e.name.endswith("_sum") and not e.baseline.get("new"):
         often = f"now {counted(x, 'time')} {_usual(e, number)}"
-        return f"its sessions have been calling {tool} more often than usual, {often}"
+        return f"it has been calling {tool} more often in a session than usual, {often}"
     return f"{count_of(x, 'calls')} of {tool} in one session {_usual(e, number)}"
 
 
