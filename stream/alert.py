@@ -63,6 +63,7 @@ class Given(msgspec.Struct, frozen=True):
     resources: int
     uncleared: int  # of these, for which it was not cleared
     first_time: str = ""  # of the first event that reached it
+    usual: bool = False  # the agent has often sent it such data: something else was strange, how much, say
 
 
 class Exposure(msgspec.Struct):

@@ -130,7 +130,7 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
             x.records = (x.records or 0.0) + event.records
         if event.bytes is not None:
             x.bytes = (x.bytes or 0.0) + event.bytes
-        hand(x.handed, kept)
+        hand(x.handed, kept, d)
         x.people = max(x.people, done.people or 0, reach(x.reached, event.recipients or ()))
         x.people_below = max(x.people_below, below(kept), reach(x.reached_below, uncleared(kept)))
     else:

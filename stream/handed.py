@@ -13,7 +13,7 @@ import msgspec
 
 from stream.alert import Given, rfc3339
 from stream.codec import AccessEvent, Recipient
-from stream.kept import MOST_TEXT, Kept, uncleared
+from stream.kept import MOST_TEXT, Kept, is_usual, uncleared
 from stream.words import MOST_PEOPLE
 
 MOST_GIVEN, MOST_EACH = 20, 64  # recipients (or systems), and resources of each, that are told apart
@@ -32,6 +32,7 @@ class Handed(msgspec.Struct):
     classification: str | None = None
     counted: list[int] = []  # digests of resources
     below: list[int] = []  # of these, for which it was not cleared
+    usual: bool = False  # all of it, as far as who receives and which data goes there
 
 
 class Refused(msgspec.Struct):
@@ -42,15 +43,16 @@ class Refused(msgspec.Struct):
     counted: list[int] = []  # digests of resources
 
 
-def hand(handed: dict[int, Handed], kept: Kept) -> None:
-    """Add an event that was not denied."""
-    event, low = kept.event, {r.id for r in uncleared(kept)}
+def hand(handed: dict[int, Handed], kept: Kept, d: list[float]) -> None:
+    """Add an event that was not denied, scored with these numbers."""
+    event, low, usual = kept.event, {r.id for r in uncleared(kept)}, is_usual(d)
     for r in event.recipients or ():
         short = digest(r.id)
         if short not in handed and len(handed) < MOST_GIVEN:
-            handed[short] = Handed(r.id[:MOST_TEXT], kept.time, kept.time)
+            handed[short] = Handed(r.id[:MOST_TEXT], kept.time, kept.time, usual=usual)
         if short in handed:
             handed[short].last = max(handed[short].last, kept.time)
+            handed[short].usual &= usual
             _add(handed[short], event, kept.rung, uncleared=r.id in low)
 
 
@@ -75,6 +77,7 @@ def given(handed: dict[int, Handed]) -> list[Given]:
             len(x.counted),
             len(x.below),
             rfc3339(x.since),
+            x.usual,
         )
         for x in handed.values()
     ]

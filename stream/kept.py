@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import msgspec
 
-from models.batch import AMOUNT, AMOUNT_WIDTH, BEGUN, DETAIL, FACT, FACT_WIDTH, SESSION, Batch, Scores, Text
+from models.batch import AMOUNT, AMOUNT_WIDTH, BEGUN, BITS, DETAIL, FACT, FACT_WIDTH, SESSION, Batch, Scores, Text
+from models.harm import NEW
 from models.memory import TEXTS
-from models.signals import KEPT_NEW, N_AMOUNTS, N_FACTS, RECIPIENT
+from models.signals import CLASSIFICATION, FLOW, KEPT_NEW, N_AMOUNTS, N_FACTS, RECIPIENT
 from models.table import Array
 from stream.alert import Did, rfc3339
 from stream.codec import AccessEvent, Events, Recipient
@@ -20,6 +21,7 @@ MOST_ENTRIES = 64  # recipients and permissions of an event that waits to become
 MOST_KEPT = 8192  # characters of such an event
 MOST_RECIPIENTS = 20  # that an alert names of one event
 MOST_TEXT = 512  # characters of a name in an alert
+OFTEN = 5.0  # deliveries to a recipient, faded
 OTHER, SAME = 0.05, 1e-3  # what a cohort's mean may differ by (ln), and its count by (share), though it is one agent's
 _AMOUNTS = [AMOUNT + k * AMOUNT_WIDTH for k in range(N_AMOUNTS)]
 _FACTS = [(k, FACT + k * FACT_WIDTH) for k in range(N_FACTS)]
@@ -148,6 +150,11 @@ def stranger(kept: Kept, d: list[float]) -> str | None:
     if kept.denied or not kept.event.recipients or not outside(d) or d[row] >= 0.5:
         return None
     return kept.event.recipients[int(d[row + 5])].id[:MOST_TEXT]
+
+
+def is_usual(d: list[float]) -> bool:
+    """Whether, of what was scored with these numbers, neither who receives nor which data goes where is strange: the agent has often sent to the strangest recipient that it has."""
+    return d[FACT + RECIPIENT * FACT_WIDTH] >= OFTEN and max(d[BITS + FLOW], d[BITS + CLASSIFICATION]) < NEW
 
 
 def did(kept: Kept) -> Did:

@@ -50,7 +50,7 @@ def resources(recipient: object, where: str, event: Did, exposure: Exposure, *, 
 
 
 def others(about: Evidence, event: Did, exposure: Exposure) -> str:
-    """The alert's recipients beside those that the step names or counts, up to three by name; of what was shown without clearance those who lack it."""
+    """The alert's recipients beside those that the step names or counts, up to three by name; of what was shown without clearance those who lack it. Who got what it often gets is asked about by nobody."""
     own = event.event_id in about.event_ids
     asked = {str(about.baseline.get("recipient") or about.observed), *(event.recipients if own else ())}
     asked |= {event.principal or ""}  # who is asked
@@ -59,7 +59,8 @@ def others(about: Evidence, event: Did, exposure: Exposure) -> str:
         names = [g.recipient for g in exposure.given if g.uncleared and g.recipient not in asked] if rest else []
         return few(names)
     got = [g.recipient for g in exposure.given]  # and not who was denied it
-    names = [r for r in got if r not in asked]
+    usual = {g.recipient for g in exposure.given if g.usual and not g.uncleared}
+    names = [r for r in got if r not in asked and r not in usual]
     return few(names, all_of=len(names) + exposure.recipients_total - len(got)) if names else ""
 
 

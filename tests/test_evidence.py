@@ -100,6 +100,7 @@ CONTRACT = closed(
                 resources={"type": "integer", "minimum": 0, "maximum": 64},
                 uncleared={"type": "integer", "minimum": 0, "maximum": 64},
                 first_time=TIME,
+                usual={"type": "boolean"},
             ),
         },
         denied={"type": "integer", "minimum": 0},

@@ -243,6 +243,29 @@ def test_every_recipient_is_named_or_counted_and_all_are_recalled():
     assert counted == {True, False}
 
 
+def test_who_got_what_it_often_gets_is_not_asked_about():
+    """Only how much it was is strange; the stranger is asked about, and so is who got data of another class."""
+
+    def mail(n: int, to: str, **given: Any) -> bytes:
+        event = {
+            "event_id": f"e{n}", "time": BASE + 1200 * n, "agent_id": "desk", "agent_type": "desk", "action": "send", "tool": "mail.send", "resource": f"orders/{n % 9}",
+            "classification": "internal", "records": 1, "bytes": 900, "principal": "ada@corp.example", "session_id": f"s{n // 4}", "recipients": [{"id": to, "type": "email"}],
+        }  # fmt: skip
+        return encode(event | given)
+
+    usual = [mail(n, f"post{n % 3}@parcels.example") for n in range(300)]
+    much = {"bytes": 90_000_000, "records": 9000}
+    for what, is_usual in (({}, True), ({"classification": "restricted"}, False)):
+        strange = [mail(300, "mal@drop.example", classification="restricted"), mail(301, "post1@parcels.example", **much | what), mail(302, "mal@drop.example", classification="restricted")]  # fmt: skip
+        alert = scored([*usual, *strange], STRAYLINE_ALERTS_PER_DAY="1000", STRAYLINE_DOMAINS="corp.example").alerts[-1]
+        assert {g.recipient: g.usual for g in alert.exposure.given} == {
+            "mal@drop.example": False,
+            "post1@parcels.example": is_usual,
+        }
+        assert "mal@drop.example" in alert.next_step
+        assert ("post1@parcels.example" in alert.next_step) != is_usual
+
+
 def test_recipients_that_the_next_step_does_not_ask_about_are_named_in_the_reason():
     """Three mails within a loop of reads: two by name, and how many more."""
     reads = [
