@@ -36,6 +36,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First those that wait for a broker of their own to end and come back: as the last ones, nothing would run beside them."""
+    items.sort(key=lambda item: "mortal" not in getattr(item, "fixturenames", ()))
+
+
 def _running() -> Iterator[Broker]:
     """A real Kafka, started at its first use; skips, with the reason, where it cannot run."""
     lack = missing()
