@@ -167,6 +167,8 @@ def marked(e: Evidence) -> str:
     return _DOING[e.name].format(plain(str(e.observed))) if e.name in _DOING else ""
 
 
+# What is observed is a sentence already.
+_SAID = ("approval", "read_before", "look_alike", "new_version", "same_recipient", "reached_before", "relay", "no_peers", "reset", "judged")  # fmt: skip
 _TOUCHED = _fact("touched", "touches", "accesses")
 _SENT = _fact("sent to", "sends to", "deliveries")
 _CLAUSES: dict[str, Callable[[Evidence], str]] = {
@@ -192,17 +194,7 @@ _CLAUSES: dict[str, Callable[[Evidence], str]] = {
     "repeats": lambda e: f"within minutes it has {plain(str(e.observed), 120)}, more often than it usually does",
     "dormancy": lambda e: f"it has used {plain(str(e.observed), 80)} again, after leaving it alone for {round(e.baseline['days'])} days",
     "windows": lambda e: f"its last hour as a whole is unlike its others ({e.observed})",
-    "approval": lambda e: f"{e.observed}",
-    "read_before": lambda e: f"{e.observed}",
-    "look_alike": lambda e: f"{e.observed}",
-    "new_version": lambda e: f"{e.observed}",
-    "same_recipient": lambda e: f"{e.observed}",
-    "reached_before": lambda e: f"{e.observed}",
-    "relay": lambda e: f"{e.observed}",
-    "no_peers": lambda e: f"{e.observed}",
-    "reset": lambda e: f"{e.observed}",
-    "judged": lambda e: f"{e.observed}",
-    **dict.fromkeys(OF_THE_COHORT, lambda e: f"{e.observed}"),
+    **dict.fromkeys((*OF_THE_COHORT, *_SAID), lambda e: f"{e.observed}"),
 }  # fmt: skip
 
 

@@ -243,16 +243,16 @@ def _context(
         parties = list(zip((r.id for r in event.recipients or ()), kept.domains, strict=False))[:MOST_LOOKED_AT]
         like = looks_like(parties, event.principal, _usual(kept, RECIPIENT), _usual(kept, DOMAIN))
         if like is not None:
-            numbers = {"recipient": like[0][:MOST_TEXT], "like": like[1][:MOST_TEXT]}
-            out.append(Evidence("look_alike", "recipient", like[2], "-", 0.0, [event.event_id], 1, numbers))
+            whom = {"recipient": like[0][:MOST_TEXT], "like": like[1][:MOST_TEXT]}
+            out.append(Evidence("look_alike", "recipient", like[2], "-", 0.0, [event.event_id], 1, whom))
     if d[JUDGED] > 0:
         what = " or ".join(dict.fromkeys(doing for e in strange if (doing := marked(e))))
         said = f"it is like what a person called malicious before{f': {what}' if what else ''}"
         out.append(Evidence("judged", "policy", said, "-", 0.0, [event.event_id], 1))
     if event.agent_version and 0 <= d[VERSION_AGE] < NEW_VERSION:
         said = f"it has run version {plain(event.agent_version, 32)} for {lasting(d[VERSION_AGE])}"
-        release = {"version": event.agent_version[:MOST_TEXT], "seconds": round(d[VERSION_AGE])}
-        out.append(Evidence("new_version", "scope", said, "-", 0.0, [event.event_id], 1, release))
+        numbers = {"version": event.agent_version[:MOST_TEXT], "seconds": round(d[VERSION_AGE])}
+        out.append(Evidence("new_version", "scope", said, "-", 0.0, [event.event_id], 1, numbers))
     return out
 
 

@@ -168,14 +168,16 @@ class PartitionRecords(STOCK):  # type: ignore[misc]
                 some = records[low : low + step]
                 last = low + step >= len(records)
                 before = self.next_fetch_offset
-                begin, end = _for_nobody.get(self._tp, (before, before))
                 self.next_fetch_offset = position if last else int(some.position[-1]) + 1
-                yield Polled(some, begin if end == before else before, self.next_fetch_offset)
+                yield Polled(some, self._since(before), self.next_fetch_offset)
         elif position > self.next_fetch_offset:  # markers of transactions, and what was aborted
-            before = self.next_fetch_offset
-            begin, end = _for_nobody.get(self._tp, (before, before))
-            _for_nobody[self._tp] = begin if end == before else before, position
+            _for_nobody[self._tp] = self._since(self.next_fetch_offset), position
         self.next_fetch_offset = position
+
+    def _since(self, offset: int) -> int:
+        """From where what goes on at an offset was read, with what was for nobody right before it."""
+        begin, end = _for_nobody.get(self._tp, (offset, offset))
+        return begin if end == offset else offset
 
     def _batches(self) -> Iterator[tuple[Packed | None, _Span]]:
         """Each batch, None where nobody is to see it, and where it stands. What aiokafka does but for the records in it."""

@@ -85,7 +85,7 @@ def told(path: str, kept: Kept, *, events: bool = False) -> list[str]:
     if foreign.lack:
         whose = "they lack" if "its records" in found.said else "its records lack"
         says.append(f"{whose} {listed(foreign.lack)}, which every event must have")
-    if not foreign.lack and other and not says:
+    elif other and not says:
         says.append(
             f"{listed([m.field for m in other])} cannot be read as {'it is' if len(other) == 1 else 'they are'}"
         )

@@ -79,7 +79,7 @@ def alike(domain: str, known: str) -> bool:
     """
     if _is_within(domain, known) or "." not in known or len(domain) > _LONGEST:
         return False
-    if domain.startswith(f"{known}.") or f".{domain}".find(f".{known.replace('.', '-')}") >= 0:
+    if domain.startswith(f"{known}.") or f".{known.replace('.', '-')}" in f".{domain}":
         return True
     one, other = _seen(domain), _seen(known)
     if one == other:

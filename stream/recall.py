@@ -58,9 +58,8 @@ def others(about: Evidence, event: Did, exposure: Exposure) -> str:
         rest = (exposure.people_below_clearance or 0) > int(about.baseline.get("people", 0))
         names = [g.recipient for g in exposure.given if g.uncleared and g.recipient not in asked] if rest else []
         return few(names)
-    got = [g.recipient for g in exposure.given]  # and not who was denied it
-    usual = {g.recipient for g in exposure.given if g.usual and not g.uncleared}
-    names = [r for r in got if r not in asked and r not in usual]
+    got = exposure.given  # and not who was denied it
+    names = [g.recipient for g in got if g.recipient not in asked and (g.uncleared or not g.usual)]
     return few(names, all_of=len(names) + exposure.recipients_total - len(got)) if names else ""
 
 

@@ -17,11 +17,21 @@ from stream.title import headline
 
 HOME = {"STRAYLINE_DOMAINS": "northwind.example"}
 MIB = 1 << 20
+ADA = "ada.lee@corp.example"
 
 
 def scored(records: Sequence[bytes], **environment: str) -> Scored:
     engine = Engine(load(environment or HOME))
     return engine.score(engine.decode(records, range(1, len(records) + 1)))
+
+
+def mail(n: int, to: str, **given: Any) -> bytes:
+    """One of a desk's mails, of which it sends one every twenty minutes."""
+    event = {
+        "event_id": f"e{n}", "time": BASE + 1200 * n, "agent_id": "desk", "agent_type": "desk", "action": "send", "tool": "mail.send", "resource": f"orders/{n % 9}",
+        "classification": "internal", "records": 1, "bytes": 900, "principal": ADA, "session_id": f"s{n // 4}", "recipients": [{"id": to, "type": "email"}],
+    }  # fmt: skip
+    return encode(event | given)
 
 
 def seconds(time: str) -> float:

@@ -6,13 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.codec import encode
 from stream.engine import Engine
 from stream.lookalike import alike, looks_like
 from stream.settings import load
-from tests.telling import BASE
-
-ADA = "ada.lee@corp.example"
+from tests.telling import ADA, mail
 
 
 @pytest.mark.parametrize(
@@ -61,15 +58,6 @@ def test_who_sends_work_home_is_told_to_do_so():
         assert looks_like([(recipient, recipient.partition("@")[2])], ADA, known, []) is None
 
 
-def send(n: int, to: str, **given: object) -> bytes:
-    recipient = {"id": to, "type": "email"}
-    event = {
-        "event_id": f"e{n}", "time": BASE + 1200 * n, "agent_id": "desk-1", "agent_type": "desk", "action": "send", "tool": "mail.send", "resource": f"orders/{n % 9}",
-        "classification": "internal", "records": 1, "bytes": 900, "principal": ADA, "session_id": f"s{n // 4}", "recipients": [recipient],
-    }  # fmt: skip
-    return encode(event | given)
-
-
 @pytest.mark.parametrize(
     ("to", "told"),
     [
@@ -80,8 +68,8 @@ def send(n: int, to: str, **given: object) -> bytes:
 )  # fmt: skip
 def test_an_alert_on_one_says_so(to, told):
     engine = Engine(load({"STRAYLINE_DOMAINS": "corp.example", "STRAYLINE_ALERTS_PER_DAY": "1000"}))
-    usual = [send(n, f"post{n % 3}@parcels-nord.example") for n in range(300)]
-    strange = [send(300 + n, to, classification="restricted", records=900) for n in range(3)]
+    usual = [mail(n, f"post{n % 3}@parcels-nord.example") for n in range(300)]
+    strange = [mail(300 + n, to, classification="restricted", records=900) for n in range(3)]
     records = [*usual, *strange]
     alert = engine.score(engine.decode(records, range(len(records)))).alerts[-1]
     assert [str(e.observed) for e in alert.evidence if e.name == "look_alike"] == ([told] if told else [])

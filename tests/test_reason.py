@@ -21,7 +21,7 @@ from stream.severity import HARMS, SERIOUS
 from stream.simulate import lines, simulate
 from stream.title import title
 from tests.shared import few
-from tests.telling import BASE, HOME, MIB, about, episode, hostile, rendered, said_of, scored
+from tests.telling import BASE, HOME, MIB, about, episode, hostile, mail, rendered, said_of, scored
 
 # A read of twenty times the usual, and of nothing else that is strange.
 HARVEST: dict[str, Any] = {
@@ -245,13 +245,6 @@ def test_every_recipient_is_named_or_counted_and_all_are_recalled():
 
 def test_who_got_what_it_often_gets_is_not_asked_about():
     """Only how much it was is strange; the stranger is asked about, and so is who got data of another class."""
-
-    def mail(n: int, to: str, **given: Any) -> bytes:
-        event = {
-            "event_id": f"e{n}", "time": BASE + 1200 * n, "agent_id": "desk", "agent_type": "desk", "action": "send", "tool": "mail.send", "resource": f"orders/{n % 9}",
-            "classification": "internal", "records": 1, "bytes": 900, "principal": "ada@corp.example", "session_id": f"s{n // 4}", "recipients": [{"id": to, "type": "email"}],
-        }  # fmt: skip
-        return encode(event | given)
 
     usual = [mail(n, f"post{n % 3}@parcels.example") for n in range(300)]
     much = {"bytes": 90_000_000, "records": 9000}
