@@ -24,7 +24,7 @@ from stream import gap, metrics
 from stream.baselines import Position, Reader, Writer
 from stream.client import arguments
 from stream.codec import Events, Reject
-from stream.delivery import Refused, deliver, sender
+from stream.delivery import Refused, begin, deliver, sender
 from stream.engine import Decoded, Engine, Ran
 from stream.evictions import Evictions
 from stream.explain import baseline
@@ -120,10 +120,10 @@ class Partition:
 
     async def open(self) -> None:
         """Fence off whoever had the partition before, then restore its baselines, or what of them is new."""
-        begin = time.perf_counter()
+        opened = time.perf_counter()
         self._recovery.begin()
         producer = sender(self.settings, self.number)
-        await producer.start()
+        await begin(producer)
         async with producer.transaction():
             pass  # the first transaction takes the transactional id over and ends what the last owner left open
         consumer = AIOKafkaConsumer(
@@ -169,7 +169,7 @@ class Partition:
         self._first, self._followed = first, False
         self._read_to = self.next_offset or first
         self.moved_at = time.monotonic()
-        seconds = time.perf_counter() - begin
+        seconds = time.perf_counter() - opened
         metrics.RECOVERY.observe(seconds)
         log.info(
             "partition ready",

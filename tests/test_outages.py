@@ -14,10 +14,13 @@ from contextlib import ExitStack, suppress
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.client import AIOKafkaClient
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import TopicAlreadyExistsError
 
 from benchmarks.kafka import Broker, missing
+from stream.delivery import begin, sender
+from stream.settings import Settings, load
 from stream.topics import BASELINES, EVENTS
 from tests.site import DEADLINE, Site, fleet, strayline
 
@@ -93,6 +96,29 @@ def test_while_the_broker_stands_still_the_worker_is_not_ready_and_says_why(mort
         worker.until_ready()
         assert "the broker answers again" in worker.said()
         assert "the broker answers again" not in reasons
+
+
+@pytest.mark.kafka
+def test_a_broker_that_is_not_let_in_again_yet_is_waited_for():
+    """One that stood still for longer than its controller waits answers at once, and names no broker until its next heartbeat."""
+    lack = missing()
+    if lack is not None:
+        pytest.skip(lack)
+
+    async def open_one(settings: Settings) -> None:
+        watching = AIOKafkaClient(bootstrap_servers=settings.broker)
+        await watching.bootstrap()
+        while await watching.force_metadata_update():
+            pass
+        producer = sender(settings, 0)
+        await begin(producer)
+        assert producer.client.cluster.brokers()
+        await producer.stop()
+        await watching.close()
+
+    seldom = {"broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "4000"}
+    with Broker(lasting=False, properties=seldom) as broker:
+        asyncio.run(open_one(load({"STRAYLINE_BROKER": broker.bootstrap})))
 
 
 @pytest.mark.kafka
