@@ -8,6 +8,7 @@ what retention deleted before anything was known.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import structlog
@@ -15,6 +16,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream import metrics
 from stream.client import arguments
+from stream.fetched import Polled
+from stream.records import Records
 from stream.settings import Settings
 from stream.topics import EVENTS
 
@@ -33,6 +36,43 @@ PASSED_OVER = (
     "reading goes on behind events that were never read: somebody moved the offset of the group forward. They are in no baseline and no alert: "
     "send them again, or move the group's offset back to `from_offset` while the workers are stopped"
 )
+FirstOf = Callable[[int], Awaitable[int]]  # the first offset that a partition of the events has now
+
+
+class Reading:
+    """Where the reading of one partition stands: use `begin` when it is opened, then `see` of each batch, in order, before it is scored."""
+
+    def __init__(self, settings: Settings, partition: int, first_of: FirstOf | None = None) -> None:
+        self._settings, self._partition, self._first_of = settings, partition, first_of
+        self._first = 0  # offset of the first event on the topic
+        self._read_to = 0  # where it goes on
+        self._followed = False  # whether it was seen to go on where learning ended
+
+    def begin(self, learned: int, first: int) -> None:
+        """What lies before `learned` is known; the topic has events from `first` on."""
+        self._first, self._read_to, self._followed = first, learned or first, False
+
+    async def see(self, polled: Records, fresh: Records, learned: int) -> None:
+        """See that a poll goes on where the last one ended, and the first one where learning did; `fresh`, which is not empty, is what of it lies behind `learned`."""
+        await self._see_deleted(polled, fresh)
+        begin, low = int(fresh.position[0]), max(learned, self._first)
+        if self._followed:
+            return
+        self._followed = True
+        if low < begin and await is_passed_over(self._settings, self._partition, low, begin):
+            tell(PASSED_OVER if learned else LOST, self._partition, low, begin)
+
+    async def _see_deleted(self, polled: Records, fresh: Records) -> None:
+        """Of what retention deletes unread aiokafka says nothing, and reads what is left."""
+        if not isinstance(polled, Polled):
+            self._read_to = max(self._read_to, int(fresh.position[-1]) + 1)
+            return
+        if self._first_of is not None and self._read_to < polled.before:
+            first = min(polled.before, await self._first_of(self._partition))
+            if self._read_to < first:
+                tell(DELETED, self._partition, self._read_to, first)
+                self._first = first
+        self._read_to = max(self._read_to, polled.after)
 
 
 def tell(why: str, partition: int, low: int, high: int) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,7 +28,7 @@ from stream.delivery import Refused, begin, deliver, sender
 from stream.engine import Decoded, Engine, Ran
 from stream.evictions import Evictions
 from stream.explain import baseline
-from stream.fetched import Damaged, Polled
+from stream.fetched import Damaged
 from stream.fields import meant
 from stream.others import Others
 from stream.outbox import Outbox
@@ -78,9 +78,9 @@ class Partition:
         is_current: Callable[[Any], bool],
         others: Others | None = None,
         source: str = "",
-        first_of: Callable[[int], Awaitable[int]] | None = None,
+        first_of: gap.FirstOf | None = None,
     ) -> None:
-        """`is_current` tells of a message of Faust whether the partition was not taken away since it was delivered; `others` are there where it is not the only one; `source` is the id of the events topic; `first_of` asks for the first offset that a partition of it has now."""
+        """`is_current` tells of a message of Faust whether the partition was not taken away since it was delivered; `others` are there where it is not the only one; `source` is the id of the events topic."""
         self.settings = settings
         self.number = number
         self.engine = Engine(settings)
@@ -88,10 +88,7 @@ class Partition:
         self.next_offset = 0
         self.next_verdict = 0
         self._source = source
-        self._first = 0  # offset of the first event on the topic when it was opened
-        self._followed = False  # whether it was seen that reading goes on where learning ended
-        self._read_to = 0  # where reading goes on
-        self._first_of = first_of
+        self._reading = gap.Reading(settings, number, first_of)
         self.news = asyncio.Event()  # for whoever calls `flush`: better now than later
         self._threads = work
         self._is_current = is_current
@@ -166,8 +163,7 @@ class Partition:
         anew = is_another(self._writer.source, self._source)
         self.next_offset = gap.go_on_from(self.number, self.next_offset, first, last, anew=anew)
         self._writer.source = self._source or self._writer.source
-        self._first, self._followed = first, False
-        self._read_to = self.next_offset or first
+        self._reading.begin(self.next_offset, first)
         self.moved_at = time.monotonic()
         seconds = time.perf_counter() - opened
         metrics.RECOVERY.observe(seconds)
@@ -248,8 +244,7 @@ class Partition:
                 # It was delivered a second time, and decoded before the first was learned.
                 taken = await self._decoded(taken.event, taken.records.since(self.next_offset))
             if taken.decoded is not None:
-                await self._see_deleted(taken)
-                await self._follow(int(taken.records.position[0]))
+                await self._reading.see(taken.event.message.value, taken.records, self.next_offset)
                 scoring = self._run(self._threads.score, self._learn, taken.decoded)
                 meanwhile()
                 ran = await scoring
@@ -260,27 +255,6 @@ class Partition:
             else:
                 taken.event.message.value.clear()
             self._outbox.events.append(taken.event)
-
-    async def _see_deleted(self, taken: Taken) -> None:
-        """See that a poll goes on where the last one ended: of what retention deletes unread aiokafka says nothing, and reads what is left."""
-        polled = taken.event.message.value
-        if not isinstance(polled, Polled):
-            self._read_to = max(self._read_to, int(taken.records.position[-1]) + 1)
-            return
-        if self._first_of is not None and self._read_to < polled.before:
-            first = min(polled.before, await self._first_of(self.number))
-            if self._read_to < first:
-                gap.tell(gap.DELETED, self.number, self._read_to, first)
-                self._first = first
-        self._read_to = max(self._read_to, polled.after)
-
-    async def _follow(self, begin: int) -> None:
-        """See, of the first batch, that it begins where learning ended."""
-        if self._followed:
-            return
-        self._followed, low = True, max(self.next_offset, self._first)
-        if low < begin and await gap.is_passed_over(self.settings, self.number, low, begin):
-            gap.tell(gap.PASSED_OVER if self.next_offset else gap.LOST, self.number, low, begin)
 
     def tell(self) -> None:
         """Say what the last scored batch means, if that was not done yet: its alerts and rejects then wait to be delivered."""

@@ -9,11 +9,11 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.kafka import Broker, free_port, jars, missing
+from tests.forked import ran
 
 ROOT = Path(__file__).resolve().parent.parent
 ACLS = ROOT / "deploy" / "kafka" / "acls.sh"
@@ -116,16 +116,7 @@ class Secured(Broker):
 
 def strayline(environment: Mapping[str, str], *args: str) -> subprocess.CompletedProcess[str]:
     """A command, with these settings and no others."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "stream", *args],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=ROOT,
-        env=clean | dict(environment),
-        check=False,
-    )
+    return ran(args, environment, 120)
 
 
 def closed_port() -> int:

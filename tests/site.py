@@ -37,9 +37,10 @@ from stream.cohorts import read
 from stream.engine import Engine
 from stream.records import Records
 from stream.replay import replay
-from stream.settings import load
+from stream.settings import PREFIX, load
 from stream.simulate import simulate
 from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, TOPICS, ensure_topics
+from tests.forked import Forked, ran
 from tests.shared import knowledge
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,19 +69,26 @@ class Worker:
         self.port = free_port()
         self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         self.log = log
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")} | {
+        settings = {
             "STRAYLINE_BROKER": bootstrap,
             "STRAYLINE_GROUP": group,
             "STRAYLINE_INSTANCE": instance,
             "STRAYLINE_HTTP_HOST": host,
             "STRAYLINE_HTTP_PORT": str(self.port),
             "STRAYLINE_FLUSH_SECONDS": flush,
-        }
-        environment |= settings
-        program = ["-c", f"{injected}\nfrom stream.__main__ import main\nmain()"] if injected else ["-m", "stream"]
+        } | settings
+        self.process: Forked | subprocess.Popen[bytes]
+        if not injected:
+            self.process = Forked(["worker"], settings, log, log)
+            return
+        program = f"{injected}\nfrom stream.__main__ import main\nmain()"
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, *program, "worker"], cwd=ROOT, env=environment, stdout=out, stderr=out
+                [sys.executable, "-c", program, "worker"],
+                cwd=ROOT,
+                env=unset() | settings,
+                stdout=out,
+                stderr=out,
             )
 
     def __enter__(self) -> Self:
@@ -369,17 +377,20 @@ def spoiled(rng: random.Random, value: bytes) -> bytes | None:
     )
 
 
+def unset() -> dict[str, str]:
+    """The environment, without settings."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+
+
 def strayline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return python("-m", "stream", *arguments, **environment)
+    return ran(arguments, environment, DEADLINE)
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")}
-    command = [sys.executable, *arguments]
     return subprocess.run(
-        command,
+        [sys.executable, *arguments],
         cwd=ROOT,
-        env=inherited | environment,
+        env=unset() | environment,
         capture_output=True,
         text=True,
         check=False,

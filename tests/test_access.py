@@ -9,7 +9,6 @@ import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -38,6 +37,7 @@ from stream.produce import produce
 from stream.settings import load
 from stream.simulate import simulate
 from stream.topics import ALERTS, EVENTS, REJECTED, TOPICS, ensure_topics
+from tests.forked import Forked
 from tests.secured import ACLS, PASSWORD, ROOT, Secured, closed_port, lacking, strayline
 
 DEADLINE = 90.0
@@ -118,12 +118,8 @@ class Watched:
 
     def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self.log = log
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")}
         port = {"STRAYLINE_HTTP_PORT": str(closed_port()), "STRAYLINE_FLUSH_SECONDS": "0.05"}
-        with log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "stream", "worker"], cwd=ROOT, env=clean | dict(environment) | port, stdout=out, stderr=out
-            )  # fmt: skip
+        self.process = Forked(["worker"], dict(environment) | port, log, log)
 
     def until_committed(self, client: KafkaAdminClient, end: int) -> None:
         """Until its group has finished the one partition up to `end`."""
