@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kafka import IsolationLevel, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, OffsetSpec
+from kafka.errors import UnknownTopicOrPartitionError
 
-from stream.client import admin, tool, user
+from stream.client import admin, retrying, tool, user
 from stream.errors import BrokerError, TopicsError
 from stream.settings import Settings
 from stream.words import counted
@@ -139,11 +141,17 @@ def ensure_topics(
             count = topic.partitions or width
             _create(client, topic, count, copies)
             created(f"created {topic.name}: {counted(count, 'partition')}, replication {copies}")
+        configs = None
         if missing:
             client.wait_for_topics([topic.name for topic in missing])
             found = _replicas(_described(client, settings))
+            with suppress(UnknownTopicOrPartitionError):  # what it may not see is said below
+                found, configs = retrying(lambda: _of_all(client, settings))
         brokers = [broker["broker_id"] for broker in client.describe_cluster()["brokers"]]
-        lines = [*_copies(settings, found, copies, brokers), *_drift(client, settings, found, copies)]
+        lines = [
+            *_copies(settings, found, copies, brokers),
+            *_drift(settings, found, configs or _configured(client), copies),
+        ]
         if width != asked:
             lines.insert(
                 0,
@@ -196,7 +204,7 @@ def _checked(client: KafkaAdminClient, settings: Settings) -> Known:
     described = _described(client, settings)
     found = _replicas(described)
     _refuse_missing(settings, found, TOPICS)
-    fatal = [line for line in _drift(client, settings, found) if line.startswith(_FATAL)]
+    fatal = [line for line in _drift(settings, found, _configured(client)) if line.startswith(_FATAL)]
     if fatal:
         again = f"then look again with `strayline topics --partitions {len(found[EVENTS])}`"
         raise TopicsError("; ".join([*fatal, again]))
@@ -223,7 +231,10 @@ def differences(settings: Settings) -> list[str]:
         _refuse_missing(settings, found, TOPICS)
         copies = min(map(len, found[EVENTS]))
         brokers = [broker["broker_id"] for broker in client.describe_cluster()["brokers"]]
-        lines = [*_drift(client, settings, found, copies), *_copies(settings, found, copies, brokers)]
+        lines = [
+            *_drift(settings, found, _configured(client), copies),
+            *_copies(settings, found, copies, brokers),
+        ]
         return sorted(lines, key=lambda line: not keeps_workers_out(line))
 
 
@@ -246,6 +257,7 @@ def keeps_workers_out(line: str) -> bool:
 
 
 Replicas = dict[str, list[list[int]]]  # topic → the brokers that hold each partition
+Configured = dict[str, dict[str, Any]]  # topic → what each of its settings is
 
 
 def _refuse_missing(settings: Settings, found: Replicas, rows: Sequence[Topic]) -> None:
@@ -258,7 +270,22 @@ def _refuse_missing(settings: Settings, found: Replicas, rows: Sequence[Topic]) 
         )
 
 
-def _drift(client: KafkaAdminClient, settings: Settings, found: Replicas, copies: int = 1) -> Iterator[str]:
+def _of_all(client: KafkaAdminClient, settings: Settings) -> tuple[Replicas, Configured]:
+    """What is known of topics that were just made. Any broker may be asked, and each hears of them in its own time: raises `UnknownTopicOrPartitionError` until then."""
+    found, configs = _replicas(_described(client, settings)), _configured(client)
+    if not all(topic.name in found and configs.get(topic.name) for topic in TOPICS):
+        raise UnknownTopicOrPartitionError
+    return found, configs
+
+
+def _configured(client: KafkaAdminClient) -> Configured:
+    """Of a topic that it may not see, or does not know, nothing."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in TOPICS]
+    configs: Configured = client.describe_configs(resources, config_filter="all")["topic"]
+    return configs
+
+
+def _drift(settings: Settings, found: Replicas, configs: Configured, copies: int = 1) -> Iterator[str]:
     for topic in TOPICS:
         have, count = len(found[topic.name]), topic.partitions or len(found[EVENTS])
         # More alert partitions, or fewer, change nothing; a baseline and a verdict must be where their agent's events are.
@@ -270,8 +297,6 @@ def _drift(client: KafkaAdminClient, settings: Settings, found: Replicas, copies
             )
             mend = f"run `{grow}`" if have < count else f"{lost}: run `{anew}`"
             yield f"{topic.name} has partitions={have}, should be {count} as {EVENTS} has: {mend}"
-    resources = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in TOPICS]
-    configs = client.describe_configs(resources, config_filter="all")["topic"]
     for topic in TOPICS:
         for key, wanted in _configs(topic, copies).items():
             if not configs.get(topic.name):

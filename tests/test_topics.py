@@ -169,6 +169,21 @@ def test_who_takes_connections_and_does_not_answer_is_not_said_to_be_absent(monk
             check_topics(at(address))
 
 
+@pytest.mark.kafka
+def test_a_broker_that_has_not_heard_of_the_new_topics_yet_is_asked_again(settings, monkeypatch):
+    """Of several any may answer; what it does not know is not what somebody may not see."""
+    whole, asked = KafkaAdminClient.describe_configs, []
+
+    def late(client: KafkaAdminClient, *given: Any, **named: Any) -> Any:
+        told = whole(client, *given, **named)
+        asked.append(told)
+        return told | {"topic": told["topic"] | {ALERTS: {}}} if len(asked) == 1 else told
+
+    monkeypatch.setattr(KafkaAdminClient, "describe_configs", late)
+    assert ensure_topics(settings, 1) == []
+    assert len(asked) == 2
+
+
 def test_at_its_usual_address_either_way_to_start_one_is_named():
     """Compose publishes its broker there, and only there."""
     assert starting("localhost:9092") == "`make kafka` or `docker compose up -d kafka`"
