@@ -13,7 +13,7 @@ import os
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,13 +45,19 @@ _FORBIDDEN = (
     ClusterAuthorizationFailedError,
     TransactionalIdAuthorizationFailed,
 )
+_MOMENT = 1.0  # seconds that the other servers have, once one lets us in
+# STRAYLINE_BROKER → its servers that let us in when they were last tried.
+_open: dict[str, list[str]] = {}
 _OTHER_NAME = {62, 64}  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
 def arguments(settings: Settings) -> dict[str, Any]:
-    """What the clients of aiokafka and of kafka-python take alike. Raises `SettingsError` for a file that is unfit."""
+    """What the clients of aiokafka and of kafka-python take alike. Raises `SettingsError` for a file that is unfit.
+
+    Of several servers those are left out that were silent when they were last tried: both clients begin with any, and wait for it as long as for an answer (4 to 40 s).
+    """
     told: dict[str, Any] = {
-        "bootstrap_servers": settings.broker.split(","),
+        "bootstrap_servers": _open.get(settings.broker) or settings.broker.split(","),
         "security_protocol": settings.security_protocol,
     }
     if settings.security_protocol.endswith("SSL"):
@@ -127,19 +133,19 @@ def reach(settings: Settings) -> None:
     """Wait a moment until one of the servers lets us in: a broker may be starting beside us. Raises `BrokerError`."""
     quiet()
     told = arguments(settings)
-    servers = told.pop("bootstrap_servers")
+    del told["bootstrap_servers"]
+    servers = settings.broker.split(",")
     deadline = time.monotonic() + _CONNECT_SECONDS
     while True:
-        for server in servers:
-            try:
-                asyncio.run(_greet(*host_port(server), told))
-            except (AioKafkaError, OSError, EOFError, TimeoutError) as error:
-                reason = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
-                sentence = _refusal(settings, server, reason)
-                if sentence is not None:  # waiting mends none of these
-                    raise BrokerError(sentence) from error
-            else:
-                return
+        against = asyncio.run(_try(servers, told))
+        _open[settings.broker] = [server for server in servers if server not in against]
+        if _open[settings.broker]:
+            return
+        for server, error in against.items():
+            reason = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
+            sentence = _refusal(settings, server, reason)
+            if sentence is not None:  # waiting mends none of these
+                raise BrokerError(sentence) from error
         if time.monotonic() > deadline:
             if isinstance(reason, AioKafkaError | EOFError | ConnectionResetError):
                 raise BrokerError(
@@ -156,6 +162,21 @@ def reach(settings: Settings) -> None:
                 "or set STRAYLINE_BROKER to where yours is"
             ) from reason
         time.sleep(0.2)
+
+
+async def _try(servers: Sequence[str], told: dict[str, Any]) -> dict[str, BaseException]:
+    """What servers have against us, each that does not let us in. Once one does, those are not waited for that keep silent."""
+    tries = {server: asyncio.ensure_future(_greet(*host_port(server), told)) for server in servers}
+    waiting = set(tries.values())
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if any(one.exception() is None for one in done):
+            _, waiting = await asyncio.wait(waiting, timeout=_MOMENT) if waiting else (done, waiting)
+            break
+    for one in waiting:
+        one.cancel()
+    ended = await asyncio.gather(*tries.values(), return_exceptions=True)
+    return {server: error for server, error in zip(tries, ended, strict=True) if error is not None}
 
 
 async def _greet(host: str, port: int, told: dict[str, Any]) -> None:

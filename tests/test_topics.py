@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
 from benchmarks.kafka import Broker, free_port
-from stream.client import starting
+from stream.client import arguments, starting
 from stream.errors import BrokerError, SettingsError
 from stream.settings import Settings, load
 from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, TOPICS, VERDICTS, check_topics, ensure_topics
@@ -167,6 +168,16 @@ def test_who_takes_connections_and_does_not_answer_is_not_said_to_be_absent(monk
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(BrokerError, match=rf"^{re.escape(address)} takes connections and does not answer: "):
             check_topics(at(address))
+
+
+@pytest.mark.kafka
+def test_of_several_servers_those_that_are_silent_keep_nobody_waiting(settings):
+    """A broker that stands still, or whose machine is gone, is one of three as often as not the first to be asked."""
+    with ExitStack() as lives:
+        silent = [lives.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(7)]
+        servers = [*(f"127.0.0.1:{one.getsockname()[1]}" for one in silent), settings.broker]
+        assert ensure_topics(at(",".join(servers)), 1) == []
+        assert arguments(at(",".join(servers)))["bootstrap_servers"] == [settings.broker]
 
 
 @pytest.mark.kafka
