@@ -325,6 +325,10 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._unacked_messages.discard(message)
             return False
         counted: bool = super().ack(message)
+        if not counted and self._is_batched(message.topic):
+            # Faust passes over what lies before the committed offset, where a topic has become shorter; what follows would wait for it for ever.
+            self._acked_index[message.tp].add(message.offset)
+            self._unacked_messages.discard(message)
         return counted
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:

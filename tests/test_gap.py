@@ -101,6 +101,8 @@ def test_an_offset_of_the_group_beyond_the_topic_s_end_keeps_nothing_from_being_
             assert time.monotonic() < deadline
     with site.worker("two") as worker:
         worker.until_scored(READ + MORE)
+        site.produce(fleet(6, agents=12, days=8, garbage=0)[: 10 * READ])
+        worker.until(lambda: site.committed() == {0: site.end(EVENTS)})  # once the topic has outgrown it
         assert worker.stop() == 0
     site.same_as_replay()
 
