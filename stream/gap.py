@@ -2,7 +2,7 @@
 
 Four things take events from a worker without its doing: retention that deletes what it has not read, a group's offset that somebody moved
 forward, a topic that was made anew while all workers were down, which its id tells, and baselines that are gone while the group's offset is not. What it misses:
-what retention deleted before anything was known.
+what retention deleted before anything was known. A fifth would be its own doing: Faust throws away a poll that a rebalance overtakes, and may not go back for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from stream import metrics
 from stream.client import arguments
+from stream.errors import StraylineError
 from stream.fetched import Polled
+from stream.lag import group_offset
 from stream.records import Records
 from stream.settings import Settings
 from stream.topics import EVENTS
@@ -53,14 +55,15 @@ class Reading:
         self._first, self._read_to, self._followed = first, learned or first, False
 
     async def see(self, polled: Records, fresh: Records, learned: int) -> None:
-        """See that a poll goes on where the last one ended, and the first one where learning did; `fresh`, which is not empty, is what of it lies behind `learned`."""
+        """See that a poll goes on where the last one ended, and the first one where learning did; `fresh`, which is not empty, is what of it lies behind `learned`. Raises `StraylineError` where it does not,
+        and that is nobody's doing."""
         await self._see_deleted(polled, fresh)
         begin, low = int(fresh.position[0]), max(learned, self._first)
-        if self._followed:
-            return
-        self._followed = True
-        if low < begin and await is_passed_over(self._settings, self._partition, low, begin):
+        if not self._followed and low < begin and await is_passed_over(self._settings, self._partition, low, begin):
+            moved = await asyncio.to_thread(group_offset, self._settings, self._partition)
+            await self._see_unread(max(low, moved), begin)
             tell(PASSED_OVER if learned else LOST, self._partition, low, begin)
+        self._followed = True
 
     async def _see_deleted(self, polled: Records, fresh: Records) -> None:
         """Of what retention deletes unread aiokafka says nothing, and reads what is left."""
@@ -72,7 +75,16 @@ class Reading:
             if self._read_to < first:
                 tell(DELETED, self._partition, self._read_to, first)
                 self._first = first
+            if self._followed:
+                await self._see_unread(max(self._read_to, first), polled.before)
         self._read_to = max(self._read_to, polled.after)
+
+    async def _see_unread(self, low: int, high: int) -> None:
+        """See that nothing lies between where reading ended and where it goes on: what was fetched and not handed on nobody else has yet, and it comes again."""
+        if low < high and await is_passed_over(self._settings, self._partition, low, high):
+            raise StraylineError(
+                f"events {low} to {high - 1} of partition {self._partition} were fetched and never came here, and the group has not gone beyond them: they are read after a restart"
+            )
 
 
 def tell(why: str, partition: int, low: int, high: int) -> None:

@@ -143,6 +143,12 @@ def _shown(seconds: float) -> str:
     return lasting(seconds) if seconds >= 120 else f"{seconds:.0f} s"
 
 
+def group_offset(settings: Settings, number: int) -> int:
+    """From where the group reads a partition when it is given to a worker. Raises `BrokerError`."""
+    with admin(settings) as client:
+        return _committed(settings, client).get(TopicPartition(EVENTS, number), 0)
+
+
 def _committed(settings: Settings, client: KafkaAdminClient) -> dict[TopicPartition, int]:
     found = retrying(lambda: client.list_group_offsets({settings.group: None}))[settings.group]
     return {TopicPartition(*tp): told.offset for tp, told in found.items() if tp.topic == EVENTS and told.offset >= 0}

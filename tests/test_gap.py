@@ -6,7 +6,7 @@ import asyncio
 import re
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer
@@ -89,6 +89,41 @@ def test_what_is_passed_over_since_the_group_s_offset_was_moved_is_told_of(site)
     assert re.search(
         rf'"from_offset": {READ}, "to_offset": {READ + FROM - 1}, .*moved the offset of the group forward', said
     )
+
+
+# Runs in the worker's process: once there is a file, the next poll that brings anything does not come through, and is written there.
+THROWN = """
+from pathlib import Path
+from stream.transport import Consumer
+whole, thrown = Consumer._getmany, Path({thrown!r})
+async def _getmany(self, *given, **named):
+    polled = await whole(self, *given, **named)
+    if not any(polled.values()) or not thrown.exists() or thrown.read_text():
+        return polled
+    thrown.write_text(str(polled))
+    return {{}}
+Consumer._getmany = _getmany
+"""
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_poll_that_was_thrown_away_is_read_again(site, first):
+    """Faust does so with what a rebalance overtakes, and may not go back for it: with the first of a partition, or with another."""
+    records = fleet(5, agents=12, days=8, garbage=0)[: 3 * MORE]
+    thrown = site.folder / "thrown"
+    with site.worker(injected=THROWN.format(thrown=str(thrown))) as worker:
+        worker.until_ready()
+        if not first:
+            site.produce(records[:MORE])
+            worker.until(lambda: site.committed() == {0: MORE})
+        thrown.touch()
+        site.produce(records[0 if first else MORE : 2 * MORE])
+        wait_for(lambda: thrown.stat().st_size > 0)  # the worker may have seen it, and ended
+        site.produce(records[2 * MORE :])
+        assert worker.process.wait(DEADLINE) == 1
+        assert "were fetched and never came here" in worker.said()
+    assert second_life(site, len(records))[0] == 0
+    site.same_as_replay()
 
 
 def test_an_offset_of_the_group_beyond_the_topic_s_end_keeps_nothing_from_being_read(site):
@@ -188,6 +223,12 @@ async def in_transactions(site: Site, records: Sequence[Record]) -> None:
             async with producer.transaction():
                 for key, value in some:
                     await producer.send(EVENTS, value, key=key)
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not true():
+        assert time.monotonic() < deadline
 
 
 def _is_done(results: dict[TopicPartition, type[Exception]]) -> bool:
