@@ -33,6 +33,7 @@ PATIENCE = 5.0  # times as long as a stall: the group is for others to form, too
 BEAT_SECONDS = 0.5
 STOP_SECONDS = 30.0  # for delivering what was scored, once it is told to stop
 LOOK_SECONDS = 20.0
+AGAIN_SECONDS = 1.0  # after one that the broker did not answer: of several one may have ended at that moment
 
 
 class Desk:
@@ -185,7 +186,10 @@ class Desk:
         """See that the topics are still there and what they were, now and then and whenever partitions come: a broker may come back without them."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._look.wait(), look_seconds(self.settings))
+                every = look_seconds(self.settings)
+                await asyncio.wait_for(
+                    self._look.wait(), every if self._unanswered is None else min(every, AGAIN_SECONDS)
+                )
             self._look.clear()
             scored = {number: partition.next_offset for number, partition in self.partitions.items()}
             try:

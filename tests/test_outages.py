@@ -20,6 +20,7 @@ from kafka.errors import TopicAlreadyExistsError
 
 from benchmarks.kafka import Broker, missing
 from stream.delivery import begin, sender
+from stream.desk import LOOK_SECONDS
 from stream.settings import Settings, load
 from stream.topics import BASELINES, EVENTS
 from tests.site import DEADLINE, Site, fleet, strayline
@@ -78,7 +79,7 @@ def test_a_broker_that_is_killed_in_a_transaction_and_comes_back_costs_nothing(m
 
 @pytest.mark.kafka
 def test_while_the_broker_stands_still_the_worker_is_not_ready_and_says_why(mortal, tmp_path):
-    """By /readyz, by the metric of it and in its log; once it goes on, so does the worker."""
+    """By /readyz, by the metric of it and in its log; once it goes on, so does the worker, and not at its next look only."""
     site = Site(mortal, tmp_path, "still")
     site.produce(fleet(20, agents=12, days=5))
     with site.worker() as worker:
@@ -93,7 +94,9 @@ def test_while_the_broker_stands_still_the_worker_is_not_ready_and_says_why(mort
             reasons = worker.said()
         finally:
             os.kill(mortal.pid, signal.SIGCONT)
+        answers = time.monotonic()
         worker.until_ready()
+        assert time.monotonic() - answers < LOOK_SECONDS / 2
         assert "the broker answers again" in worker.said()
         assert "the broker answers again" not in reasons
 
