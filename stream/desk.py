@@ -48,6 +48,7 @@ class Desk:
         self.partitions: dict[int, Partition] = {}  # whose baselines are read
         self.held: set[int] = set()
         self.rebalancing = True
+        self._assigned = 0  # how often partitions were
         self._opening: dict[int, asyncio.Task[Partition]] = {}  # of every partition held, done or not
         self._left: dict[int, Partition] = {}  # taken away by the rebalance that is going on, and perhaps to come back
         self._turn = asyncio.Semaphore(OPENING)
@@ -75,6 +76,8 @@ class Desk:
             return f"no answer from the broker for {time.monotonic() - self._unanswered:.0f} s"
         if self.rebalancing:
             return "waiting for partitions"
+        if not self.app.consumer.flow_active:
+            return "waiting for the group to say from where on to read"
         unread = sorted(self.held - self.partitions.keys())
         return f"reading baselines of partitions {unread}" if unread else None
 
@@ -142,6 +145,7 @@ class Desk:
         self.held = {tp.partition for tp in assigned if tp.topic == EVENTS}
         self._left = {number: left for number, left in self._left.items() if number in self.held}
         self.rebalancing = False
+        self._assigned += 1
         self._look.set()
         log.info("partitions assigned", partitions=sorted(self.held))
         gone = sorted(number for number in self.held if number >= self.of)
@@ -245,6 +249,9 @@ class Desk:
             return
         if self.rebalancing:
             yield Watched("group", None, PATIENCE * patient, "the group has not given this worker its partitions")
+        elif not self.app.consumer.flow_active:  # Faust asks once, gives up after half a minute and tells nobody
+            where = "the group has not said from where on to read its partitions"
+            yield Watched("flow", self._assigned, patient, where)
         if self._membership.unheld:
             idle = f"partitions {self._membership.unheld} have been nobody's, though this worker has none,"
             yield Watched("claim", None, PATIENCE * patient, idle)

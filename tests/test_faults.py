@@ -133,6 +133,25 @@ def test_a_stall_ends_the_worker_with_the_reason_and_where_everything_stood(site
 
 
 @pytest.mark.kafka
+def test_a_group_that_does_not_say_from_where_on_to_read_is_told_of_and_ends_the_worker(site_of_two):
+    """Its coordinator stands still at that moment. Faust asks once; without events nothing else would tell that none are read any more."""
+    still = site_of_two.folder / "still"
+    injected = (
+        "import asyncio\nfrom pathlib import Path\nfrom stream.transport import Thread\nwhole = Thread.seek_to_committed\n"
+        f"async def seek(self):\n    if Path({str(still)!r}).exists():\n        await asyncio.Event().wait()\n    return await whole(self)\n"
+        "Thread.seek_to_committed = seek"
+    )
+    with site_of_two.worker("one", injected=injected, STRAYLINE_STALL_SECONDS=STALL) as one:
+        one.until_ready()
+        still.touch()
+        with site_of_two.worker("two"):
+            one.until(lambda: one.get("/readyz") == (503, "waiting for the group to say from where on to read\n"))
+            assert one.process.wait(DEADLINE) == 1
+    (last,) = said(one, "stalled")
+    assert re.search(r"the group has not said from where on to read its partitions for \d+ s", str(last["event"]))
+
+
+@pytest.mark.kafka
 def test_a_worker_that_cannot_drain_when_it_is_told_to_stop_ends_with_the_reason(site):
     """Its supervisor waits for it, and its partitions are nobody's meanwhile."""
     site.produce(fleet(12, agents=12, days=5))
