@@ -18,9 +18,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
+    CoordinatorNotAvailableError,
     GroupAuthorizationFailedError,
     SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
@@ -74,6 +76,23 @@ def tool(settings: Settings, name: str) -> str:
     # A file because the tools take no user and password otherwise: deploy/kafka/README.md shows one.
     secured = "" if settings.security_protocol == "PLAINTEXT" else " --command-config client.properties"
     return f"{name} --bootstrap-server {settings.broker}{secured}"
+
+
+_found = AIOKafkaClient.coordinator_lookup
+
+
+async def _look_up(client: AIOKafkaClient, kind: Any, key: str) -> Any:
+    """aiokafka's search for the coordinator of a group, or of transactions, which fails an assertion where no broker is known.
+
+    One that stood still for longer than its controller waits is let in again a moment after it answers, and until then names no broker, itself
+    neither. Whoever searches asks for the brokers again, and then for this.
+    """
+    if not client.cluster.brokers():
+        raise CoordinatorNotAvailableError
+    return await _found(client, kind, key)
+
+
+AIOKafkaClient.coordinator_lookup = _look_up
 
 
 def quiet() -> None:

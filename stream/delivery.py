@@ -24,7 +24,6 @@ KEY_BEGINS = 256
 ROOM, OVERHEAD = 4 << 20, 1 << 10  # bytes of a record batch that a topic of ours takes, and that are beside a record
 TURN = 32  # alerts that are sent in one go
 DELIVERY_MS = 30_000
-AGAIN = 0.1  # seconds
 TRANSACTION_MS = 300_000  # a third of what a broker allows; who takes a partition over ends what is left open at once
 
 
@@ -73,25 +72,6 @@ def sender(settings: Settings, number: int) -> AIOKafkaProducer:
         # The first flush after an upgrade writes all baselines: a gigabyte where there are 100,000 agents, 10 s to one broker on the same machine.
         transaction_timeout_ms=TRANSACTION_MS,
     )
-
-
-async def begin(producer: AIOKafkaProducer) -> None:
-    """Start it. Raises what aiokafka raises.
-
-    A broker that stood still for longer than its controller waits is let in again a moment after it answers, and until then names no broker, itself
-    neither: in the search for a coordinator aiokafka fails an assertion then.
-    """
-    while True:
-        try:
-            await producer.start()
-        except AssertionError:
-            if producer.client.cluster.brokers():
-                raise
-        else:
-            return
-        while not producer.client.cluster.brokers():
-            await asyncio.sleep(AGAIN)
-            await producer.client.force_metadata_update()
 
 
 async def deliver(

@@ -24,7 +24,7 @@ from stream import gap, metrics
 from stream.baselines import Position, Reader, Writer
 from stream.client import arguments
 from stream.codec import Events, Reject
-from stream.delivery import Refused, begin, deliver, sender
+from stream.delivery import Refused, deliver, sender
 from stream.engine import Decoded, Engine, Ran
 from stream.evictions import Evictions
 from stream.explain import baseline
@@ -120,7 +120,7 @@ class Partition:
         opened = time.perf_counter()
         self._recovery.begin()
         producer = sender(self.settings, self.number)
-        await begin(producer)
+        await producer.start()
         async with producer.transaction():
             pass  # the first transaction takes the transactional id over and ends what the last owner left open
         consumer = AIOKafkaConsumer(

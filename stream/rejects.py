@@ -23,7 +23,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from stream.alert import rfc3339
 from stream.client import arguments, said
 from stream.codec import AccessEvent, decode, encode
-from stream.delivery import begin
 from stream.errors import InputError
 from stream.settings import Settings
 from stream.topics import EVENTS, REJECTED, partitions_of
@@ -217,7 +216,7 @@ async def _sender(settings: Settings, *, send: bool) -> AsyncIterator[AIOKafkaPr
         compression_type="lz4",
         max_request_size=8 << 20,
     )
-    await begin(producer)
+    await producer.start()
     try:
         async with producer.transaction():
             pass  # takes the transactional id over, and ends what another left open

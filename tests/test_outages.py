@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import TopicAlreadyExistsError
 
 from benchmarks.kafka import Broker, missing
-from stream.delivery import begin, sender
+from stream.client import arguments
+from stream.delivery import sender
 from stream.desk import LOOK_SECONDS
 from stream.settings import Settings, load
 from stream.topics import BASELINES, EVENTS
@@ -113,10 +114,8 @@ def test_a_broker_that_is_not_let_in_again_yet_is_waited_for():
         await watching.bootstrap()
         while await watching.force_metadata_update():
             pass
-        producer = sender(settings, 0)
-        await begin(producer)
-        assert producer.client.cluster.brokers()
-        await producer.stop()
+        async with AIOKafkaConsumer(**arguments(settings), group_id="let in") as consumer, sender(settings, 0):
+            assert await consumer.committed(TopicPartition(EVENTS, 0)) is None
         await watching.close()
 
     seldom = {"broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "4000"}
