@@ -129,18 +129,24 @@ class Broker:
         properties: Mapping[str, str] | None = None,
         scram: Sequence[tuple[int, str, str]] = (),
         lasting: bool = True,
+        beside: Broker | None = None,
     ) -> None:
         """Beside the plain listener there may be others (protocol → port), more settings of Kafka's, and SCRAM users
         (256 or 512, name, password), which exist from the first start on. One that is not `lasting` compiles less of itself: half the
-        work until it is up, and slower later."""
+        work until it is up, and slower later. One that is `beside` another is a broker more of its cluster."""
         self.port = port or free_port()
         self._listeners = {"PLAINTEXT": self.port, **(listeners or {})}
-        self._properties = properties or {}
+        self._properties = dict(properties or {})
+        self.cluster: str = beside.cluster if beside else urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         self._scram = scram
         self._compiler = [] if lasting else ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
         self.data = data or Path(tempfile.mkdtemp(prefix="strayline-kafka-"))
         self._temporary = data is None
-        self._controller = free_port()
+        self.controller: int = beside.controller if beside else free_port()
+        self._brokers = 2 if beside else 1  # that it must know of, itself among them
+        if beside is not None:
+            told = {"process.roles": "broker", "listeners": f"PLAINTEXT://127.0.0.1:{self.port}"}
+            self._properties = told | {"node.id": str(self.port)} | self._properties
         self._process: subprocess.Popen[bytes] | None = None
         self._leash: subprocess.Popen[bytes] | None = None
 
@@ -189,7 +195,7 @@ class Broker:
         properties = self.data / "server.properties"
         told = ",".join(f"{protocol}://127.0.0.1:{port}" for protocol, port in self._listeners.items())
         more = "".join(f"{name}={value}\n" for name, value in self._properties.items())
-        properties.write_text(_PROPERTIES.format(listeners=told, controller=self._controller, logs=logs) + more)
+        properties.write_text(_PROPERTIES.format(listeners=told, controller=self.controller, logs=logs) + more)
         java = [
             "java",
             "-Xms128m",
@@ -201,13 +207,12 @@ class Broker:
         ]
         with self.log.open("ab") as log:
             if not (logs / "meta.properties").exists():
-                cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
                 # Its own id could begin with a dash, which the tool would read as an option.
                 command = [
                     *java,
                     "kafka.tools.StorageTool",
                     "format",
-                    f"--cluster-id={cluster}",
+                    f"--cluster-id={self.cluster}",
                     "-c",
                     str(properties),
                     *(
@@ -231,7 +236,7 @@ class Broker:
         self._leash = subprocess.Popen(ending, stdin=subprocess.PIPE, start_new_session=True)
         atexit.register(self.kill)
         deadline = time.monotonic() + START_SECONDS
-        while not _answers(self.port, timeout=2.0):
+        while not _answers(self.port, timeout=2.0, brokers=self._brokers):
             if self._process.poll() is not None:
                 raise self._failed(f"ended with status {self._process.returncode}")
             if time.monotonic() > deadline:
@@ -278,8 +283,8 @@ def free_port() -> int:
             return port
 
 
-def _answers(port: int, timeout: float) -> bool:
-    """Whether a metadata request is answered with at least one live broker.
+def _answers(port: int, timeout: float, brokers: int = 1) -> bool:
+    """Whether a metadata request is answered with at least so many live brokers.
 
     Asked on the wire, because a client library brings its own retries and threads, and an accepted connection alone
     says nothing: the listener is open seconds before the broker has caught up with its controller.
@@ -291,7 +296,7 @@ def _answers(port: int, timeout: float) -> bool:
             answer = s.makefile("rb").read(12)  # length, correlation, number of brokers
     except OSError:
         return False
-    return len(answer) == 12 and struct.unpack(">iii", answer)[1] == 7 and struct.unpack(">iii", answer)[2] > 0
+    return len(answer) == 12 and struct.unpack(">iii", answer)[1] == 7 and struct.unpack(">iii", answer)[2] >= brokers
 
 
 def main() -> int:

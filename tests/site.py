@@ -148,13 +148,13 @@ class Worker:
 class Site:
     """The topics of one test, its consumer group, and its workers."""
 
-    def __init__(self, broker: Broker, folder: Path, group: str, partitions: int = 1) -> None:
+    def __init__(self, broker: Broker, folder: Path, group: str, partitions: int = 1, copies: int = 1) -> None:
         self.bootstrap = broker.bootstrap
         self.folder = folder
         self.group = group
         self.settings = load({"STRAYLINE_BROKER": broker.bootstrap})
         remove_topics(broker.bootstrap)
-        assert ensure_topics(self.settings, partitions) == []
+        assert ensure_topics(self.settings, partitions, copies) == []
 
     def worker(
         self,

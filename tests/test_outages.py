@@ -79,6 +79,49 @@ def test_a_broker_that_is_killed_in_a_transaction_and_comes_back_costs_nothing(m
 
 
 @pytest.mark.kafka
+def test_leaders_and_coordinators_that_move_to_another_broker_and_back_cost_nothing(tmp_path):
+    """One of two is killed in the midst, and comes back. Of each topic it leads a partition, and about half of what groups and transactions rest on."""
+    lack = missing()
+    if lack is not None:
+        pytest.skip(lack)
+    both = {"offsets.topic.replication.factor": "2", "transaction.state.log.replication.factor": "2"}
+    with (
+        Broker(lasting=False, properties=both) as first,
+        Broker(lasting=False, properties=both, beside=first) as second,
+    ):
+
+        def leaders() -> set[int]:
+            with KafkaAdminClient(bootstrap_servers=first.bootstrap) as admin:
+                return {
+                    partition["leader_id"] for topic in admin.describe_topics() for partition in topic["partitions"]
+                }
+
+        def ends() -> dict[int, int]:
+            return {n: site.end(EVENTS, n) for n in range(2)}
+
+        site = Site(first, tmp_path, "both", partitions=2, copies=2)
+        records = fleet(18, agents=12, days=8)
+        third = len(records) // 3
+        site.produce(records[:third])
+        with site.worker() as worker:
+            worker.until(lambda: site.committed() == ends())
+            assert len(leaders()) == 2
+            site.produce(records[third : 2 * third])
+            written = ends()
+            second.kill()
+            for n, end in written.items():
+                worker.until_scored(end, n)
+            second.start()
+            assert len(leaders()) == 1
+            site.produce(records[2 * third :])
+            with KafkaAdminClient(bootstrap_servers=first.bootstrap) as admin:
+                admin.elect_leaders(0, raise_errors=False)  # as each was, once the other has what it missed
+            worker.until(lambda: site.committed() == ends())
+            assert worker.stop() == 0
+        site.told_each_other_everything_once()
+
+
+@pytest.mark.kafka
 def test_while_the_broker_stands_still_the_worker_is_not_ready_and_says_why(mortal, tmp_path):
     """By /readyz, by the metric of it and in its log; once it goes on, so does the worker, and not at its next look only."""
     site = Site(mortal, tmp_path, "still")
