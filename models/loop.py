@@ -39,6 +39,7 @@ from models import (
     dormancy,
     event,
     facts,
+    habit,
     hours,
     learning,
     memory,
@@ -198,6 +199,7 @@ def _events(
         w.tail[signals.DORMANCY] = dormancy.left_alone(a, b, e, w, q, h)
         scoring.score_tails(a, w, h)
 
+        rare = habit.excuse(a, w, h)
         scoring.add_again(a, w, h)
         s = 0.0
         for g in range(signals.N_GROUPS):
@@ -233,6 +235,7 @@ def _events(
             learning.learn_steps(a, w, h)
             learning.learn_tails(a, w, h)
             learning.learn_parties(a, b, e, w, h, owned, met, weight)
+            habit.learn(a, h, rare)
         learning.learn_session(a, b, e, h, call, s, score)
         learning.learn_levels(a, b, e, w, h, s, out)
         if out.row[e] >= 0:

@@ -37,6 +37,7 @@ def begin(agents: Array, body: Array, ag: int, clock: float) -> None:
     agents[ag].kind_since = agents[ag].lift = agents[ag].usual_at = agents[ag].missed = 0
     agents[ag].strangers = agents[ag].strangers_usual = 1
     agents[ag].strangers_at = NEVER
+    agents[ag].hour = agents[ag].hours = agents[ag].odd = agents[ag].touches = agents[ag].receives = 0
 
 
 @inline

@@ -31,7 +31,9 @@ from tests.shared import few, knowledge
 DATA = Path(__file__).parent / "data"
 SETTINGS = load({})
 SMALLER_SINCE_3 = {("owners", "session"), ("uses", "days")}
-NEW_SINCE_3 = {("cohorts", "since"), ("sessions", "peak")}
+NEW_SINCE_3 = {("cohorts", "since"), ("sessions", "peak")} | {
+    ("agents", name) for name in ("hour", "hours", "odd", "touches", "receives")
+}
 
 
 def lines(name: str) -> list[bytes]:
