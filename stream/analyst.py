@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -193,6 +192,8 @@ def _what_a_worker_does(agent_id: str, moment: float | None, *, known: bool) -> 
 
 def tell_heeded(settings: Settings, summary: Summary, path: str, files: Sequence[str]) -> None:
     """What of a file of verdicts was heeded, and what could not be; `files` are those of the events."""
+    from stream.replay import agents_in  # noqa: PLC0415
+
     click.echo(
         f"{counted(summary.verdicts, 'verdict')} heeded"
         + (f"; {summary.later:,} not, being later than the last event (their `time`)" if summary.later else ""),
@@ -217,21 +218,6 @@ def tell_heeded(settings: Settings, summary: Summary, path: str, files: Sequence
             "give --verdicts what `strayline verdict --to` wrote",
             err=True,
         )
-
-
-def agents_in(settings: Settings, files: Sequence[str]) -> set[str]:
-    """Whose events are in files that can be read a second time: only where a name is not known is it worth that."""
-    from stream.codec import decode  # noqa: PLC0415
-    from stream.files import Lines  # noqa: PLC0415
-
-    found: set[str] = set()
-    for path in files:
-        if Path(path).is_file():
-            with Lines(path) as lines:
-                for first, batch in lines:
-                    events, _, _ = decode(batch, range(first, first + len(batch)), settings.max_event_bytes)
-                    found.update(event.agent_id for event in events)
-    return found
 
 
 COMMANDS = (verdict, reset)

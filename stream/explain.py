@@ -15,10 +15,10 @@ from stream.alert import rfc3339
 from stream.engine import Engine
 from stream.errors import BrokerError, InputError
 from stream.files import Lines
-from stream.replay import Summary, replay
+from stream.replay import Summary, agents_in, replay
 from stream.settings import Settings
 from stream.siphash import name_hash
-from stream.words import counted, number, plain, size
+from stream.words import counted, nearest, number, plain, size
 
 
 def baseline(engine: Engine, agent_id: str) -> dict[str, Any] | None:
@@ -34,11 +34,11 @@ def from_files(
     found = baseline(engine, agent_id)
     if found is None:
         raise InputError(
-            f"no event of agent {agent_id!r} among the {counted(summary.events, 'event')} read ({counted(summary.rejects, 'reject')}); "
+            f"no event of agent {agent_id!r} among the {counted(summary.events, 'event')} read ({counted(summary.rejects, 'reject')})"
             + (
-                "`strayline replay` tells why so many"
+                "; `strayline replay` tells why so many"
                 if summary.rejects > summary.events
-                else "check the id's spelling"
+                else nearest(agent_id, agents_in(settings, files)) or "; check the id's spelling"
             )
         )
     return found, summary

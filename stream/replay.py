@@ -11,6 +11,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import structlog
@@ -19,7 +20,7 @@ from models import profile
 from models.budget import STEP, first_day
 from models.schema import START
 from stream.beginning import Kept
-from stream.codec import Reject, encode_lines, reject_line
+from stream.codec import Reject, decode, encode_lines, reject_line
 from stream.engine import Engine, Ran, Scored
 from stream.errors import InputError
 from stream.files import Lines, Output, readable
@@ -208,6 +209,18 @@ def replay(
         unknown=tuple(engine.fields.unknown.most_common()),
         foreign=(*foreign, *others(strange - MOST_FILES)),
     )
+
+
+def agents_in(settings: Settings, files: Sequence[str]) -> set[str]:
+    """Whose events are in files that can be read a second time: only where a name is not known is it worth that."""
+    found: set[str] = set()
+    for path in files:
+        if Path(path).is_file():
+            with Lines(path) as lines:
+                for first, batch in lines:
+                    events, _, _ = decode(batch, range(first, first + len(batch)), settings.max_event_bytes)
+                    found.update(event.agent_id for event in events)
+    return found
 
 
 def _ticking(lines: Lines, tick: Callable[[Lines], None]) -> Iterator[tuple[int, Records]]:

@@ -248,6 +248,9 @@ def test_explain_tells_what_is_usual_and_who_is_unknown(strayline, tmp_path):
     told = strayline("explain", "nobody", str(path))
     assert told.status == 1
     assert "nobody" in told.err
+    told = strayline("explain", "bott", str(path))
+    assert (told.status, told.out) == (1, b"")
+    assert told.err.endswith("; is this meant: bot?\n")
 
 
 def test_explain_tells_when_sessions_begin_of_weekdays_and_weekends(strayline, tmp_path):
