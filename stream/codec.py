@@ -7,6 +7,7 @@ with its reason and its bytes as they came; decoding never raises and never fill
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -15,6 +16,7 @@ import msgspec
 import numpy as np
 
 from models.compiled import njit
+from stream.scan import GIVES
 
 NESTING = 500  # levels; a shorter record cannot nest deeper
 DETAIL = 300  # characters of a reject's detail: an error may quote a value as long as the record
@@ -79,6 +81,7 @@ class Reject(NamedTuple):
 
 REASONS = ("empty", "too_large", "too_deep", "not_json", "missing_field", "bad_value", "damaged")
 
+_SERVER = re.compile(r"https?://[^/?#\\]+", re.IGNORECASE).match
 _MISSING = "Object missing required field"
 _ALLOWED = {"type": Kind, "outcome": Outcome}  # by the last name of the path
 _decode = msgspec.json.Decoder(AccessEvent).decode
@@ -107,7 +110,7 @@ class Events(Sequence[AccessEvent]):
     def __getitem__(self, i: int) -> AccessEvent:  # type: ignore[override]
         event = self._decoded.get(i)
         if event is None:
-            event = self._decoded[i] = _name_once(_decode(self._raws[i] or b""))
+            event = self._decoded[i] = _settle(_decode(self._raws[i] or b""))
         return event
 
 
@@ -132,7 +135,7 @@ def decode(
 def decode_event(raw: bytes | None, position: int, max_bytes: int) -> AccessEvent | Reject:
     """One record → an event, or why it is none."""
     event = decode_one(_decode, raw, position, max_bytes)
-    return event if isinstance(event, Reject) else _name_once(event)
+    return event if isinstance(event, Reject) else _settle(event)
 
 
 def plain(event: AccessEvent) -> bytes:
@@ -154,12 +157,17 @@ def plain(event: AccessEvent) -> bytes:
     )
 
 
-def _name_once(event: AccessEvent) -> AccessEvent:
-    """Leave out recipients that an event lists again, word for word: who lists an address fifty times has reached one."""
+def _settle(event: AccessEvent) -> AccessEvent:
+    """What follows from an event's own words. Recipients that it lists again, word for word, are left out: who lists an address fifty times has reached one. What is
+    written or sent to an `http` URL that stands as the resource was received there, though no recipient is named."""
     if event.recipients and len(event.recipients) > 1:
         once = {(r.id, r.type, r.domain, r.clearance, r.size): r for r in event.recipients}
         if len(once) < len(event.recipients):
             event.recipients = tuple(once.values())
+    if not event.recipients and event.resource and event.action in GIVES:
+        server = _SERVER(event.resource)
+        if server:
+            event.recipients = (Recipient(id=server[0], type="url"),)
     return event
 
 

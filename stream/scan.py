@@ -4,8 +4,8 @@ It takes what senders write in practice, and nothing that msgspec would not: wha
 rejected with its reason, by `codec`, comes back in the plain form that `codec.plain` writes, and then fits. So `codec` says what an event is, and this file
 only how to read it fast; `tests/test_columns.py` holds the two against each other.
 
-What it leaves: a field that comes twice, a name with an escape, lone surrogates, numbers with a sign or an exponent or of more digits than can be
-read exactly, times that are neither RFC 3339 to the second nor a number, texts that may be too long, classifications beyond ASCII,
+What it leaves: a URL as the resource that something is given to (`codec` makes a recipient of it), a field that comes twice, a name with an escape, lone
+surrogates, numbers with a sign or an exponent or of more digits than can be read exactly, times that are neither RFC 3339 to the second nor a number, texts that may be too long, classifications beyond ASCII,
 more than 32 recipients, and one that is named twice.
 
 Texts stay where they stand in the buffer, and are hashed on the way.
@@ -52,6 +52,7 @@ _PARTY_NAMES = ("id", "type", "domain", "clearance", "size")
 ID, KIND, DOMAIN, CLEARANCE, _SIZE = range(len(_PARTY_NAMES))
 PARTY_TEXTS = CLEARANCE + 1
 
+GIVES = ("write", "send", "share")  # actions that give something to what the resource names, where that is a URL
 LONGEST_ID, LONGEST = 256, 8192  # characters, so at most as many bytes are surely short enough
 MOST_SCOPES, MOST_PARTIES = 1024, 32
 DEEPEST = 400
@@ -95,6 +96,8 @@ class Columns(NamedTuple):
 
 _KINDS = np.array([name_hash(kind) for kind in ("user", "group", "channel", "agent", "service", "email", "url")], np.uint64)  # fmt: skip
 _OUTCOMES = np.array([name_hash(outcome) for outcome in ("success", "denied", "error")], np.uint64)
+_GIVES = np.array([name_hash(action) for action in GIVES], np.uint64)
+_HTTP = np.frombuffer(b"http", np.uint8)
 _SUCCESS = np.uint64(name_hash("success"))
 
 
@@ -193,6 +196,10 @@ def _event(c: Columns, e: int, i: int, end: int, given: bool, stack: Array, same
         return False
     if not given and (c.hash[EVENT, e] == 0 or c.hash[AGENT, e] == 0 or c.hash[ACTION, e] == 0):
         return False
+    if not given and c.recipient_at[e + 1] == c.recipient_at[e] and _among(c.hash[ACTION, e], _GIVES):
+        low = c.low[RESOURCE, e]
+        if c.high[RESOURCE, e] - low > 7 and _is(t, low, _HTTP):
+            return False  # `codec` says who received it
     if c.hash[TOOL, e] == 0:  # the action is the tool
         c.low[TOOL, e], c.high[TOOL, e], c.hash[TOOL, e] = c.low[ACTION, e], c.high[ACTION, e], c.hash[ACTION, e]
         c.hash[ACTION, e] = 0
@@ -218,6 +225,15 @@ def _text_of(c: Columns, e: int, k: int, i: int, end: int, given: bool) -> int:
     if high > low:
         c.hash[k, e] = siphash(t, low, high)
     return i
+
+
+@inline
+def _is(t: Array, low: int, word: Array) -> bool:
+    """Whether a word in lower case, of letters, stands there in any case."""
+    same = True
+    for j in range(len(word)):
+        same &= t[low + j] | 32 == word[j]
+    return same
 
 
 @inline

@@ -31,7 +31,7 @@ PER_ENTRY = {
     "scope": "scope_at",
     **dict.fromkeys(("recipient", "domain", "under", "kind", "clearance", "cleared_for", "size"), "recipient_at"),
 }
-PIECES = ("s3:", "://", "/", "//", "a", "crm", "crm:", ":", "@", "ada@corp.example", "é", "42", "?", "#")
+PIECES = ("s3:", "https:", "://", "/", "//", "a", "crm", "crm:", ":", "@", "ada@corp.example", "é", "42", "?", "#")
 
 name = word.filter(bool)
 path = st.lists(st.sampled_from(PIECES) | word, max_size=7).map("".join)
@@ -48,7 +48,7 @@ event = st.builds(
     event_id=name,
     time=st.floats(0, 253402300799) | st.datetimes(timezones=st.just(UTC)),
     agent_id=name,
-    action=name,
+    action=name | st.sampled_from(["write", "send", "read"]),
     agent_type=st.none() | word,
     principal=st.none() | st.sampled_from(["ada@corp.example", "42", "crm", ""]) | word,
     session_id=st.none() | word,

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.batch import NONE
-from stream.codec import AccessEvent, Recipient
-from stream.columns import columns
+from stream.codec import AccessEvent, Recipient, encode
+from stream.columns import columns, read
 from stream.siphash import name_hash
 from tests.columned import LADDER, one, thorough, to, word, words
+from tests.telling import mail, scored
 
 DOMAINS = {
     "bob@corp.example": "corp.example",
@@ -160,3 +161,38 @@ def test_the_home_of_a_principal_is_the_domain_of_its_address():
     """What is inside the organisation is learned from it."""
     assert one(principal="Ada@Corp.Example").home[0] == name_hash("corp.example")
     assert one(principal="ada").home[0] == NONE
+
+
+@pytest.mark.parametrize(
+    ("action", "resource", "who"),
+    [
+        ("write", "https://Drop.example:8443/in/7f3?k=1", ["https://Drop.example:8443"]),
+        ("send", "HTTP://drop.example", ["HTTP://drop.example"]),
+        ("share", "https://corp.example:x@drop.example/", ["https://corp.example:x@drop.example"]),
+        ("read", "https://drop.example/in", []),
+        ("write", "s3://bucket/key", []),
+        ("write", "https:", []),
+        ("write", "https:///in", []),
+        ("write", "docs/https://drop.example", []),
+    ],
+)
+def test_a_url_that_something_is_given_to_received_it(action, resource, who):
+    """Though no recipient is named; whoever is named received it, and no one else."""
+    event = {"event_id": "1", "time": 1772445600, "agent_id": "a", "action": action, "resource": resource}
+    found = read([encode(event), encode(event | {"recipients": [{"id": "ada"}]})], [0, 1], 1 << 20, LADDER, OWN)
+    assert found.batch is not None
+    assert [[r.id for r in e.recipients or ()] for e in found.events] == [who, ["ada"]]
+    assert words(found.batch.recipient) == [*who, "ada"]
+    assert [r.type for r in found.events[0].recipients or ()] == ["url"] * len(who)
+
+
+@pytest.mark.parametrize(
+    ("server", "impact"), [("drop.example", "severe"), ("files.corp.test", "limited"), ("share.corp.test", None)]
+)
+def test_what_is_uploaded_to_a_server_is_told_of_as_sent_there(server, impact):
+    """A stranger's; one of the organisation that is new to the agent; and its usual one."""
+    put = {"action": "write", "tool": "file.put", "recipients": None, "classification": "restricted"}
+    past = [mail(n, "", resource=f"https://share.corp.test/orders/{n % 9}", **put) for n in range(400)]
+    strange = [mail(n, "", resource=f"https://{server}/orders/{n % 9}", **put) for n in range(400, 404)]
+    said = scored([*past, *strange], STRAYLINE_DOMAINS="corp.test").alerts
+    assert {(a.impact, *a.exposure.recipients) for a in said} == ({(impact, f"https://{server}")} if impact else set())
