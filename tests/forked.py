@@ -1,6 +1,6 @@
 """The program as a process of its own, forked from one that has imported it (`tests.imported`).
 
-To import it costs a worker two seconds of a core, and the tests start two hundred. tests/test_start.py, tests/test_cli.py and whatever is injected start from nothing.
+To import it costs a worker two seconds of a core, and the tests start two hundred. tests/test_start.py, tests/test_cli.py and whatever is injected into start from nothing.
 """
 
 from __future__ import annotations

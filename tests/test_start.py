@@ -76,7 +76,7 @@ def test_the_port_is_held_from_the_start():
 @pytest.mark.kafka
 def test_it_serves_on_ipv6_too(site):
     """And on the command line its address is written as in a URL."""
-    with site.worker(host="::1") as worker:
+    with site.worker(host="::1", injected="pass") as worker:  # from nothing, not forked
         worker.until_ready()
         told = strayline("explain", "nobody", "--worker", worker.address)
         assert f"the worker at {worker.address} has no baseline of agent 'nobody'" in told.stderr
