@@ -146,6 +146,6 @@ def against(items: Sequence[Evidence], changed: Sequence[Evidence]) -> str:
     return ", or ".join((_PARTLY if k in some else _KINDS).get(k, _KINDS[k]) for k in list(kinds)[:2])
 
 
-def told_of(c: Evidence, agent_type: str | None, agent_id: str) -> tuple[str, str]:
+def told_of(c: Evidence, cohort: str | None, agent_id: str) -> tuple[str, str]:
     """Whose change it is, and which: what is said of it once is said of these."""
-    return (agent_type or "", c.name) if c.name == "cohort_rise" else (agent_id, c.name)
+    return (cohort or "", c.name) if c.name == "cohort_rise" else (agent_id, c.name)

@@ -72,6 +72,7 @@ class Episode(msgspec.Struct):
     denied: bool = False
     excused: bool = False  # what is strangest has an explanation that harms nobody
     changed: dict[str, Evidence] = {}  # by name, see `stream.change`
+    cohort: str | None = None  # `Kept.cohort`
     begun: list[str] = []  # what it began to do, see `stream.rollout`
     strangers: list[str] = []  # whom it reached outside that it hardly ever had
     linked: Evidence | None = None  # to alerts of other agents that reached the same

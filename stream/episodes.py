@@ -80,6 +80,7 @@ class Episodes:
         episode.late = max(episode.late, clock - kept.time)
         episode.strong += strange
         episode.alone = alone
+        episode.cohort = kept.cohort
         episode.waiting.append(kept)
         self.waiting += 1
         if shift is not None and has_peers(detail(kept)):  # else it is the agent's own, and excuses nothing
@@ -94,8 +95,8 @@ class Episodes:
             self._absorb_oldest()
         opened = False
         if episode.score > 0:
-            if episode.agent_type is not None:
-                self.rollouts.note(episode.agent_type, agent_id, episode.begun, clock, episode.version)
+            if episode.cohort is not None:
+                self.rollouts.note(episode.cohort, agent_id, episode.begun, clock, episode.version)
             opened = episode.revision == 0 and self._opens(episode, clock)
             if opened or episode.revision:
                 self.rollouts.note_recipients(agent_id, episode.strangers, clock)
@@ -181,13 +182,13 @@ class Episodes:
 
     def _rollout(self, x: Episode, clock: float) -> dict[str, list[Began]]:
         """What of it peers began in these days as well."""
-        return self.rollouts.of(x.agent_type, x.agent_id, x.begun, clock) if x.agent_type is not None else {}
+        return self.rollouts.of(x.cohort, x.agent_id, x.begun, clock) if x.cohort is not None else {}
 
     def _told(self, c: Evidence, x: Episode, clock: float) -> bool:
         """Whether an alert has told of a change."""
         if c.name == "rollout":
             return any(b.said for peers in whole(self._rollout(x, clock)).values() for b in peers)
-        return self.rollouts.was_told(*told_of(c, x.agent_type, x.agent_id), clock)
+        return self.rollouts.was_told(*told_of(c, x.cohort, x.agent_id), clock)
 
     def _opens(self, x: Episode, clock: float) -> bool:
         """Whether it is an alert by now; what changes explain that were told of is none, unless it did serious harm."""
@@ -205,7 +206,7 @@ class Episodes:
         self.rollouts.tell(self._rollout(x, clock))
         for c in x.changed.values():
             if c.name != "rollout":
-                self.rollouts.tell_of(*told_of(c, x.agent_type, x.agent_id), clock)
+                self.rollouts.tell_of(*told_of(c, x.cohort, x.agent_id), clock)
         shared = self.rollouts.shared(x.agent_id, x.strangers, clock)
         x.linked = linked(shared) if shared else None
         x.before = self.rollouts.reached_before(x.agent_id, x.strangers, x.begin)

@@ -47,6 +47,12 @@ class Kept(msgspec.Struct):
     detail: bytes  # a row of `models.batch`: float32
     text: bytes
     length: bytes
+    found: int = 0  # number of the cohort that it was scored in, where its type does not say it
+
+    @property
+    def cohort(self) -> str | None:
+        """What its agent and its peers have in common, as a name: their type, or the number of the cohort in which they were found."""
+        return self.event.agent_type if self.event.agent_type is not None or not self.found else f"found {self.found}"
 
     @property
     def large(self) -> bool:
@@ -85,14 +91,14 @@ def keep(events: Events, which: Array, b: Batch, s: Scores, paid: Array) -> Iter
         s.parts[which].tolist(),
         b.rung[which].tolist(),
         (b.denied[which] != 0).tolist(),
-        (s.cohort[which] != 0).tolist(),
+        s.cohort[which].tolist(),
         paid[which].tolist(),
         b.resource.low[which].tolist(),
         b.root_high[which].tolist(),
         b.branch_high[which].tolist(),
         strict=True,
     )
-    for i, (e, row, time, score, own, parts, rung, denied, peered, window_bits, low, root, branch) in enumerate(
+    for i, (e, row, time, score, own, parts, rung, denied, cohort, window_bits, low, root, branch) in enumerate(
         columns
     ):
         event = events[e]
@@ -111,12 +117,13 @@ def keep(events: Events, which: Array, b: Batch, s: Scores, paid: Array) -> Iter
             _slice(b.resource, low, root).strip("/"),
             _slice(b.resource, low, branch).strip("/"),
             denied,
-            peered,
+            cohort != 0,
             s.window[e].tolist() if window_bits > 0 else [],
             window_bits,
             details[i * width : (i + 1) * width] if row >= 0 else bytes(width),
             texts[i * text : (i + 1) * text] if row >= 0 else b"",
             lengths[i * length : (i + 1) * length] if row >= 0 else bytes(TEXTS),
+            cohort if event.agent_type is None else 0,
         )
 
 

@@ -41,7 +41,7 @@ _REACH, ANY = "reach {}", ""  # a stranger, in whatever cohort: this explains no
 class Began(msgspec.Struct):
     """An agent began something."""
 
-    agent_type: str
+    agent_type: str  # or the name of the cohort that it was found in (`stream.kept.Kept.cohort`)
     what: str
     agent_id: str
     time: float  # stream's clock

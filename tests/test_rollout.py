@@ -76,6 +76,17 @@ def test_another_cohort_is_no_peer(other):
     assert not rollout(told(*strangers, began(3, 5))["bot-3"])
 
 
+def test_agents_without_a_type_that_were_found_to_do_the_same_are_peers():
+    """The same events, with no type in them."""
+    events = [*HISTORY, *(e for n in (1, 2, 3) for e in began(n, n))]
+    bare = [e.replace(b'"agent_type":"copilot",', b"") for e in events]
+    assert bare != events
+    done = scored(bare, STRAYLINE_ALERTS_PER_DAY="30")
+    alerts = {a.agent_id: a for a in done.alerts if a.event.event_id.startswith("new-")}
+    assert rollout(alerts["bot-3"]).startswith("2 of its peers (bot-1 and bot-2; all of version 2.0 too) began to ")
+    assert "treat the 3 agents as one incident" in alerts["bot-3"].next_step
+
+
 def test_after_three_days_it_is_another_story():
     rollouts = Rollouts()
     rollouts.note("copilot", "bot-1", ["use x"], 0.0, None)
