@@ -333,7 +333,7 @@ class Engine:
         at = self._shifts.get(cohort, -np.inf)
         if clock - at > SHIFT_DAYS * 86400:
             return None
-        said = f"the daily amounts of its whole cohort changed by {rfc3339(at)[:10]}"
+        said = f"the daily amounts of its whole cohort lie at another level since the days before {rfc3339(at)[:10]}"
         return Evidence("cohort_shift", "volume", said, "-", 0.0, [], 1)
 
 

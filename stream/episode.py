@@ -269,6 +269,7 @@ def alert(x: Episode, time: float, *, apart: bool = False) -> Alert:
             serious=serious,
             about=about,
             late=x.late,
+            sessions=bool(x.sessions),
         ),
         evidence,
         exposure,

@@ -127,7 +127,7 @@ def baseline_text(b: dict[str, Any]) -> str:
             for days, found in starts.items()
         ]
     if b["level_changed"]:
-        rows.append(f"  its daily level changed by {rfc3339(b['level_changed'])}")
+        rows.append(f"  its amounts a day lie at another level since the days before {rfc3339(b['level_changed'])}")
     days = HALF_LIFE / 86400
     rows.append(f"(in brackets: times used; these counts fade by half in {days:.0f} days, so they need not be whole)")
     if any("by_verdict" in v for values in b["usual"].values() for v in values):

@@ -113,10 +113,12 @@ def reason(
     serious: bool,
     about: Evidence | None = None,
     late: float = 0.0,
+    sessions: bool = True,
 ) -> str:
     """The sentences that a person reads: what it did, what is usual, what else the episode shows, and what would have been usual.
 
-    What the title is about (`about`) is told in any case; `late` is by how many seconds its latest event came late.
+    What the title is about (`about`) is told in any case; `late` is by how many seconds its latest event came late; `sessions`: whether its events
+    name their sessions.
     """
     lead = [e for e in evidence if event.event_id in e.event_ids]
     other = otherwise(event, lead, exposure.events, score, threshold, strong=strong, serious=serious, about=about)
@@ -143,6 +145,8 @@ def reason(
     out += _changed(evidence, [*first, *told, *beside, *also], warming=warming)
     if late > TOLERANCE:
         out += f" Its events came up to {lasting(late)} late: what is said of minutes, sessions and hours is of when they came."
+    if not sessions and " session" in out:
+        out += " Its events name no session: one is taken to end with half an hour of quiet."
     return _once(out, HEARD) + other.sentence
 
 

@@ -66,6 +66,7 @@ def rendered(alert: Alert, evidence: Sequence[Evidence] | None = None, **other: 
         "strong": alert.strange_events,
         "serious": HARMS.index(alert.impact) >= SERIOUS,
         "about": about(alert),
+        "sessions": bool(alert.session_ids),
     } | other
     return reason.reason(alert.agent_id, alert.event, alert.evidence if evidence is None else evidence, **given)
 

@@ -575,3 +575,12 @@ def test_what_was_mailed_is_not_withdrawn_and_what_is_critical_is_stopped_first(
     first = first.format("root/branch/1x and 1 other resource")
     step = alerts[-1].next_step.removeprefix(contain)
     assert step[0].lower() + step[1:].partition(" not cleared")[0][: len(first) - 1] == first
+
+
+def test_where_no_event_names_its_session_it_is_said_what_is_taken_for_one(alerts):
+    """And only there."""
+    said = "Its events name no session: one is taken to end with half an hour of quiet."
+    of_sessions = [a for a in alerts if " session" in a.reason]
+    assert of_sessions
+    assert not any(said in a.reason for a in alerts)
+    assert all(said in rendered(a, sessions=False) for a in of_sessions)
