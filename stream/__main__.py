@@ -118,7 +118,13 @@ def replay(
             if summary.rejects
             else ""
         )
-        + ("; not one record is an event" if summary.rejects and not summary.events else ""),
+        + (
+            ""
+            if summary.events
+            else "; not one record is an event"
+            if summary.rejects
+            else "; nothing was there to read"
+        ),
         err=True,
     )
     if summary.events:

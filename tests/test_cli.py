@@ -236,7 +236,9 @@ def test_a_replay_ends_with_the_threshold_the_highest_score_and_who_is_warming(s
     said = told.err.splitlines()[1]
     assert said.startswith("at the end alerts open from 20.0 bits; ")
     assert f"the highest score was {highest:.1f}; 1 of 1 agent still warming" in said
-    assert strayline("replay", "-", stdin="").err.startswith("0 events, 0 rejects")
+    nothing = strayline("replay", "-", stdin="").err
+    assert nothing.startswith("0 events, 0 rejects")
+    assert nothing.endswith("; nothing was there to read\n")
 
 
 def test_explain_tells_what_is_usual_and_who_is_unknown(strayline, tmp_path):
