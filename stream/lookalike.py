@@ -21,6 +21,7 @@ _LONGEST = 253  # letters that a domain has at the most
 # Letters of other alphabets, and figures, that look like Latin ones (of Unicode's confusables.txt those that a domain is made up with).
 _SEEN_AS = str.maketrans("авеіјкмнорԛѕтуԝхԁһӏαοερτυικνχ01", "abeijkmhopqstywxdhlaoeptuiknxol")  # noqa: RUF001
 _NUMBER = re.compile(r"\d+")
+_POINTS = re.compile(r"[._-]+")
 
 
 def looks_like(
@@ -60,10 +61,13 @@ def _domain(name: str) -> str:
 
 
 def _is_namesake(recipient: str, domain: str, name: str) -> bool:
-    """Whether a mailbox is called as another, as people's are: many firms have one called sales."""
+    """Whether a mailbox is called as another, as people's are: many firms have one called sales. Points count for nothing, nor does a number behind a name that has none: ada.lee is adalee83 elsewhere."""
     mailbox, of = recipient.rpartition("@")[0].lower(), name.rpartition("@")[0].lower()
     is_person = any(c in ".-_" or c.isdigit() for c in of) and len(of) >= SHORTEST
-    return is_person and mailbox == of and not _is_within(domain, _domain(name).lower())
+    if not is_person or _is_within(domain, _domain(name).lower()):
+        return False
+    mailbox, of = _POINTS.sub("", mailbox), _POINTS.sub("", of)
+    return of in {mailbox, mailbox.rstrip("0123456789")}
 
 
 def _is_within(one: str, other: str) -> bool:

@@ -42,6 +42,19 @@ def test_whatever_a_sender_writes_is_compared(domain, known):
     assert said is None or said[2].isprintable()
 
 
+@pytest.mark.parametrize(
+    ("mailbox", "name", "same"),
+    [
+        ("ada.lee83", "ada.lee", True), ("adalee", "ada.lee", True), ("ada_lee_1", "ada.lee", True), ("ada.lee.ann", "ada.lee", False), ("bea.lee83", "ada.lee", False),
+        ("p1234", "p1234", True), ("p12345", "p1234", False), ("sales1", "sales", False),
+    ],
+)  # fmt: skip
+def test_a_name_is_the_same_without_points_and_the_number_behind_it(mailbox, name, same):
+    """Of a name that is a number the number is the name."""
+    found = looks_like([(f"{mailbox}@mail.example", "mail.example")], f"{name}@corp.example", [], [])
+    assert (found is not None) == same
+
+
 def test_who_sends_work_home_is_told_to_do_so():
     """The mailbox of the person that the agent acts for, of a person it has sent to; not one that many firms have, nor of its own firm."""
     home = looks_like([("Ada.Lee@mail.example", "mail.example")], ADA, [], [])
