@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.changes import changes, show_changes
 from benchmarks.peers import PEERS, PYSAD, scored
-from benchmarks.report import save, say, table, warn
+from benchmarks.report import cell, save, say, table, warn
 from benchmarks.sets import (
     FLEETS,
     FLEETS_MEAN,
@@ -189,7 +189,7 @@ def _show(results: Mapping[str, Any], *, peers: bool) -> None:
         "What a budget buys: the share of alerts that are true / of incidents that one tells of",
         ["set", *(f"{b:g} a day" for b in BUDGETS)],
         [
-            [name, *(f"{a['precision']:.2f}/{a['recall']:.2f}" for a in r["alerts_at"].values())]
+            [name, *(f"{cell(a['precision'])}/{cell(a['recall'])}" for a in r["alerts_at"].values())]
             for name, r in results.items()
         ],
     )

@@ -28,7 +28,7 @@ def warn(text: str) -> None:
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print rows in columns: the first to the left, the others to the right; None is a dash."""
-    cells = [list(header)] + [[_cell(value) for value in row] for row in rows]
+    cells = [list(header)] + [[cell(value) for value in row] for row in rows]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [
         "  ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths, strict=True)))
@@ -37,7 +37,8 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> N
     say("\n".join(["", title, lines[0], "-" * len(lines[0]), *lines[1:], ""]))
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as a table has it."""
     if value is None:
         return "-"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
