@@ -50,7 +50,7 @@ def main_group() -> None:
             structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", Log())),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", Log())),
     )
 
 

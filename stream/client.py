@@ -53,13 +53,15 @@ _open: dict[str, list[str]] = {}
 _OTHER_NAME = {62, 64}  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
-def arguments(settings: Settings) -> dict[str, Any]:
-    """What the clients of aiokafka and of kafka-python take alike. Raises `SettingsError` for a file that is unfit.
+def servers(settings: Settings) -> list[str]:
+    """Of several those are left out that were silent when they were last tried: clients begin with any, and wait for it as long as for an answer (4 to 40 s)."""
+    return _open.get(settings.broker) or settings.broker.split(",")
 
-    Of several servers those are left out that were silent when they were last tried: both clients begin with any, and wait for it as long as for an answer (4 to 40 s).
-    """
+
+def arguments(settings: Settings) -> dict[str, Any]:
+    """What the clients of aiokafka and of kafka-python take alike. Raises `SettingsError` for a file that is unfit."""
     told: dict[str, Any] = {
-        "bootstrap_servers": _open.get(settings.broker) or settings.broker.split(","),
+        "bootstrap_servers": servers(settings),
         "security_protocol": settings.security_protocol,
     }
     if settings.security_protocol.endswith("SSL"):

@@ -80,7 +80,7 @@ class Episodes:
         episode.late = max(episode.late, clock - kept.time)
         episode.strong += strange
         episode.alone = alone
-        episode.cohort = kept.cohort
+        episode.cohort = episode.cohort or kept.cohort
         episode.waiting.append(kept)
         self.waiting += 1
         if shift is not None and has_peers(detail(kept)):  # else it is the agent's own, and excuses nothing

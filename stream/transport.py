@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 from weakref import WeakSet
@@ -105,13 +105,13 @@ def _unproved(why: str) -> StraylineError:
     )
 
 
-def urls(bootstrap: str) -> list[str]:
-    """The setting `STRAYLINE_BROKER` as the value of Faust's `broker`.
+def urls(servers: Sequence[str]) -> list[str]:
+    """Servers as the value of Faust's `broker`.
 
-    >>> urls("one:9092, two:9092")
+    >>> urls(["one:9092", "two:9092"])
     ['batches://one:9092', 'batches://two:9092']
     """
-    return [f"batches://{server.strip()}" for server in bootstrap.split(",") if server.strip()]
+    return [f"batches://{server}" for server in servers]
 
 
 def credentials(settings: Settings) -> SSLCredentials | SASLCredentials | None:

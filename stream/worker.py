@@ -22,7 +22,7 @@ import structlog
 
 from stream import cohorts, metrics
 from stream.acls import check_access
-from stream.client import arguments, quiet
+from stream.client import quiet, servers
 from stream.compiling import compiling
 from stream.desk import POLL, Desk, look_seconds
 from stream.doctor import unkept
@@ -121,7 +121,7 @@ def make_app(settings: Settings, listening: socket.socket, known: Known) -> tupl
     """The application: one topic, one stream function, one web server on a socket that listens already; and its desk."""
     app = App(
         settings.group,
-        broker=urls(",".join(arguments(settings)["bootstrap_servers"])),
+        broker=urls(servers(settings)),
         broker_credentials=credentials(settings),
         broker_client_id=f"strayline-{_instance(settings)}",
         broker_session_timeout=float(settings.session_seconds),

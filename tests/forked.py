@@ -58,11 +58,7 @@ class Forked(ForkServerProcess):
 def ran(arguments: Sequence[str], settings: Mapping[str, str], timeout: float) -> subprocess.CompletedProcess[str]:
     """As `subprocess.run` with its output; from nothing where it is told more than settings, which may be read as the program is imported."""
     if not all(name.startswith(PREFIX) for name in settings):
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
-        command = [sys.executable, "-m", "stream", *arguments]
-        return subprocess.run(
-            command, cwd=ROOT, env=clean | dict(settings), capture_output=True, text=True, check=False, timeout=timeout
-        )
+        return python("-m", "stream", *arguments, timeout=timeout, **settings)
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         process = Forked(arguments, settings, out, err)
@@ -73,15 +69,33 @@ def ran(arguments: Sequence[str], settings: Mapping[str, str], timeout: float) -
         return subprocess.CompletedProcess(list(arguments), status, out.read_text(), err.read_text())
 
 
+def unset() -> dict[str, str]:
+    """The environment, without settings."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+
+
+def python(*arguments: str, timeout: float, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Python from nothing, with these settings and no others."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=unset() | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+
+
 def _begin(arguments: tuple[str, ...], settings: dict[str, str], out: str, err: str) -> None:
     for fd, path in ((1, out), (2, err)):
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(file, fd)
         os.close(file)
     os.chdir(ROOT)
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        del os.environ[name]
-    os.environ.update(settings)
+    inherited = unset()
+    os.environ.clear()
+    os.environ.update(inherited | settings)
     random.seed()  # or all would draw the same
     sys.argv = ["strayline", *arguments]
     from stream.__main__ import main

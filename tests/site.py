@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import re
 import signal
@@ -37,13 +36,13 @@ from stream.cohorts import read
 from stream.engine import Engine
 from stream.records import Records
 from stream.replay import replay
-from stream.settings import PREFIX, load
+from stream.settings import load
 from stream.simulate import simulate
 from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, TOPICS, ensure_topics
-from tests.forked import Forked, ran
+from tests import forked
+from tests.forked import ROOT, Forked, ran, unset
 from tests.shared import knowledge
 
-ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 60.0
 SETTLED = 2.0  # whoever was killed in a transaction has left it open
 FLUSH = "0.05"
@@ -377,22 +376,9 @@ def spoiled(rng: random.Random, value: bytes) -> bytes | None:
     )
 
 
-def unset() -> dict[str, str]:
-    """The environment, without settings."""
-    return {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
-
-
 def strayline(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return ran(arguments, environment, DEADLINE)
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=unset() | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=DEADLINE,
-    )
+    return forked.python(*arguments, timeout=DEADLINE, **environment)

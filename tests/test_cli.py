@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import unset
+
 ROOT = Path(__file__).parent.parent
 COMMANDS = ("replay", "demo", "topics", "worker", "explain", "produce", "alerts", "lag", "rejects", "doctor")
 EVENT = '{"event_id":"1","time":"2026-03-02T10:00:00Z","agent_id":"bot","action":"read","tool":"crm.read"}\n'
 
 
 def strayline(*args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("STRAYLINE_")}
     return subprocess.run(
-        [sys.executable, "-m", "stream", *args], capture_output=True, text=True, input=stdin, timeout=240, cwd=ROOT, env=clean | env, check=False
+        [sys.executable, "-m", "stream", *args], capture_output=True, text=True, input=stdin, timeout=240, cwd=ROOT, env=unset() | env, check=False
     )  # fmt: skip
 
 

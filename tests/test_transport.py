@@ -32,7 +32,7 @@ DEADLINE = 60.0
 def app_for(bootstrap: str, group: str, **settings: Any) -> Any:
     return faust.App(
         group,
-        broker=urls(bootstrap),
+        broker=urls([bootstrap]),
         datadir=tempfile.gettempdir(),  # it wants one, and puts nothing there
         **{
             "web_enabled": False,
