@@ -156,7 +156,7 @@ def test_what_a_partition_has_given_in_all_is_bounded_as_its_tables_are():
     own = part.cohorts._exchange.own
     call = {"agent_id": "a", "agent_type": "mailer", "action": "send", "tool": "mail", "time": "2026-03-02T10:00:00Z"}
     recipients = 0
-    for n in range(32):
+    for n in range(24):
         whom = [{"id": f"{n}-{k}"} for k in range(20_000)]
         events = [encode(call | {"event_id": str(n), "recipients": whom})]
         part.engine.score(part.engine.decode(events, [0]))
@@ -186,7 +186,7 @@ def crowds() -> list[tuple[bytes, bytes]]:
     """Calls to 15,000 customers each."""
     call = {"agent_type": "mailer", "action": "send", "tool": "mail", "time": "2026-03-04T10:00:00Z"}
     out = []
-    for n in range(24):
+    for n in range(32):
         whom = [{"id": f"customer{n}-{k}@mail{k % 300}.example"} for k in range(15_000)]
         name = f"mailer-{n % 4}"
         out.append((name.encode(), encode(call | {"event_id": f"crowd-{n}", "agent_id": name, "recipients": whom})))
