@@ -33,7 +33,7 @@ OFF |= {f"all of {g}": of for g in GROUPS if len(of := tuple(s.name for s in SIG
 VARIANTS = {ALL: (), **OFF}
 DEMOS = tuple(range(101, 107))  # seeds
 FAMILIES = {
-    "fleets": ("fleet-dev", *FLEETS),
+    "fleets": FLEETS,
     "demos": tuple(f"demo-{seed}" for seed in DEMOS),
     "cloudtrail": ("cloudtrail-invictus", "cloudtrail-s3breach"),
 }

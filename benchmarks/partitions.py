@@ -76,7 +76,7 @@ def partitions(names: Iterable[str] = ()) -> dict[str, Any] | None:
         return None
     results: dict[str, Any] = {}
     costs: dict[str, Any] = {}
-    for s in labelled_sets(list(names) or [SET, *FLEETS]):
+    for s in labelled_sets(list(names) or FLEETS):
         results[s.name] = {}
         for how, played in (
             ("single", play(s, 1)),

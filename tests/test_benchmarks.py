@@ -126,18 +126,18 @@ def test_the_rules_score_before_they_learn():
 
 
 @pytest.mark.parametrize(
-    ("recall", "told"), [((0.8, 0.88), "met"), ((0.79, 0.95), "NOT MET"), ((0.9, 0.87), "NOT MET")]
+    ("recall", "told"), [((0.88, 0.96), "met"), ((0.87, 0.99), "NOT MET"), ((0.9, 0.95), "NOT MET")]
 )
 def test_a_goal_is_met_when_both_recalls_reach_it(recall, told):
     """Reaching it exactly counts."""
-    assert detection.verdict("fleet-dev", dict(zip(("recall_1", "recall_5"), recall, strict=True))) == told
+    assert detection.verdict("agentdojo-banking", dict(zip(("recall_1", "recall_5"), recall, strict=True))) == told
 
 
-def test_the_mean_is_over_the_four_fleets_alone():
+def test_the_mean_is_over_the_five_fleets_alone():
     """And it is left out when one of them was."""
     numbers = {name: dict.fromkeys(detection.NUMBERS, float(i)) for i, name in enumerate(sets.ORDER)}
     mean = detection.with_mean(numbers, dict)
-    assert mean[sets.FLEETS_MEAN]["recall_1"] == 2.5
+    assert mean[sets.FLEETS_MEAN]["recall_1"] == 2.0
     del numbers["fleet-102"]
     assert sets.FLEETS_MEAN not in detection.with_mean(numbers, dict)
 
@@ -196,7 +196,7 @@ def test_every_signal_is_switched_off_once_alone_and_once_with_its_group_where_i
 def test_a_family_counts_by_its_mean_in_the_worth_of_a_signal():
     """And its sets by themselves where not all of them were judged."""
     on = {name: dict.fromkeys(ablation.NUMBERS, 0.5) for name in sets.ORDER}
-    off = {name: dict.fromkeys(ablation.NUMBERS, 0.5 - 0.1 * (name in sets.FLEETS)) for name in sets.ORDER}
+    off = {name: dict.fromkeys(ablation.NUMBERS, 0.5 - 0.1 * (name in sets.FLEETS[1:])) for name in sets.ORDER}
     worth = ablation.changes({ablation.ALL: on, "tool": off})["tool"]
     assert worth["fleets"]["recall_1"] == pytest.approx(-0.08)
     assert worth["taubench-retail"]["recall_1"] == 0.0

@@ -21,7 +21,6 @@ from kafka.errors import TopicAlreadyExistsError
 from benchmarks.kafka import Broker, missing
 from stream.client import arguments
 from stream.delivery import sender
-from stream.desk import LOOK_SECONDS
 from stream.settings import Settings, load
 from stream.topics import BASELINES, EVENTS
 from tests.site import DEADLINE, Site, fleet, strayline
@@ -123,10 +122,15 @@ def test_leaders_and_coordinators_that_move_to_another_broker_and_back_cost_noth
 
 @pytest.mark.kafka
 def test_while_the_broker_stands_still_the_worker_is_not_ready_and_says_why(mortal, tmp_path):
-    """By /readyz, by the metric of it and in its log; once it goes on, so does the worker, and not at its next look only."""
+    """By /readyz, by the metric of it and in its log; once it goes on, so does the worker, and not at its next look only, which here never comes."""
     site = Site(mortal, tmp_path, "still")
     site.produce(fleet(20, agents=12, days=5))
-    with site.worker() as worker:
+    seldom = (
+        "import stream.desk as desk\nwhole, every = desk.event_ends, [1.0]\ndef look(settings):\n"
+        "    try:\n        return whole(settings)\n    except Exception:\n        every[0] = 1e6\n        raise\n"
+        "desk.event_ends, desk.look_seconds = look, lambda settings: every[0]"
+    )
+    with site.worker(injected=seldom) as worker:
         worker.until(lambda: worker.metric("strayline_ready") == 1)
         worker.until(lambda: site.committed() == {0: site.end(EVENTS)})
         os.kill(mortal.pid, signal.SIGSTOP)
@@ -138,9 +142,7 @@ def test_while_the_broker_stands_still_the_worker_is_not_ready_and_says_why(mort
             reasons = worker.said()
         finally:
             os.kill(mortal.pid, signal.SIGCONT)
-        answers = time.monotonic()
         worker.until_ready()
-        assert time.monotonic() - answers < LOOK_SECONDS / 2
         assert "the broker answers again" in worker.said()
         assert "the broker answers again" not in reasons
 
