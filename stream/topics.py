@@ -343,8 +343,9 @@ def _plan(name: str, found: Sequence[Sequence[int]], copies: int, brokers: Seque
 
 
 def _configs(topic: Topic, copies: int) -> dict[str, str]:
-    # With three copies, a write that only one of them took is not safe yet.
-    return topic.configs | ({"min.insync.replicas": "2"} if copies > 2 else {})
+    # With three copies, a write that only one of them took is not safe yet. And who lacks the end must not lead: offsets that a worker has gone by would be of other events.
+    whole = {"unclean.leader.election.enable": "false"} | ({"min.insync.replicas": "2"} if copies > 2 else {})
+    return topic.configs | whole
 
 
 def _delete(settings: Settings, name: str) -> str:

@@ -81,6 +81,7 @@ def test_missing_topics_are_created_once(settings):
         "segment.bytes": "67108864",
         "max.message.bytes": "4194304",
         "message.timestamp.type": "LogAppendTime",
+        "unclean.leader.election.enable": "false",
     }
 
 
@@ -98,11 +99,11 @@ def test_baselines_get_as_many_partitions_as_the_events_already_have(settings):
 def test_what_differs_is_told_with_the_command_that_mends_it(settings):
     """And left as it is: somebody may have meant it."""
     _create(settings, BASELINES, 2, cleanup_policy="delete", segment_bytes="1048576")
-    _create(settings, ALERTS, 2, retention_ms="1000")
+    _create(settings, ALERTS, 2, retention_ms="1000", unclean_leader_election_enable="true")
     _create(settings, VERDICTS, 4)
     _create(settings, COHORTS, 5)
     lines = ensure_topics(settings, 3)
-    assert len(lines) == 6
+    assert len(lines) == 7
     configs = f"kafka-configs --bootstrap-server {settings.broker} --alter --entity-type topics --entity-name"
     grow = f"kafka-topics --bootstrap-server {settings.broker} --alter --topic {BASELINES} --partitions 3"
     anew = (
@@ -113,6 +114,7 @@ def test_what_differs_is_told_with_the_command_that_mends_it(settings):
         f"{VERDICTS} has partitions=4, should be 3 as {EVENTS} has: begin without the verdicts: run `{anew.format(VERDICTS)}`",
         f"{COHORTS} has partitions=5, should be 3 as {EVENTS} has: let the partitions learn of each other's cohorts anew: run `{anew.format(COHORTS)}`",
         f"{ALERTS} has retention.ms=1000, should be 7776000000: run `{configs} {ALERTS} --add-config retention.ms=7776000000`",
+        f"{ALERTS} has unclean.leader.election.enable=true, should be false: run `{configs} {ALERTS} --add-config unclean.leader.election.enable=false`",
         f"{BASELINES} has cleanup.policy=delete, should be compact: run `{configs} {BASELINES} --add-config cleanup.policy=compact`",
         f"{BASELINES} has segment.bytes=1048576, should be 67108864: run `{configs} {BASELINES} --add-config segment.bytes=67108864`",
     ]
