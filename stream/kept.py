@@ -205,6 +205,11 @@ def below(kept: Kept) -> int:
     return _people(uncleared(kept))
 
 
+def unknown(kept: Kept) -> int:
+    """How many people got it of whom nobody has said what they may see."""
+    return _people(r for r, c in zip(kept.event.recipients or (), kept.clearances, strict=True) if c < 0)
+
+
 def _people(recipients: Iterable[Recipient]) -> int:
     """How many people stand behind recipients; one that is named twice counts once."""
     by_id: dict[str, int] = {}

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from models.budget import LONE
 from models.harm import MANY_PEOPLE, MANY_RECORDS, NEW, NEW_USE, sensitivity
 from stream.alert import Evidence
-from stream.kept import Kept, below, outside
+from stream.kept import Kept, below, outside, unknown
 
 NONE, LIMITED, SERIOUS, SEVERE = range(4)
 HARMS = ("none", "limited", "serious", "severe")
@@ -41,17 +41,14 @@ def harm(kept: Kept, d: list[float], found: Sequence[Evidence], rungs: int) -> i
     uncleared = below(kept)
     wrong = 2 if uncleared >= MANY_PEOPLE else 1 if uncleared else 0
     new = any(e.name in NEW_USE and e.bits >= NEW for e in found)
+    unusual = new or any(e.kind == "recipient" and e.bits >= NEW for e in found)
     many = much(kept, rungs)
-    if (
-        not wrong
-        and kept.rung != 0
-        and outside(d)
-        and (new or any(e.kind == "recipient" and e.bits >= NEW for e in found))
-    ):
+    if not wrong and kept.rung != 0 and outside(d) and unusual:
         wrong = 1
-    if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things, or a hoard
+    if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things; what is sensitive, to many who may not have been meant; or a hoard
         grave = sensitive == 2 or kept.event.action in {"delete", "grant"}
-        return LIMITED if (grave and new) or (many and _far_more(found)) else NONE
+        spread = sensitive > 0 and unusual and unknown(kept) >= MANY_PEOPLE
+        return LIMITED if (grave and new) or spread or (many and _far_more(found)) else NONE
     if kept.event.approved is True and not uncleared:  # a person answers for it
         return LIMITED
     return max(LIMITED, min(SEVERE, wrong + sensitive + many - (kept.event.approved is True)))
