@@ -74,7 +74,10 @@ FACT, FACT_WIDTH = (
     PAID + N_SIGNALS,
     7,
 )  # agent's count and total, cohort's and fleet's count, distinct values, place in the event's list, value of a derived fact
-AMOUNT, AMOUNT_WIDTH = FACT + N_FACTS * FACT_WIDTH, 4  # value, mean, spread, cohort's mean
+AMOUNT, AMOUNT_WIDTH = (
+    FACT + N_FACTS * FACT_WIDTH,
+    4,
+)  # value, mean, spread, cohort's mean; that is no number where the tool is new to both, and the others are of the agent's other tools
 SESSION = (
     AMOUNT + N_AMOUNTS * AMOUNT_WIDTH
 )  # rung of the highest class handled before, records at it, recipients outside for whom a newcomer's peers do not vouch
@@ -97,7 +100,9 @@ STRANGERS = (
     NEWCOMER + 2
 )  # seconds since its sessions came to be for principals that it had hardly acted for, -1 where they are not
 AGENT_AGE = STRANGERS + 1  # seconds since the agent was first seen, -1 where that was about when the fleet was
-JUDGED = AGENT_AGE + 1  # whether it is like what a person called malicious
+JUDGED = (
+    AGENT_AGE + 1
+)  # whether it is like what a person called malicious (1), and by which named facts (2, 4, …) and, behind them, amounts
 BEGUN = JUDGED + 1  # of each fact that is kept new: seconds since it was first done in this sitting, or 0
 DETAIL = BEGUN + len(KEPT_NEW)
 

@@ -2,7 +2,8 @@
 
 An event up to a day ahead moves the clock to itself. One further ahead is *skewed*: it is scored at the present clock, and
 the clock moves only when another agent's event confirms the time (one with ten events or more), or the third in a row where there is only one agent, or the twentieth
-in a row of one of ten events or more, over eight hours of their own time: whoever goes on alone must not be judged by a clock that stands. Where there is only one agent, there is nobody
+in a row of one of ten events or more, over eight hours of their own time: whoever goes on alone must not be judged by a clock that stands. How long the fleet was silent is
+remembered (the longest, a tenth less with each silence since): within a quarter more than that the third in a row is enough, so that who is the first on a Monday waits for nobody. Where there is only one agent, there is nobody
 to ask: a gap of up to twice what its working days lie apart in the mean is no surprise, so who works once a week is not doubted each week. An event more
 than ten minutes behind is *late*: scored and learned at the present clock, and marked.
 
@@ -24,6 +25,7 @@ TOLERANCE = 600.0
 CONFIRM, ALONE, HOURS_ALONE = 3, 20, 8 * 3600.0
 KNOWN = 10  # events: names can be made up, histories cannot
 SETTLE = 20
+LONGER, FORGETS = 1.25, 0.9  # than the longest silence; of it with each that follows
 GAPS = 2.0  # mean gaps between the working days of an agent alone that surprise nobody
 _AGENTS = schema.TABLES.index("agents")
 
@@ -64,9 +66,13 @@ def advance(a: st.Arrays, time: float, agent: Key, known: bool) -> int:
     if f.ahead > 0 and time >= f.ahead - DAY:
         another = agent != f.doubted
         fleet[0].times = CONFIRM if another else f.times + 1
+        row = fleet[0].times >= CONFIRM
         alone = fleet[0].times >= ALONE and time - f.ahead_from >= HOURS_ALONE
-        lone = only and fleet[0].times >= CONFIRM
-        if (known and (another or alone)) or lone:
+        as_before = row and not another and time <= f.clock + LONGER * f.silence
+        lone = only and row
+        if (known and (another or alone or as_before)) or lone:
+            if another or alone:  # else who goes on alone would lengthen it each time
+                fleet[0].silence = max(f.ahead_from - f.clock, FORGETS * f.silence)
             if lone or time - f.ahead <= DAY:
                 fleet[0].clock = time
                 fleet[0].ahead = 0.0

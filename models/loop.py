@@ -220,7 +220,7 @@ def _events(
             continue
         change.learn(a, b, e, w, h)
         if s >= KEEP or mark & col.NOTABLE:
-            w.detail[col.JUDGED] = w.judged[0]
+            w.detail[col.JUDGED] += w.judged[0]
             change.tell(a, b, e, w, h)
             _keep(a, e, w, tool_before, out)
         a.recent[at_recent].key = ticket

@@ -78,7 +78,7 @@ LAYOUTS = (
     # (attribute, context, fleet | cohort | agent) → total and distinct values; the same and a value → its count, and what a verdict adds
     Layout("facts", [K, ("w", "f4"), ("d", "f4")], ("u1", 0), 1 << 16, 0.385, ages=True, lasts=360, part="count"),
     # (amount, tool, cohort | agent) → mean, variance, cumulative sum, how the peers do, a verdict's ceiling
-    Layout("amounts", [K, ("w", "f4"), ("t", "f8"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4"), ("never", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
+    Layout("amounts", [K, ("w", "f4"), ("t", "f4"), ("n", "f4"), ("m", "f4"), ("v", "f4"), ("s", "f4"), ("z", "f4"), ("a", "f4"), ("last", "f8"), ("beats", "f4"), ("gap", "f4"), ("gap_off", "f4"), ("never", "f4")], ("u1", 0), 1 << 12, 0.12, ages=False, lasts=180),
     # (signal, cohort | agent) → weight at or above each bin; a second row holds the upper half, where there is any
     Layout("tails", [K, ("w", "f4")], ("f4", HALF), 1 << 8, 0.06, ages=False, lasts=360, part="first", alike=True),
     Layout("agents", [K, ("w", "f8"), ("seen", "f8"), ("first", "f8"), ("began", "f8"), ("calls", "f4"), ("begin", "f8"), ("kept", "f8"), ("peak", "f4"), ("loud", "f4"), ("first_own", "f4"), ("second_own", "f4"), ("third_own", "f4"), ("serious", "u1"), ("night", "f4"), ("night_at", "f8"), ("novel_at", "f8"), ("version", "u8"), ("left", "u8"), ("since", "f8"), ("leader", "u8"), ("entity", "u8"), ("kind", "u8"), ("kind_left", "u8"), ("kind_since", "f8"), ("lift", "f4"), ("usual_at", "f8"), ("missed", "f4"), ("moved_at", "f8"), ("moved_for", "f4"), ("strangers", "f4"), ("strangers_usual", "f4"), ("strangers_at", "f8"), ("hour", "u4"), ("hours", "f4"), ("odd", "u1"), ("touches", "f4"), ("receives", "f4")], ("f4", OWN_WIDTH), 1 << 6, 0.04, ages=False, lasts=360, sections=_OWN),
@@ -108,7 +108,7 @@ LAYOUTS = (
     Layout("shared", [K, ("w", "f8"), ("of", "u1")], ("u1", 0), 1 << 6, 0.03, ages=False, lasts=360),
     # ids of the last events: a repeated one is scored and not learned again
     Layout("recent", [K], ("u1", 0), 1 << 16, 0.0, ages=False, lasts=0),
-    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("since", "f8"), ("clock", "f8"), ("ahead", "f8"), ("ahead_from", "f8"), ("doubted", "u8"), ("times", "i8"), ("tau", "f8"), ("watched", "f8"), ("burst_at", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0, sections=_FLEET),
+    Layout("fleet", [K, ("w", "f8"), ("begin", "f8"), ("since", "f8"), ("clock", "f8"), ("ahead", "f8"), ("ahead_from", "f8"), ("doubted", "u8"), ("times", "i8"), ("silence", "f8"), ("tau", "f8"), ("watched", "f8"), ("burst_at", "f8"), ("bin", "i8"), ("events", "f8"), ("late", "i8"), ("skewed", "i8"), ("repeated", "i8")], ("f8", ALL_WIDTH), 1, 0.0, ages=False, lasts=0, sections=_FLEET),
 )  # fmt: skip
 TABLES = tuple(layout.name for layout in LAYOUTS)
 GROWING = tuple(i for i, layout in enumerate(LAYOUTS) if layout.share > 0)

@@ -9,7 +9,21 @@ import math
 
 import numpy as np
 
-from models import amounts, event, facts, hours, ordinal, rhythm, schema, signals, sitting, tails, usual, verdict
+from models import (
+    amounts,
+    event,
+    facts,
+    hours,
+    memory,
+    ordinal,
+    rhythm,
+    schema,
+    signals,
+    sitting,
+    tails,
+    usual,
+    verdict,
+)
 from models import batch as col
 from models import state as st
 from models.batch import Batch
@@ -22,6 +36,7 @@ AGAIN_HALF_LIFE, AGAIN_KEEP = 2 * 86400.0, 0.99
 FADED = 3.5 * 3600.0
 FEW_REPEATS = 8.0  # the same so often within ten minutes is no flood
 RATE_OFFSET = 4.0  # calls: two within ten minutes where one is usual are no burst
+OF_A_CALL = 2  # amounts: its bytes and records
 CLAIM = 13.0  # bits: one in 8,192 is the most that a single fact can claim, whatever its counts say
 
 
@@ -57,7 +72,7 @@ def score_facts(a: st.Arrays, b: Batch, e: int, w: Room, n: int, h: Here) -> Non
             )
         )
         if verdict.marked(a.facts, f.slots[q, 2, 1]):
-            w.judged[0] = True
+            _judge(w, k)
         own, begun = f.counts[q, 2, 0], 0.0
         if sitting.stays(k, h) and own > 0 and (not sitting.LEAVES[k] or w.detail[col.SESSION + 2] > 0):
             first = sitting.first_bits(a, h, f.keys[q, 2, 1], f.slots[q, 2, 1])
@@ -105,12 +120,37 @@ def score_steps(a: st.Arrays, w: Room, h: Here) -> None:
 
 
 @inline
+def _judge(w: Room, bit: int) -> None:
+    """Put down what a person called malicious: a named fact, or behind them an amount."""
+    w.judged[0] = True
+    if np.int64(w.detail[col.JUDGED]) & (2 << bit) == 0:
+        w.detail[col.JUDGED] += 2 << bit
+
+
+@inline
 def _pay(w: Room, k: int, bits: float) -> None:
     w.detail[col.BITS + k] = bits
     pays = w.pays[k, 0] * (bits - w.pays[k, 1])
     if pays > w.group[signals.GROUP_OF[k]]:
         w.group[signals.GROUP_OF[k]] = pays
         w.winner[signals.GROUP_OF[k]] = k
+
+
+@inline
+def with_other_tools(a: st.Arrays, k: int, agent: Key) -> tuple[float, float, float, float]:
+    """What one call moves with the tools that an agent uses most: how many tools, their calls, and of these one mean and variance."""
+    tools = n = m = v = 0.0
+    i = find(a.profiles, memory.profile_of(agent, signals.TOOL))
+    if i >= 0:
+        for j in range(schema.USUAL):
+            at = find(a.amounts, mix(amounts.place(k, a.profiles_body[i, j]), agent))
+            if a.profiles_body[i, j] != 0 and at >= 0 and a.amounts[at].n > 0:
+                tools += 1.0
+                n += a.amounts[at].n
+                share, d = a.amounts[at].n / n, a.amounts[at].m - m
+                v = v * (1.0 - share) + a.amounts[at].v * share + d * d * share * (1.0 - share)
+                m += d * share
+    return tools, n, m, v
 
 
 @inline
@@ -134,15 +174,21 @@ def score_amounts(a: st.Arrays, b: Batch, e: int, w: Room, h: Here, call: Key) -
             a.amounts[c].a += 1.0
         mine, peers = a.amounts[i], a.amounts[c]
         a.amounts_dirty[c] |= w.mark[1]
-        z, centre, spread = amounts.deviate(x, mine.n, mine.m, mine.v, peers.n, peers.m, peers.v)
+        theirs = np.nan
+        if mine.n == 0 and peers.n == 0 and k < OF_A_CALL:
+            tools, calls, usually, varies = with_other_tools(a, k, w.entity[2])
+            z, centre, spread = amounts.deviate(x, tools, usually, varies, calls, usually, varies)
+        else:
+            z, centre, spread = amounts.deviate(x, mine.n, mine.m, mine.v, peers.n, peers.m, peers.v)
+            theirs = peers.m if peers.n > 0 else centre
         at = col.AMOUNT + k * col.AMOUNT_WIDTH
         w.detail[at] = x
         w.detail[at + 1] = centre
         w.detail[at + 2] = spread
-        w.detail[at + 3] = peers.m if peers.n > 0 else centre
+        w.detail[at + 3] = theirs
         w.tail[1 + k] = max(0.0, z)
         if mine.never > 0 and x >= mine.never:
-            w.judged[0] = True
+            _judge(w, signals.N_NAMED + k)
         if not h.learned:
             continue
         if k == 2:  # the one amount that every call of a tool has

@@ -23,9 +23,10 @@ def altogether(
     if x.events < 2:
         return ""
     others = _others(x, evidence, said) if names else ""
-    return (
-        f" In all, {x.events:,} such events{_like_it(first, evidence, lead)}{_moved(x, evidence)}{_denied(x)}{others}."
-    )
+    such = max((sum(o.count for o in evidence if o.name == e.name) for e in first), default=0) >= x.events
+    like = "" if such else _like_it(first, evidence, lead)
+    kind = "such" if such else "strange"
+    return f" In all, {x.events:,} {kind} events{like}{_moved(x, evidence)}{_denied(x)}{others}."
 
 
 def told_as(e: Evidence) -> tuple[str, str | float]:

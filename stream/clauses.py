@@ -83,6 +83,8 @@ def _usual(e: Evidence, say: Callable[[float], str]) -> str:
         return f"(too few calls of its own before{peers})"
     bound = not e.name.endswith("_sum") and not ordinary(e)  # of a sum, no single call need be rare
     high = f", rarely above {say(b['high'])}" if bound else ""
+    if b.get("other_tools"):
+        return f"(with its other tools usually {say(b['typical'])}{high})"
     peers = f", peers {say(b['peers'])}" if "peers" in b else ""
     return f"(usually {say(b['typical'])}{high}{peers})"
 
@@ -156,19 +158,19 @@ _DOING = {
 
 
 def marked(e: Evidence) -> str:
-    """What of an event that is like what a person called malicious may bear the mark of that (`models.verdict`), in words; empty where this cannot."""
+    """What of an event that is like what a person called malicious bears the mark of that (`models.verdict`), in words; empty where this does not."""
+    if "marked" not in e.baseline:
+        return ""
     if e.name in _MEASURED:
         much = "calling" if e.name in {"session_calls", "call_rate"} else "moving"
-        return "" if ordinary(e) else f"{much} so much with {plain(str(e.baseline['tool']), 48)}"
-    if "judged" not in e.baseline:
-        return ""
+        return f"{much} so much with {plain(str(e.baseline['tool']), 48)}"
     if e.name == "transition":
         return f"the step {plain(str(e.observed), 160)}"
     return _DOING[e.name].format(plain(str(e.observed))) if e.name in _DOING else ""
 
 
 # What is observed is a sentence already.
-_SAID = ("approval", "read_before", "look_alike", "new_version", "same_recipient", "reached_before", "relay", "no_peers", "reset", "judged")  # fmt: skip
+_SAID = ("approval", "read_before", "new_permission", "look_alike", "new_version", "same_recipient", "reached_before", "relay", "no_peers", "reset", "judged")  # fmt: skip
 _TOUCHED = _fact("touched", "touches", "accesses")
 _SENT = _fact("sent to", "sends to", "deliveries")
 _CLAUSES: dict[str, Callable[[Evidence], str]] = {

@@ -78,7 +78,8 @@ def _had(e: Evidence, event: Did) -> str:
         return f"had {plain(event.resource or 'the resource')} been usual for it"
     if of == "amount":
         usual = e.baseline["typical"]
-        return f"had it moved {whose} {size(usual) if e.name.startswith('bytes') else counted(usual, 'record')} a call"
+        others = " of its other tools" if e.baseline.get("other_tools") else ""
+        return f"had it moved {whose} {size(usual) if e.name.startswith('bytes') else counted(usual, 'record')} a call{others}"
     if of == "calls":
         return f"had it called {plain(str(e.baseline['tool']), 48)} no more often than {'usual' if not e.baseline.get('new') else 'its peers do' if 'peers' in e.baseline else 'others do'} in a session"
     return {

@@ -16,6 +16,7 @@ from models.batch import (
     TYPE_AGE,
     VERSION_AGE,
 )
+from models.harm import NEW
 from models.levels import FEATURES
 from models.memory import NAMED_FACTS, TEXTS, TOP
 from models.parties import FAR
@@ -31,6 +32,7 @@ from models.signals import (
     FLOW,
     KEPT_NEW,
     N_FACTS,
+    N_NAMED,
     N_SIGNALS,
     OUTCOME,
     OWNER,
@@ -47,7 +49,7 @@ from stream.alert import Evidence
 from stream.clauses import marked
 from stream.counterfactual import next_bits
 from stream.handed import Sat
-from stream.kept import MOST_TEXT, Kept, below, has_peers, outside
+from stream.kept import MOST_TEXT, Kept, bears_mark, below, has_peers, outside
 from stream.lookalike import MOST_LOOKED_AT, looks_like
 from stream.measured import measured
 from stream.words import STRAIGHT, counted, expected_values, lasting, number, plain
@@ -169,6 +171,8 @@ def _fact(k: int, kept: Kept, d: list[float]) -> Evidence:
         numbers["since"] = round(since)
     if d[JUDGED] > 0 and row[0] < 0.5:
         numbers["judged"] = True  # what was learned of it may have been taken back
+    if k < N_NAMED and bears_mark(k, d):
+        numbers["marked"] = True
     numbers |= next_bits(k, d)
     return Evidence(
         FACTS[k].name, FACTS[k].kind, observed, expected, round(d[BITS + k], 2), [event.event_id], 1, numbers
@@ -234,6 +238,9 @@ def _context(
     if event.approved or (event.approved is not None and event.recipients):
         said = "nobody approved it" if not event.approved else "a person approved it"
         out.append(Evidence("approval", "policy", said, "approval", 0.0, [event.event_id], 1))
+    if (which := _new_permission(kept, d)) and any(e.name == "tool" for e in strange):
+        said = f"the permission {plain(which, 48)} is new to it too"
+        out.append(Evidence("new_permission", "scope", said, "-", 0.0, [event.event_id], 1, {"permission": which}))
     top = int(d[SESSION])
     if event.recipients and top >= 0 and (2 * top >= len(ladder) or top > kept.rung):
         said = _in_hand(ladder[top], d[SESSION + 1], sat or Sat())
@@ -246,7 +253,8 @@ def _context(
             whom = {"recipient": like[0][:MOST_TEXT], "like": like[1][:MOST_TEXT]}
             out.append(Evidence("look_alike", "recipient", like[2], "-", 0.0, [event.event_id], 1, whom))
     if d[JUDGED] > 0:
-        what = " or ".join(dict.fromkeys(doing for e in strange if (doing := marked(e))))
+        items = [*strange, *(_fact(k, kept, d) for k in range(N_NAMED) if bears_mark(k, d))]
+        what = " or ".join(dict.fromkeys(doing for e in items if (doing := marked(e))))
         said = f"it is like what a person called malicious before{f': {what}' if what else ''}"
         out.append(Evidence("judged", "policy", said, "-", 0.0, [event.event_id], 1))
     if event.agent_version and 0 <= d[VERSION_AGE] < NEW_VERSION:
@@ -254,6 +262,15 @@ def _context(
         numbers = {"version": event.agent_version[:MOST_TEXT], "seconds": round(d[VERSION_AGE])}
         out.append(Evidence("new_version", "scope", said, "-", 0.0, [event.event_id], 1, numbers))
     return out
+
+
+def _new_permission(kept: Kept, d: list[float]) -> str:
+    """The permission that an event used for the first time, where another signal of its group said more: it is what to take away."""
+    at = FACT + PERMISSION * FACT_WIDTH
+    begun = PERMISSION in KEPT_NEW and d[BEGUN + KEPT_NEW.index(PERMISSION)] > 0
+    if d[PAID + PERMISSION] > 0 or d[BITS + PERMISSION] < NEW or d[at] > 0 or d[JUDGED] > 0 or begun:
+        return ""
+    return (kept.event.scopes or ("",))[int(d[at + 5])][:MOST_TEXT]
 
 
 def _in_hand(rung: str, records: float, sat: Sat) -> str:

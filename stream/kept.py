@@ -7,7 +7,20 @@ from typing import Any, cast
 
 import msgspec
 
-from models.batch import AMOUNT, AMOUNT_WIDTH, BEGUN, BITS, DETAIL, FACT, FACT_WIDTH, SESSION, Batch, Scores, Text
+from models.batch import (
+    AMOUNT,
+    AMOUNT_WIDTH,
+    BEGUN,
+    BITS,
+    DETAIL,
+    FACT,
+    FACT_WIDTH,
+    JUDGED,
+    SESSION,
+    Batch,
+    Scores,
+    Text,
+)
 from models.harm import NEW
 from models.memory import TEXTS
 from models.signals import CLASSIFICATION, FLOW, KEPT_NEW, N_AMOUNTS, N_FACTS, RECIPIENT
@@ -162,6 +175,11 @@ def stranger(kept: Kept, d: list[float]) -> str | None:
 def is_usual(d: list[float]) -> bool:
     """Whether, of what was scored with these numbers, neither who receives nor which data goes where is strange: the agent has often sent to the strangest recipient that it has."""
     return d[FACT + RECIPIENT * FACT_WIDTH] >= OFTEN and max(d[BITS + FLOW], d[BITS + CLASSIFICATION]) < NEW
+
+
+def bears_mark(at: int, d: list[float]) -> bool:
+    """Whether a person called malicious the named fact of this number, or behind these the amount, of what was scored with these numbers."""
+    return bool(int(d[JUDGED]) >> (at + 1) & 1)
 
 
 def did(kept: Kept) -> Did:

@@ -25,6 +25,7 @@ from models.signals import (
     CLEARANCE,
     DORMANCY,
     N_FACTS,
+    N_NAMED,
     OFF_HOURS,
     REPEATS,
     RHYTHM,
@@ -33,7 +34,7 @@ from models.signals import (
 )
 from stream.alert import Evidence
 from stream.counterfactual import next_bits
-from stream.kept import MOST_TEXT, Kept, below, has_peers, uncleared
+from stream.kept import MOST_TEXT, Kept, bears_mark, below, has_peers, uncleared
 from stream.words import counted, number, people
 
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -80,14 +81,20 @@ def measured(k: int, kept: Kept, d: list[float]) -> Evidence:
         if signal.name.startswith(("bytes", "records"))
         else math.exp
     )
-    typical, high, peers_typical = (round(max(0.0, back(v)), 1) for v in (mean, mean + 2.33 * spread, peers))
+    typical, high = (round(max(0.0, back(v)), 1) for v in (mean, mean + 2.33 * spread))
     observed = round(max(0.0, back(x)), 1)
     tool = (event.tool or event.action)[:MOST_TEXT]
     numbers: dict[str, Any] = {"tool": tool, "typical": typical, "high": high} | next_bits(k, d)
-    if kept.peered and (event.agent_type is None or has_peers(d)):
-        numbers["peers"] = peers_typical
+    if math.isnan(peers):  # neither it nor a peer has a past with this tool
+        numbers["other_tools"] = True
+    elif kept.peered and (event.agent_type is None or has_peers(d)):
+        numbers["peers"] = round(max(0.0, back(peers)), 1)
+    if bears_mark(N_NAMED + AMOUNTS[signal.name], d):
+        numbers["marked"] = True
     expected = f"typically {number(typical)}" + (f", rarely above {number(high)}" if observed > high else "")
-    if _is_new(signal.name, observed, d):
+    if math.isnan(peers):
+        expected += " with its other tools"
+    elif _is_new(signal.name, observed, d):
         numbers["new"] = True
         expected = "hardly done before"
     if k - N_FACTS == CALL_RATE:

@@ -11,7 +11,7 @@ from models.clock import TOLERANCE
 from stream.alert import Did, Evidence, Exposure
 from stream.altogether import altogether, told_as
 from stream.change import against
-from stream.clauses import OF_THE_COHORT, clause
+from stream.clauses import OF_THE_COHORT, clause, ordinary
 from stream.counterfactual import condition, otherwise, pays
 from stream.kept import MOST_RECIPIENTS
 from stream.recall import asks_about
@@ -81,6 +81,7 @@ OF_THE_EVENT = (
     "look_alike",
     "approval",
     "read_before",
+    "new_permission",
     "new_version",
 )  # of the event that the alert is about alone
 STANDING = ("no_peers", "reset")  # of the agent, not of one event, and no excuse
@@ -125,7 +126,9 @@ def reason(
     # The first sentence stands alone: what it did, and what is wrong with that most of all.
     first = [e for e in lead if e is about or e.name == "clearance"] or _first(lead, about)
     told = _strongest(evidence, lead, first, about, other.named, serious=serious)
-    beside = [e for e in lead if e.name in CONTEXT and (serious or e.name != "read_before")]
+    beside = [e for e in lead if e.name in CONTEXT and (serious or e.name != "read_before")] + _with_a_new_tool(
+        lead, told
+    )
     besides = [clause(e) for e in (*told, *beside) if e in lead and e not in first]
     wrong = [clause(e, own=True) for e in first]
     out = f"{plain(agent_id)} {did(event)}" + (f": {'; '.join(wrong)}." if wrong else ".")
@@ -148,6 +151,13 @@ def reason(
     if not sessions and " session" in out:
         out += " Its events name no session: one is taken to end with half an hour of quiet."
     return _once(out, HEARD) + other.sentence
+
+
+def _with_a_new_tool(lead: Sequence[Evidence], told: Sequence[Evidence]) -> list[Evidence]:
+    """What a tool without a past has moved, where that is far more than the agent's other tools do: the new tool pays more, and says less."""
+    known = {told_as(e) for e in told}
+    far = [e for e in lead if e.baseline.get("other_tools") and e.bits >= STRONG and told_as(e) not in known]
+    return [e for e in far if not ordinary(e)][:1]
 
 
 def _once(said: str, what: str) -> str:

@@ -103,26 +103,37 @@ def _step(
         return (
             f"Ask {who} what the agent was after{within}{tried}; if nobody knows, suspend it: it tries what it may not."
         )
-    undo = ", and take back what it granted" if own and event.action == "grant" else ""
+    undo = (
+        {"grant": ", and take back what it granted", "delete": ", and restore what it deleted"}.get(event.action, "")
+        if own
+        else ""
+    )
+    gave = f"{plain(event.principal, MOST)} or another" if own and event.principal else "someone"
     return {
-        "tool": f"Ask {owner} whether it was meant to have this tool; if not, take it away{undo}.",
+        "tool": f"Ask {owner} whether it was meant to have this tool{_with(evidence)}; if not, take it away{undo}.",
         "permission": f"Ask {owner} whether it was meant to have this permission; if not, revoke it{undo}.",
         "action": f"Ask {owner} whether it was meant to do this; if not, revoke the permission for it.",
         "outcome": "Look at the error, and at what the agent tried next.",
         "transition": f"Ask {who} whether they asked for this step{within}; if not, look at what the agent had read before: an instruction in it may have led it there.",
-        "owner": f"Ask {who} why the agent worked on {plain(where) if where else 'the data'}; if it was not for them, find out who asked for it.",
+        "owner": f"Ask {who} why the agent worked on {plain(where) if where else 'the data'}; if it was not for them, find out who asked for it{undo}.",
         "unapproved": f"Ask {who} whether it was meant; if not, undo it, and let the tool refuse what nobody has approved.",
         "off_hours": "Find out what started the session at that time: a schedule, a person or another agent.",
-        "call_rate": "Look at what drives the calls: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
-        "repeats": "Look at what makes it do the same over and over: a loop in the agent, or a task that someone gave it; if neither is known, suspend it.",
+        "call_rate": f"Look at what drives the calls: a loop in the agent, or a task that {gave} gave it; if neither is known, suspend it.",
+        "repeats": f"Look at what makes it do the same over and over: a loop in the agent, or a task that {gave} gave it; if neither is known, suspend it.",
         "dormancy": f"Ask {owner} whether it still needs {plain(str(about.observed), MOST)}; if not, take it away, and find out who or what made the agent use it.",
-        "session_calls": "Look at what drives the calls: a loop in the agent, or a task that someone gave it.",
-        "session_calls_sum": "Look at what drives the calls: a loop in the agent, or a task that someone gave it.",
+        "session_calls": f"Look at what drives the calls: a loop in the agent, or a task that {gave} gave it.",
+        "session_calls_sum": f"Look at what drives the calls: a loop in the agent, or a task that {gave} gave it.",
     }.get(about.name) or (
         f"Ask {who} what the data was needed for, and look where it went afterwards; if nobody knows, suspend the agent."
         if about.kind == "volume"
         else f"Ask {who} what the agent was to do{within}; if nobody knows, revoke its access and look what it did next."
     )
+
+
+def _with(evidence: Sequence[Evidence]) -> str:
+    """The permission that is new as the tool is."""
+    which = next((str(e.baseline["permission"]) for e in evidence if e.name == "new_permission"), None)
+    return f" and the permission {plain(which, MOST)}" if which else ""
 
 
 def _take_back(about: Evidence, what: str, who: str, since: str) -> str:

@@ -24,13 +24,15 @@ def _name(e: Evidence) -> str:
 def _how_new(e: Evidence) -> str:
     """As the sentence has it."""
     how = done_before(e.baseline)
-    return "new to it" if how == "never" else "its like called malicious before" if how == "marked" else "rare for it"
+    if how == "marked":  # else it is what came with that
+        return "its like called malicious before" if "marked" in e.baseline else "not of its ordinary work"
+    return "new to it" if how == "never" else "rare for it"
 
 
 def _usual(e: Evidence, say: Callable[[float], str]) -> str:
     if e.baseline.get("new"):
         return "having little history with it"
-    return f"usually {say(e.baseline['typical'])}"
+    return f"usually {say(e.baseline['typical'])}{' with its other tools' if e.baseline.get('other_tools') else ''}"
 
 
 def _amount(e: Evidence) -> str:
@@ -114,7 +116,7 @@ _WITH = {  # what explains it (`stream.change`)
 
 
 _TRIES = {
-    "uses": "use", "touches": "touch", "handles": "get at", "goes": "go", "calls": "call", "does": "do", "sends": "send", "moves": "move", "shows": "show",
+    "uses": "use", "touches": "touch", "deletes": "delete", "handles": "get at", "goes": "go", "calls": "call", "does": "do", "sends": "send", "moves": "move", "shows": "show",
 }  # fmt: skip
 
 
@@ -160,7 +162,7 @@ def refusals(x: Exposure) -> str:
 def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, serious: bool = False) -> Evidence:
     """What the alert is about: the strongest evidence of the first of these kinds that has any, of `event` where that has much.
 
-    Where harm is serious, it is `event` that did it, by whom it reached: nothing of another event comes before its own. Elsewhere it is what
+    Where harm is serious, or whom it reached looks like somebody else, it is `event` that did it, by whom it reached: nothing of another event comes before its own. Elsewhere it is what
     is nearly the strongest of `event`; that another event was shown to somebody without the clearance, and did no serious harm, is no headline.
     An amount that it often reaches, or of less than twice the usual, is chosen last, and what a change explains (`stream.change`), where what is strangest is something else.
     """
@@ -170,6 +172,7 @@ def subject(event: Did, evidence: Sequence[Evidence], kinds: Sequence[str], *, s
     if changed and said_to_explain(max(known, key=lambda e: (pays(e), e.name)), changed) is None:
         known = [e for e in known if said_to_explain(e, changed) is None]
     own = [e for e in known if event.event_id in e.event_ids]
+    serious |= any(e.name == "look_alike" and event.event_id in e.event_ids for e in evidence)
     much = max((pays(e) for e in own), default=0.0) / 2
     strong = own if serious else [e for e in own if pays(e) >= much]
     first = ("policy", "recipient", *kinds) if serious else kinds
@@ -226,6 +229,8 @@ def title(
         said = f"sends to {to}, {_how_new(about)}"
     else:
         said = _TITLES[about.name](about) if about.name in _TITLES else "strays from what is usual for it"
+        if own and event.action == "delete" and about.name in {"resource", "owner"}:
+            said = said.replace("touches", "deletes", 1)
     new = any(e.name == "new_agent" for e in evidence) and not any(e.name == "reset" for e in evidence)
     said = _newcomer(said, about, evidence, to) if new else said
     denied = ""

@@ -110,6 +110,35 @@ def test_one_agent_that_goes_on_alone_moves_the_clock_after_hours_of_its_own():
     assert run["clock"][-1] == alone[-1].time
 
 
+def week(number: int) -> list[AccessEvent]:
+    """Three agents by day from Monday to Friday; before them all, on Monday night, ten events of one."""
+    monday = START + 7 * DAY * number
+    night = [read(100_000 * number + i, monday + 7200 + 60 * i, "bot-0") for i in range(10)]
+    by_day = [monday + DAY * d + 8 * 3600 + 600 * n for d in range(5) for n in range(60)]
+    return night + [read(100_000 * number + 100 + i, time, f"bot-{i % 3}") for i, time in enumerate(by_day)]
+
+
+def test_the_first_on_a_monday_waits_for_nobody_once_the_fleet_is_known_to_rest():
+    """The first weekend is confirmed by another agent; after that the third event in a row is enough."""
+    weeks = [week(number) for number in range(4)]
+    run = Run().feed([event for events in weeks for event in events])
+    skewed = np.split(run["marks"] & SKEWED > 0, 4)
+    assert [np.flatnonzero(s).tolist() for s in skewed] == [[], [*range(11)], [0, 1], [0, 1]]
+    assert run["clock"][-1] == weeks[-1][-1].time
+
+
+@pytest.mark.parametrize(("ahead", "insists"), [(2.4, 2), (9.0, 15)])
+def test_a_clock_that_breaks_in_the_week_is_no_weekend(ahead, insists):
+    """Where others are heard in between, or where it is further ahead than the fleet ever rested."""
+    events = [event for number in range(3) for event in week(number)]
+    broken = [read(900_000 + i, events[-1].time + ahead * DAY + i, "bot-1") for i in range(insists)]
+    others = [read(950_000 + i, events[-1].time + 60 * i, "bot-2") for i in range(insists + 1)]
+    between = [e for pair in zip(others, broken, strict=False) for e in pair] if ahead < 3 else broken
+    run = Run().feed([*events, *between])
+    assert np.count_nonzero(run["marks"][len(events) :] & SKEWED > 0) == insists
+    assert run["clock"][-1] <= others[-1].time
+
+
 def test_one_agent_of_many_cannot_move_the_clock_however_often_it_insists():
     """A batch may well be one agent's alone."""
     events = ordinary(100)

@@ -113,6 +113,13 @@ def test_what_the_title_says_is_told_in_the_reason(alerts):
         assert said_of(alert, item) in alert.reason, alert.title
 
 
+def test_events_are_such_only_where_all_are_like_the_one_that_the_alert_is_about():
+    """Else their sum would be told of a leak that had a small part in it."""
+    read, *leaks = hostile(0, "x", recipients=None), hostile(1, "x"), hostile(2, "x")
+    assert " In all, 2 such events" in episode(leaks)[-1].reason
+    assert " In all, 3 strange events" in episode([read, *leaks])[-1].reason
+
+
 def test_numbers_about_the_whole_episode_are_those_of_the_exposure(alerts):
     """They are what goes into a report."""
     counted = 0
@@ -121,7 +128,7 @@ def test_numbers_about_the_whole_episode_are_those_of_the_exposure(alerts):
         if x.events == 1:
             continue
         counted += 1
-        assert f" {x.events:,} such events" in alert.reason
+        assert re.search(rf" {x.events:,} (such|strange) events", alert.reason)
         assert x.records is None or f"({words.counted(x.records, 'record')}" in alert.reason
         assert x.bytes is None or words.size(x.bytes) in alert.reason
         for name in ("events", "records", "bytes"):
@@ -311,7 +318,7 @@ def test_only_what_a_recipient_was_not_cleared_for_is_taken_back():
     """It may have got other things by right."""
     low = {"id": "#forum", "type": "channel", "clearance": "internal"}
     events = [
-        hostile(n, "x", recipients=[low], resource=f"crm/{n}", classification=of)
+        hostile(n, "x", recipients=[low], resource=f"crm/{n}", classification=of, records=3, bytes=1000)
         for n, of in enumerate(["public", "restricted", "confidential"])
     ]
     alert = episode(events)[-1]
@@ -367,7 +374,7 @@ def test_the_event_that_carries_what_most_of_the_episode_is_leads_and_not_a_harm
     last = max(found, key=lambda a: a.exposure.events)
     assert last.event.event_id in harvest.event_ids
     assert " accounts.view " in last.title
-    assert re.search(r" such events, \d+ of this kind", last.reason)
+    assert re.search(r" strange events, \d+ of this kind", last.reason)
 
 
 def test_what_an_episode_is_mostly_about_is_a_tool_that_moves_or_calls_more_in_enough_of_its_events():

@@ -21,6 +21,7 @@ from stream.engine import Engine
 from stream.explain import baseline, baseline_text
 from stream.simulate import simulate
 from stream.siphash import name_hash
+from stream.title import title
 from stream.verdict import Named, Usual, Verdict, decode_verdict, judged
 from tests.judging import AGENTS, BEGIN, DAY, GOOD, LADDER, SETTINGS, _past, day, event, leak, past, run, say, verdict
 from tests.shared import few, knowledge
@@ -304,6 +305,19 @@ def test_what_may_bear_the_mark_of_a_malicious_verdict_is_named():
     for e in new:
         assert (str(e.observed) in said) == (e.baseline["own"] < 0.5)
     assert f"{again.title.partition(', ')[2]}" == "its like called malicious before"
+
+
+def test_what_comes_with_what_was_called_malicious_is_not_said_to_have_been_that():
+    """The recipient was; the tool is only new."""
+    engine, _, first = past(leak(20, event_id="one"))
+    say(engine, "malicious", first)
+    again = run(engine, [*day(21), leak(21, event_id="two", tool="other.send")]).alerts[-1]
+    (said,) = [str(e.observed) for e in again.evidence if e.name == "judged"]
+    (tool,) = [e for e in again.evidence if e.name == "tool"]
+    assert tool.observed == "other.send"
+    assert "marked" not in tool.baseline
+    assert "other.send" not in said
+    assert "its like called malicious" not in title(again.agent_id, tool, again.event, [tool], again.exposure)
 
 
 class TestOpenAlert:
