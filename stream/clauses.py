@@ -112,7 +112,12 @@ def shown_to(n: int, evidence: Sequence[Evidence]) -> str:
     """How many lack the clearance, in a word that fits them: an agent is no person."""
     found = [e.baseline for e in evidence if e.name == "clearance" and e.baseline.get("agents")]
     if not found:
-        unsized = any(e.name == "clearance" and e.baseline.get("unsized") for e in evidence)
+        shown = [e for e in evidence if e.name == "clearance"]
+        unsized = any(e.baseline.get("unsized") for e in shown)
+        if (
+            unsized and len(shown) == 1 and shown[0].baseline.get("more", 0) + 1 == n
+        ):  # of none of them is a number known
+            return uncleared(shown[0])
         return f"{'at least ' if unsized and n < MOST_PEOPLE else ''}{people(n)}"
     word = "agent" if any(b["agents"] == n for b in found) else "recipient"
     return counted(n, word)

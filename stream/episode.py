@@ -6,18 +6,33 @@ from collections.abc import Sequence
 
 import msgspec
 
+from models.budget import LONE
 from models.harm import MANY_RECORDS
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
 from stream.change import changes
 from stream.company import no_peers
+from stream.counterfactual import pays
 from stream.evidence import evidence
 from stream.handed import MOST_COUNTED, Handed, Refused, Sat, digest, given, hand, reach, refuse, sit
 from stream.kept import MOST_TEXT, Kept, below, detail, did, has_peers, outside, stranger, uncleared
 from stream.reason import OF_THE_EVENT, reason
 from stream.response import next_step, suspends
 from stream.rollout import begun
-from stream.severity import CONFIDENCES, HARMS, LIMITED, NONE, SERIOUS, certainty, harm, hoarded, judged, much, severity
+from stream.severity import (
+    CONFIDENCES,
+    HARMS,
+    LIMITED,
+    NONE,
+    PLAIN,
+    SERIOUS,
+    certainty,
+    harm,
+    hoarded,
+    judged,
+    much,
+    severity,
+)
 from stream.story import add, main, tells
 from stream.techniques import techniques
 from stream.title import headline, title
@@ -206,14 +221,17 @@ def over_threshold(x: Episode) -> float:
 
 
 def _certainty(x: Episode) -> int:
-    excused = x.excused or x.did.approved is True or any(e.name == "new_version" for e in x.lead) or _lone_hour(x)
+    excused = (
+        x.excused or x.did.approved is True or any(e.name == "new_version" for e in x.lead) or _hangs_on_an_hour(x)
+    )
     excused = x.warming or (x.harm < SERIOUS and excused)
     return certainty(x.score, x.threshold, excused=excused, judged_malicious=judged(x.lead))
 
 
-def _lone_hour(x: Episode) -> bool:
-    """Whether all that is strange is when one session began: a long evening, that harmed nobody. Several in a night are more than that."""
-    return x.harm == NONE and x.strong <= 1 and bool(x.lead) and max(x.lead, key=lambda e: e.bits).name == "off_hours"
+def _hangs_on_an_hour(x: Episode) -> bool:
+    """Whether it is more than an ordinary oddity by when one session began alone: a long evening. Several in a night are more than that."""
+    hour = next((pays(e) for e in x.lead if e.name == "off_hours"), 0.0)
+    return hour > 0 and "off_hours" not in x.evidence and x.score - hour < LONE * max(x.threshold, PLAIN)
 
 
 def level(x: Episode) -> int:

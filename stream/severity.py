@@ -3,7 +3,7 @@
 *Harm* is about data, not about bits: whose eyes it reached (outside, or without the clearance), how sensitive it is, how much, and
 how many people stand behind the recipients. Only what was itself unusual counts: an agent that mails confidential quotes to customers
 all day does no harm by one more; and data of the lowest class is for everybody. *Certainty* is about bits: how far over the threshold, or over 6 where that is lower; less for an agent that is
-new, or runs a new version, where its whole cohort does the same, a person approved it, or nothing is strange but the hour of one session; and sure where it is like what a person called malicious.
+new, or runs a new version, where its whole cohort does the same, a person approved it, or it hangs on the odd hour of one session; and sure where it is like what a person called malicious.
 
 A severity says what an analyst does: critical: is woken; high: within the hour; medium: the same day; low: when there is time.
 The two scales in one table follow NIST SP 800-30 r1 (impact × likelihood, table I-2).
@@ -76,7 +76,7 @@ def judged(found: Sequence[Evidence]) -> bool:
 
 
 def certainty(score: float, threshold: float, *, excused: bool, judged_malicious: bool = False) -> int:
-    """How sure it is, by how far `score` is over `threshold`, both in bits; `excused` if the agent or its version is new, its peers do the same, a person approved it, or it is one session at an odd hour; `judged_malicious` if it is like
+    """How sure it is, by how far `score` is over `threshold`, both in bits; `excused` if the agent or its version is new, its peers do the same, a person approved it, or it hangs on the odd hour of one session; `judged_malicious` if it is like
     what a person called malicious, who has answered the question.
 
     That there were many strange events opens an alert and makes it no surer: ordinary days have many too.

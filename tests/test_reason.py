@@ -395,11 +395,13 @@ def test_what_an_episode_is_mostly_about_is_a_tool_that_moves_or_calls_more_in_e
     assert after(*["recipient"] * 9) is None
 
 
-def test_people_behind_a_group_of_unknown_size_are_at_least_so_many():
-    parties = [{"id": "#all", "type": "channel", "clearance": "public"}]
-    alerts = [episode([hostile(0, "x", recipients=[parties[0] | more])])[-1] for more in ({}, {"size": 1})]
+def test_a_group_of_unknown_size_is_named_and_with_others_at_least_so_many():
+    """A link for anyone is shown to more than "at least 1 person"."""
+    every, one = ({"id": name, "type": "channel", "clearance": "public"} for name in ("#all", "#one"))
+    shown = [[every], [every | {"size": 1}], [every, one | {"size": 30}]]
+    alerts = [episode([hostile(0, "x", recipients=to)])[-1] for to in shown]
     assert [a.title.removeprefix("bot-1 ") for a in alerts] == [
-        f"shows restricted data to {many}1 person without the clearance" for many in ("at least ", "")
+        f"shows restricted data to {whom} without the clearance" for whom in ("#all", "1 person", "at least 31 people")
     ]
 
 

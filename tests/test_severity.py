@@ -21,6 +21,8 @@ LEAK = {
     "event_id": "leak", "time": BASE + 50 * 1800, "agent_id": "bot-1", "agent_type": "copilot", "action": "send", "tool": "mail.send",
     "resource": "crm/customers/1", "scopes": ["mail:send"], "records": 3, "bytes": 1000, "principal": "ada@corp.example", "session_id": "leak",
 }  # fmt: skip
+SLIGHT = {"resource": "crm/customers/new"}
+STRANGE = {"tool": "payroll.export", "scopes": ["payroll:admin"], "classification": "restricted"}
 INSIDE = {"type": "user", "domain": "corp.example"}
 
 
@@ -74,6 +76,17 @@ def test_one_long_evening_is_for_the_record_and_several_odd_sessions_of_a_night_
     assert lone.evidence[0].name == several.evidence[0].name == "off_hours"
     assert (lone.severity, several.severity) == ("low", "medium")
     assert lone.score > 2 * lone.threshold  # strange as it is
+
+
+def test_nobody_is_sure_of_what_hangs_on_the_odd_hour_of_one_session():
+    """Something slight beside it makes it no surer; what is strange at any hour does."""
+    days = [encode(e) for number in range(12) for e in day(number)]
+    late = BEGIN + 11 * DAY + 22.5 * 3600
+    slight, much = (scored([*days, encode(event(0, late, **given))]).alerts[-1] for given in (SLIGHT, STRANGE))
+    for alert in (slight, much):
+        assert {"off_hours"} < {e.name for e in alert.evidence}
+        assert alert.score > 2 * alert.threshold
+    assert (slight.confidence, much.confidence) == ("medium", "high")
 
 
 @pytest.mark.parametrize(
