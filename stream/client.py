@@ -127,7 +127,8 @@ def said(settings: Settings) -> Iterator[None]:
             "that is missing, deploy/kafka/acls.sh has them all"
         ) from reason
     except (KafkaError, AioKafkaError) as reason:
-        raise BrokerError(f"Kafka at {settings.broker} did not do what was asked: {reason}") from reason
+        told = _out_of_reach(settings) or f"Kafka at {settings.broker} did not do what was asked: {reason}"
+        raise BrokerError(told) from reason
 
 
 def retrying(question: Callable[[], _T]) -> _T:
@@ -197,18 +198,35 @@ async def _try(servers: Sequence[str], told: dict[str, Any]) -> dict[str, BaseEx
     for one in waiting:
         one.cancel()
     ended = await asyncio.gather(*tries.values(), return_exceptions=True)
-    return {server: error for server, error in zip(tries, ended, strict=True) if error is not None}
+    return {server: error for server, error in zip(tries, ended, strict=True) if isinstance(error, BaseException)}
 
 
-async def _greet(host: str, port: int, told: dict[str, Any]) -> None:
-    """Connect, exchange certificates, ask for the versions, prove the password, and put one question that needs it."""
+async def _greet(host: str, port: int, told: dict[str, Any]) -> list[tuple[str, int]]:
+    """Connect, exchange certificates, ask for the versions, prove the password, and put one question that needs it: where the brokers are, as they say themselves."""
     connection = AIOKafkaConnection(host, port, request_timeout_ms=_ANSWER_MS, **told)
     try:
         await connection.connect()
-        await connection.send(MetadataRequest([]))
+        answer = await connection.send(MetadataRequest([]))
+        return [(str(broker[1]), int(broker[2])) for broker in answer.brokers]
     finally:
         # Closed for good before the loop ends; where there never was a connection, nothing will say so.
         await asyncio.wait([connection.close()], timeout=0.1)
+
+
+def _out_of_reach(settings: Settings) -> str | None:
+    """Of a server that lets us in, which broker it names that cannot be reached from here: every question goes there, and clients say only that none was answered."""
+    told = arguments(settings)
+    for server in told.pop("bootstrap_servers"):
+        with suppress(AioKafkaError, OSError):
+            for host, port in asyncio.run(_greet(*host_port(server), told)):
+                try:
+                    asyncio.run(_greet(host, port, told))
+                except (AioKafkaError, OSError, EOFError) as error:
+                    return (
+                        f"{server} lets us in and says that a broker is at {host}:{port}, which cannot be reached from here ({_plainly(error)}): if that broker "
+                        "is up, set its advertised.listeners to an address that its clients can reach, with a listener for each network that they are in"
+                    )
+    return None
 
 
 def _listens(server: str) -> bool:

@@ -12,6 +12,7 @@ import structlog
 from faust.types import TP
 
 from stream import metrics
+from stream.client import tool
 from stream.delivery import TooLargeError
 from stream.errors import StraylineError, TopicsError
 from stream.log import fatal
@@ -68,6 +69,7 @@ class Desk:
         self._ends: list[End] = []  # of the events' partitions, as the broker told when it was last asked
         # partition → where the transaction begins that events wait for, once that was said
         self._said_held: dict[int, int] = {}
+        self._said_slow: dict[int, float] = {}  # partition → since when the delivery goes on of which that was said
 
     @property
     def waiting_for(self) -> str | None:
@@ -220,6 +222,7 @@ class Desk:
                     partition.write_anew()
             self._baselines = baselines or self._baselines
             self._say_what_waits(ends)
+            self._say_what_is_slow()
             self._ends = ends
             with suppress(StraylineError):
                 await self._membership.claim(lambda: not self.held and not self.rebalancing, self.app.consumer.rejoin)
@@ -238,6 +241,30 @@ class Desk:
                     waiting=now.offset - now.stable,
                     from_offset=now.stable,
                 )
+
+    def _say_what_is_slow(self) -> None:
+        """A broker that answers, and yet takes long for what is written: alerts wait, and nobody would know for what."""
+        for number, partition in self.partitions.items():
+            since = partition.delivering_since
+            if since is not None and self._slow(partition) and self._said_slow.get(number) != since:
+                self._said_slow[number] = since
+                what = f"a delivery takes long, though the broker answers: alerts and baselines wait for it{self._slow(partition)}"
+                log.warning(
+                    what,
+                    partition=number,
+                    seconds=round(time.monotonic() - since),
+                )
+
+    def _slow(self, partition: Partition) -> str:
+        """What may hold a delivery up that has gone on for half the time between two looks; empty where none has. A client of ours is not told of a quota: its answers come late, and at
+        last it says that it does not know the topic."""
+        since = partition.delivering_since
+        if since is None or time.monotonic() - since < look_seconds(self.settings) / 2:
+            return ""
+        return (
+            ". The broker is overloaded, or holds this client to a quota that is too low: "
+            f"`{tool(self.settings, 'kafka-configs')} --describe --entity-type clients` tells, and the same with `users`"
+        )
 
     def watched(self) -> Iterator[Watched]:
         """What should move, or end the process; asked from another thread."""
@@ -313,8 +340,9 @@ class Desk:
         except TooLargeError as error:
             fatal(error.told(self.settings))
         except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
+            why = self._slow(partition) or f". Is the broker up? `strayline topics` tells; if it is, {NAMESAKE}"
             await self._give_up(
-                f"alerts and baselines could not be delivered; they will be made again after a restart. Is the broker up? `strayline topics` tells; if it is, {NAMESAKE}",
+                f"alerts and baselines could not be delivered; they will be made again after a restart{why}",
                 error,
             )
 

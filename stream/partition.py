@@ -104,6 +104,7 @@ class Partition:
         self._producer: AIOKafkaProducer | None = None
         self._recovery = Recovery(number)
         self.moved_at = time.monotonic()
+        self.delivering_since: float | None = None  # by the monotonic clock; None while nothing is being delivered
 
     @property
     def undelivered(self) -> bool:
@@ -313,10 +314,12 @@ class Partition:
                 scoring_may.set()
             metrics.STAGE.labels("changes").observe(held)
             if records:
+                self.delivering_since = time.monotonic()
                 with metrics.STAGE.labels("deliver").time():
                     self._recovery.last = await deliver(
                         producer, self.number, [a for a, _ in alerts], rejects, given, records, self._move
                     )
+                self.delivering_since = None
                 now = time.time()
                 for _, arrived in alerts:
                     metrics.TO_ALERT.observe(max(0.0, now - arrived))

@@ -238,12 +238,14 @@ def differences(settings: Settings) -> list[str]:
         return sorted(lines, key=lambda line: not keeps_workers_out(line))
 
 
-# How a worker would lose baselines, those of other partitions and those that were deleted, or never see a verdict or a cohort.
+# How a worker would lose baselines, those of other partitions and those that were deleted, or never see an event, a verdict or a cohort.
 _FATAL = tuple(
     f"{name} has {what}="
     for name, what in (
+        (EVENTS, "cleanup.policy"),
         (BASELINES, "cleanup.policy"),
         (BASELINES, "partitions"),
+        (VERDICTS, "cleanup.policy"),
         (VERDICTS, "partitions"),
         (COHORTS, "cleanup.policy"),
         (COHORTS, "partitions"),
@@ -306,8 +308,10 @@ def _drift(settings: Settings, found: Replicas, configs: Configured, copies: int
                 )
             value = configs[topic.name][key]["value"]
             if value != wanted:
+                compacted = key == "cleanup.policy" and wanted == "delete" and "compact" in value
+                lost = ", or all but the last record of each agent goes, read or not" if compacted else ""
                 yield (
-                    f"{topic.name} has {key}={value}, should be {wanted}: run `{tool(settings, 'kafka-configs')} "
+                    f"{topic.name} has {key}={value}, should be {wanted}{lost}: run `{tool(settings, 'kafka-configs')} "
                     f"--alter --entity-type topics --entity-name {topic.name} --add-config {key}={wanted}`"
                 )
 

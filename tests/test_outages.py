@@ -148,6 +148,30 @@ def test_while_the_broker_stands_still_the_worker_is_not_ready_and_says_why(mort
 
 
 @pytest.mark.kafka
+def test_a_delivery_that_takes_long_is_told_of_with_what_may_hold_it_up(mortal, tmp_path):
+    """Under a quota of the broker, say, which answers every question meanwhile; and so is one that took too long."""
+    injected = (
+        "import asyncio\nfrom aiokafka import AIOKafkaProducer\nfrom aiokafka.errors import KafkaTimeoutError\nwhole = AIOKafkaProducer.commit_transaction\n"
+        "async def late(self):\n    if self._txn_manager.txn_partitions:\n        await asyncio.sleep(8)\n        raise KafkaTimeoutError\n    await whole(self)\n"
+        "AIOKafkaProducer.commit_transaction = late"
+    )
+    site = Site(mortal, tmp_path, "slow")
+    records = fleet(20, agents=12, days=5)
+    site.produce(records)
+    with site.worker(injected=injected, STRAYLINE_STALL_SECONDS="9") as worker:
+        assert worker.process.wait(DEADLINE) == 1
+        told = worker.said()
+    quota = f"`kafka-configs --bootstrap-server {mortal.bootstrap} --describe --entity-type clients` tells"
+    for said in ("a delivery takes long, though the broker answers", "alerts and baselines could not be delivered"):
+        (line,) = (line for line in told.splitlines() if said in line)
+        assert quota in line
+    with site.worker() as worker:
+        worker.until(lambda: site.committed() == {0: len(records)})
+        assert worker.stop() == 0
+    site.same_as_replay()
+
+
+@pytest.mark.kafka
 def test_a_broker_that_is_not_let_in_again_yet_is_waited_for():
     """One that stood still for longer than its controller waits answers at once, and names no broker until its next heartbeat."""
     lack = missing()

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 
-from benchmarks.kafka import Broker, free_port
+from benchmarks.kafka import Broker, free_port, missing
 from stream.client import arguments, starting
-from stream.errors import BrokerError, SettingsError
+from stream.errors import BrokerError, SettingsError, TopicsError
 from stream.settings import Settings, load
 from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, TOPICS, VERDICTS, check_topics, ensure_topics
+from tests.site import strayline
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = {EVENTS, ALERTS, REJECTED, BASELINES, VERDICTS, COHORTS}
@@ -134,6 +135,23 @@ def test_a_worker_starts_beside_a_difference_that_loses_no_baseline(settings):
 
 
 @pytest.mark.kafka
+@pytest.mark.parametrize("name", [EVENTS, VERDICTS])
+@pytest.mark.parametrize("policy", ["compact", "delete,compact"])
+def test_a_worker_does_not_start_where_compaction_takes_what_nobody_has_read(settings, name, policy):
+    """Of a backlog it would leave the last event of each agent, and nothing would tell."""
+    assert ensure_topics(settings, 1) == []
+    change = ConfigResource(ConfigResourceType.TOPIC, name, configs={"cleanup.policy": policy})
+    with KafkaAdminClient(bootstrap_servers=settings.broker) as admin:
+        admin.alter_configs([change])
+    (line,) = ensure_topics(settings)
+    assert line.startswith(
+        f"{name} has cleanup.policy={policy}, should be delete, or all but the last record of each agent goes, read or not: run `"
+    )
+    with pytest.raises(TopicsError, match=re.escape(line)):
+        check_topics(settings)
+
+
+@pytest.mark.kafka
 def test_a_worker_is_told_how_to_create_missing_topics(settings):
     """All of them, or the one that is gone."""
     with pytest.raises(BrokerError, match=r"create what is missing with `strayline topics --partitions N`"):
@@ -170,6 +188,20 @@ def test_who_takes_connections_and_does_not_answer_is_not_said_to_be_absent(monk
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(BrokerError, match=rf"^{re.escape(address)} takes connections and does not answer: "):
             check_topics(at(address))
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(("named", "why"), [("kafka.invalid:9092", "not known"), ("127.0.0.1:1", "refused")])
+def test_a_broker_that_names_another_address_than_clients_can_reach_is_told_of_with_that_address(named, why):
+    """It lets everybody in, and sends them away: what most often is wrong with a Kafka in a container."""
+    lack = missing()
+    if lack is not None:
+        pytest.skip(lack)
+    with Broker(lasting=False, properties={"advertised.listeners": f"PLAINTEXT://{named}"}) as broker:
+        told = strayline("doctor", STRAYLINE_BROKER=broker.bootstrap)
+    assert told.returncode == 1
+    sentence = rf"^fail +broker +{re.escape(broker.bootstrap)} lets us in and says that a broker is at {re.escape(named)}, .*\(.*{why}.*advertised\.listeners"
+    assert re.search(sentence, told.stdout, re.MULTILINE), told.stdout
 
 
 @pytest.mark.kafka
