@@ -256,14 +256,15 @@ class Desk:
                 )
 
     def _slow(self, partition: Partition) -> str:
-        """What may hold a delivery up that has gone on for half the time between two looks; empty where none has. A client of ours is not told of a quota: its answers come late, and at
-        last it says that it does not know the topic."""
+        """What may hold a delivery up that has gone on for half the time between two looks; empty where none has. A client of ours is not told of a quota, nor that a topic has too few copies in sync:
+        its answers come late, and at last it says that it does not know the topic."""
         since = partition.delivering_since
         if since is None or time.monotonic() - since < look_seconds(self.settings) / 2:
             return ""
         return (
-            ". The broker is overloaded, or holds this client to a quota that is too low: "
-            f"`{tool(self.settings, 'kafka-configs')} --describe --entity-type clients` tells, and the same with `users`"
+            ". The broker is overloaded, holds this client to a quota that is too low "
+            f"(`{tool(self.settings, 'kafka-configs')} --describe --entity-type clients` tells, and the same with `users`), "
+            "or has too few copies in sync (`strayline topics` tells)"
         )
 
     def watched(self) -> Iterator[Watched]:

@@ -148,9 +148,11 @@ def ensure_topics(
             with suppress(UnknownTopicOrPartitionError):  # what it may not see is said below
                 found, configs = retrying(lambda: _of_all(client, settings))
         brokers = [broker["broker_id"] for broker in client.describe_cluster()["brokers"]]
+        configs = configs or _configured(client)
         lines = [
+            *_too_few(_described(client, settings), configs),
             *_copies(settings, found, copies, brokers),
-            *_drift(settings, found, configs or _configured(client), copies),
+            *_drift(settings, found, configs, copies),
         ]
         if width != asked:
             lines.insert(
@@ -227,12 +229,14 @@ def differences(settings: Settings) -> list[str]:
     Raises `BrokerError` for a topic that is missing.
     """
     with admin(settings) as client:
-        found = _replicas(_described(client, settings))
+        described, configs = _described(client, settings), _configured(client)
+        found = _replicas(described)
         _refuse_missing(settings, found, TOPICS)
         copies = min(map(len, found[EVENTS]))
         brokers = [broker["broker_id"] for broker in client.describe_cluster()["brokers"]]
         lines = [
-            *_drift(settings, found, _configured(client), copies),
+            *_too_few(described, configs),
+            *_drift(settings, found, configs, copies),
             *_copies(settings, found, copies, brokers),
         ]
         return sorted(lines, key=lambda line: not keeps_workers_out(line))
@@ -314,6 +318,19 @@ def _drift(settings: Settings, found: Replicas, configs: Configured, copies: int
                     f"{topic.name} has {key}={value}, should be {wanted}{lost}: run `{tool(settings, 'kafka-configs')} "
                     f"--alter --entity-type topics --entity-name {topic.name} --add-config {key}={wanted}`"
                 )
+
+
+def _too_few(described: Mapping[str, dict[str, Any]], configs: Configured) -> Iterator[str]:
+    """Topics to which nothing can be written now, since too few of the brokers that hold them are there."""
+    for name, topic in described.items():
+        least = int(configs.get(name, {}).get("min.insync.replicas", {}).get("value") or 1)
+        low = [p for p in topic["partitions"] if len(p["isr_nodes"]) < least]
+        if low:
+            there = min(len(p["isr_nodes"]) for p in low)
+            yield (
+                f"{name} has {counted(there, 'copy', 'copies')} in sync of {counted(len(low), 'partition')}, and min.insync.replicas={least}: nothing can be written to "
+                "it until the brokers that hold it are back"
+            )
 
 
 def _copies(settings: Settings, found: Replicas, copies: int, brokers: Sequence[int]) -> Iterator[str]:

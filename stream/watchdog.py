@@ -2,7 +2,7 @@
 
 A thread of its own looks once a second at what should move, so that it sees an event loop that is blocked too. Something has stalled
 when there is work for it and its mark has not changed for its seconds. If the watchdog itself comes late, the whole process was paused
-(SIGSTOP, a machine that was moved), and nothing of that time counts.
+(SIGSTOP, a machine that was moved), and nothing of that time counts; it is told, for the group takes it for the end of a worker.
 
 What it misses: code that never lets go of the interpreter's lock stops this thread too; for that there is a probe of `/healthz`.
 """
@@ -20,8 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
+log = structlog.get_logger()
 LOOK_SECONDS = 1.0
-LATE_SECONDS = 3.0
+LATE_SECONDS, STILL_SECONDS = 3.0, 5.0  # from which on a pause does not count, and is told
 TELL_SECONDS = 5.0  # a log that takes nothing more must not keep a stalled worker
 FRAMES = 12  # of each thread and task, innermost last
 
@@ -41,11 +44,12 @@ class Watch:
     def __init__(self) -> None:
         self._since: dict[str, tuple[object, float]] = {}
         self._looked: float | None = None
+        self.paused = 0.0  # seconds before the last look
 
     def look(self, now: float, found: Iterable[Watched]) -> str | None:
         """What has stalled, and for how long, at a time in seconds; None while everything moves."""
         late = 0.0 if self._looked is None else now - self._looked - LOOK_SECONDS
-        paused = late if late > LATE_SECONDS else 0.0
+        self.paused = paused = late if late > LATE_SECONDS else 0.0
         self._looked = now
         before, self._since = self._since, {}
         for name, mark, seconds, stalled in found:
@@ -71,6 +75,11 @@ class Watchdog(threading.Thread):
             time.sleep(LOOK_SECONDS)
             with suppress(RuntimeError):  # what is looked at changed at that moment
                 reason = watch.look(time.monotonic(), list(self._watched()))
+            if watch.paused > STILL_SECONDS:
+                log.warning(
+                    "this process stood still: if its group has given its partitions to another worker meanwhile, it ends, and goes on after a restart",
+                    seconds=round(watch.paused),
+                )
         teller = threading.Thread(target=self._end, args=(reason,), name="last words", daemon=True)
         teller.start()
         teller.join(TELL_SECONDS)

@@ -45,6 +45,8 @@ def test_a_worker_that_was_paused_and_replaced_does_no_harm(site, heir):
             site.produce(records[2 * third :])
             new.until(lambda: site.committed() == {0: len(records)} or new.process.poll() is not None)
             assert old.process.wait(DEADLINE) == 1
+            if heir == "two":  # who had to wait until the group missed the other
+                assert "this process stood still" in old.log.read_text()
             assert new.stop() == 0
     site.same_as_replay()
 

@@ -22,7 +22,18 @@ from benchmarks.kafka import Broker, free_port, missing
 from stream.client import arguments, starting
 from stream.errors import BrokerError, SettingsError, TopicsError
 from stream.settings import Settings, load
-from stream.topics import ALERTS, BASELINES, COHORTS, EVENTS, REJECTED, TOPICS, VERDICTS, check_topics, ensure_topics
+from stream.topics import (
+    ALERTS,
+    BASELINES,
+    COHORTS,
+    EVENTS,
+    REJECTED,
+    TOPICS,
+    VERDICTS,
+    check_topics,
+    differences,
+    ensure_topics,
+)
 from tests.site import strayline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,6 +105,18 @@ def test_baselines_get_as_many_partitions_as_the_events_already_have(settings):
     assert "has 5 partitions, not 2" in line
     assert "`strayline topics --partitions 2`" in line
     assert check_topics(settings).partitions == 5
+
+
+@pytest.mark.kafka
+def test_that_nothing_can_be_written_for_lack_of_copies_is_told(settings):
+    """Workers would wait, and end after a minute: the broker answers everything else."""
+    assert ensure_topics(settings, 2) == []
+    with KafkaAdminClient(bootstrap_servers=settings.broker) as admin:
+        more = {"min.insync.replicas": "2"}
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, ALERTS, configs=more)])
+    (line,) = ensure_topics(settings)
+    assert line.startswith(f"{ALERTS} has 1 copy in sync of 2 partitions, and min.insync.replicas=2: nothing can be")
+    assert differences(settings) == [line]
 
 
 @pytest.mark.kafka
