@@ -40,12 +40,12 @@ _HEADER = struct.Struct(
     "<4sBBxxQQQQ"
 )  # magic, version, kind, layout, sequence, next source offset, next verdict offset
 _MAGIC, _VERSION = b"STRL", 4
-_ROWS, _EPISODES, _ROLLOUTS, _LAYOUT, _POSITIONS, _TYPES, _SOURCE = 0, 1, 2, 3, 4, 5, 6
+_ROWS, _EPISODES, _ROLLOUTS, _LAYOUT, _POSITIONS, _TYPES, _SOURCE, _LEARNED = 0, 1, 2, 3, 4, 5, 6, 7
 _RECORD = 100  # bytes that a record costs beside its value
 _MOST = 4 * PIECE  # bytes of rows, or of episodes, in one record
 _FLEET = TABLES.index("fleet")
 
-_SOURCE_KEY = b"source"
+_SOURCE_KEY, _LEARNED_KEY = b"source", b"learned"
 Page = tuple[int, int, int]  # as `State.pages` gives them
 
 _encode = msgspec.json.Encoder().encode
@@ -63,6 +63,14 @@ class Position(msgspec.Struct, array_like=True):
     number: int = 0
 
 
+class Learned(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The settings that are part of what is learned: under others, classes and where data goes are others too."""
+
+    classifications: tuple[str, ...]
+    domains: tuple[str, ...]
+
+
+_decode_learned = msgspec.json.Decoder(Learned).decode
 _decode_positions = msgspec.json.Decoder(dict[int, Position]).decode
 
 
@@ -76,7 +84,7 @@ class Record(NamedTuple):
 class Writer:
     """Turns what an engine has learned since the last flush into records.
 
-    `source` is the id of the topic that offsets are of. `written` says when each page was, `changes` which changes are on the topic, both by the sequence; `described` whether the topic says what
+    `source` is the id of the topic that offsets are of, `learned` what the topic has of the settings. `written` says when each page was, `changes` which changes are on the topic, both by the sequence; `described` whether the topic says what
     the layout is. Where that is another one (`anew`), the first flush writes the whole state. It empties the keys in `foreign`.
     """
 
@@ -91,6 +99,7 @@ class Writer:
         anew: bool = False,
         foreign: Iterable[bytes] = (),
         source: str = "",
+        learned: Learned | None = None,
     ) -> None:
         self.engine = engine
         self.sequence = sequence
@@ -102,6 +111,7 @@ class Writer:
         self._pages: dict[bytes, Page] = {}  # the longest unwritten first
         self.described, self.anew, self._foreign = described, anew, set(foreign)
         self.source = self._source = source  # as it is now, and as the topic has it
+        self.learned = learned
         self._due = 0.0  # bytes of pages
         self._again = 0  # sequence before which no episode's record need be kept
         self._episodes_size = -1  # bytes of all episodes when they were last written
@@ -124,6 +134,9 @@ class Writer:
         if self.source != self._source or _SOURCE_KEY in self._foreign:
             out.append(Record(_SOURCE_KEY, self._value(_SOURCE, _encode(self.source), at)))
             self._source = self.source
+        if self.learned != (now := learned_with(self.engine)) or _LEARNED_KEY in self._foreign:
+            out.append(Record(_LEARNED_KEY, self._value(_LEARNED, _encode(now), at)))
+            self.learned = now
         self._over = min(self._again - 1, self.written[next(iter(self._pages))])
         changes = [self._change(_ROWS, payload, at) for payload in _together(self._rows())]
         changes += self._episodes(at)
@@ -140,7 +153,7 @@ class Writer:
 
     def begin_anew(self) -> None:
         """The topic is another, and has nothing of what was written: the next flush writes the whole state."""
-        self.anew, self.described, self._source, self._episodes_size = True, False, "", -1
+        self.anew, self.described, self._source, self.learned, self._episodes_size = True, False, "", None, -1
 
     def _rows(self) -> list[bytes]:
         """What changed; of a state that is written anew nothing but what no page has."""
@@ -225,6 +238,7 @@ class Reader:
         self.next_verdict = 0
         self.positions: dict[int, Position] = {}
         self.source = after.source if after else ""
+        self.learned = after.learned if after else None
         self.sequence = after.sequence if after else 0
         self.records = 0
         self.migrated = False  # the state was written for another layout
@@ -269,6 +283,8 @@ class Reader:
                 self.engine.company.restore(_decode_types(payload))
             elif kind == _SOURCE:
                 self.source = _decode_source(payload)
+            elif kind == _LEARNED:
+                self.learned = _decode_learned(payload)
             elif kind == _POSITIONS:
                 self.positions = _decode_positions(payload)
             elif kind == _EPISODES:
@@ -330,7 +346,13 @@ class Reader:
             anew=self.migrated,
             foreign=self._foreign,
             source=self.source,
+            learned=self.learned,
         )
+
+
+def learned_with(engine: Engine) -> Learned:
+    """Of an engine's settings those that are part of what it learns."""
+    return Learned(engine.settings.classifications, engine.settings.domains)
 
 
 def _key_of(layout: int) -> bytes:

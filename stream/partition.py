@@ -19,9 +19,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from msgspec import to_builtins
 
 from stream import gap, metrics
-from stream.baselines import Position, Reader, Writer
+from stream.baselines import Position, Reader, Writer, learned_with
 from stream.client import arguments
 from stream.codec import Events, Reject
 from stream.delivery import Refused, deliver, sender
@@ -215,6 +216,14 @@ class Partition:
                 "baselines of another layout were read: the next flush writes all of them anew, and takes longer",
                 partition=self.number,
                 left_out=reader.left_out,
+            )
+        if reader.learned not in (None, now := learned_with(self.engine)):
+            log.warning(
+                "baselines were learned under other settings: what is known of classes, or of who is inside, is so of the old ones, and learned anew; "
+                "all workers need the same STRAYLINE_CLASSIFICATIONS and STRAYLINE_DOMAINS",
+                partition=self.number,
+                before=to_builtins(reader.learned),
+                now=to_builtins(now),
             )
         return writer
 

@@ -176,6 +176,23 @@ def test_a_worker_that_is_asked_to_stop_commits_everything_and_its_successor_goe
 
 
 @pytest.mark.kafka
+def test_a_worker_under_other_settings_than_its_baselines_were_learned_with_says_so_once(site):
+    """Nothing else would: classes and who is inside are part of what is known."""
+    records, warning = fleet(7), "baselines were learned under other settings"
+    third = len(records) // 3
+    said = []
+    for n, domains in enumerate(("northwind.example", "other.example", "other.example")):
+        site.produce(records[n * third : (n + 1) * third])
+        with site.worker("one", STRAYLINE_DOMAINS=domains) as worker:
+            worker.until(lambda n=n: site.committed() == {0: (n + 1) * third})
+            assert worker.stop() == 0
+            lines = [line for line in worker.log.read_text().splitlines() if warning in line]
+            said.append(len(lines))
+    assert said == [0, 1, 1]  # they write to one log
+    assert json.loads(lines[0])["before"]["domains"] == ["northwind.example"]
+
+
+@pytest.mark.kafka
 def test_it_is_ready_when_its_baselines_are_read_and_not_before(site, monkeypatch):
     """Without waiting for an event; and of an agent it says that it does not know yet, not that there is nothing."""
     site.produce([(b"stranger/%d" % n, bytes(900_000)) for n in range(100)], BASELINES)  # some time's worth of reading
