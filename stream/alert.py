@@ -122,7 +122,7 @@ class Alert(msgspec.Struct):
     warming: bool
     confidence: str  # low, medium or high: with `impact` it makes the severity, see `stream.severity`
     impact: str  # none, limited, serious or severe
-    strange_events: int  # with at least half the threshold of their own
+    strange_events: int  # with at least half the threshold of their own; five with a quarter count as one
     agent_version: str | None  # of `event`
     next_step: str
     version: int = 1

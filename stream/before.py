@@ -66,12 +66,13 @@ def seen(e: Evidence, done: str, does: str, what: str, unit: str) -> str:
         return f"{said}, but {many} {verb}"
     if own > 0 and not b.get("since"):
         return said  # its own use is among its cohort's: whether a peer has as well is not known
-    # What it has done itself since is among what its cohort knows: where that is all, no peer has.
+    # What it has done itself since is among what its cohort knows: where there is no more, no peer has, but for strange events, of which as little is learned.
     nobody = b["peers"] <= (own if b.get("since") else 0.0)
     if b.get("since") and not nobody and b["peers"] <= 1.0:
         return said  # its own may count for more there, or one peer's for less: not known
     heard = HEARD if b.get("peers_heard_of") else ""
     none = "nor had peers until then" if b.get("peers_since") else "nor have peers"
+    none += ", unless in strange events" if b.get("since") and b["peers"] > 0 else ""
     return f"{said}, {none}{heard}" if nobody else f"{said}, peers seldom{heard}"
 
 

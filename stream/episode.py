@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from models.budget import LONE
-from models.harm import MANY_RECORDS
+from models.harm import MANY_PEOPLE, MANY_RECORDS
 from models.signals import KINDS
 from stream.alert import SEVERITIES, Alert, Did, Evidence, Exposure, alert_id, by_kind, rfc3339
 from stream.change import changes
@@ -32,6 +32,7 @@ from stream.severity import (
     judged,
     much,
     severity,
+    trespassed,
 )
 from stream.story import add, main, tells
 from stream.techniques import techniques
@@ -52,7 +53,9 @@ class Episode(msgspec.Struct):
     first_event_time: float
     last_event_time: float
     events: int = 0
-    strong: int = 0  # of these, with at least half the threshold's bits of their own
+    strong: int = 0  # of these, with at least half the threshold's bits of their own, and of those with a quarter one for each five
+    half: int = 0  # with a quarter
+    trespasses: int = 0  # that touched something sensitive of others
     score: float = 0.0
     threshold: float = 0.0
     rank: tuple[int, float] = (-1, 0.0)  # harm, as far as it is serious, and bits of the event that it is about
@@ -118,7 +121,9 @@ def absorb(x: Episode, kept: Kept, ladder: tuple[str, ...]) -> None:
     x.peered |= has_peers(d)
     did_harm = harm(kept, d, found, len(ladder))
     x.hoard += hoarded(kept, found, len(ladder))
-    x.harm = max(x.harm, did_harm, LIMITED if x.hoard >= MANY_RECORDS else NONE)
+    x.trespasses += trespassed(kept, d, len(ladder))
+    much_of_it = x.hoard >= MANY_RECORDS or x.trespasses >= MANY_PEOPLE
+    x.harm = max(x.harm, did_harm, LIMITED if much_of_it else NONE)
     x.begun = list(dict.fromkeys([*x.begun, *begun(found)]))[:MOST_BEGUN]
     if (whom := stranger(kept, d)) is not None:
         x.strangers = list(dict.fromkeys([*x.strangers, whom]))[:MOST_BEGUN]

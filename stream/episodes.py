@@ -27,7 +27,7 @@ from stream.relay import evidence as relay
 from stream.relay import partners
 from stream.rollout import Began, Rollouts, linked, whole
 from stream.rollout import evidence as rolled_out
-from stream.severity import SERIOUS, opens
+from stream.severity import HALVES, SERIOUS, opens
 
 MOST_WAITING = 32
 NEWS_GAP = 900.0  # seconds: a fan-out is not said recipient by recipient
@@ -78,7 +78,9 @@ class Episodes:
         episode.last = clock
         episode.events += 1
         episode.late = max(episode.late, clock - kept.time)
-        episode.strong += strange
+        half = not strange and kept.own >= threshold / 4
+        episode.half += half
+        episode.strong += strange or (half and episode.half % HALVES == 0)
         episode.alone = alone
         episode.cohort = episode.cohort or kept.cohort
         episode.waiting.append(kept)

@@ -93,6 +93,8 @@ def _step(
         what = resources(_named(about, event), where, event, exposure)
         stop = "" if stopped else "stop the agent's sending and "
         it = "them" if " other resource" in what else "it"
+        if own and event.action == "grant":
+            return f"Ask {who} whether {to} should have {what}; if not, take the access back, and find out who has used it.{rest}"
         return f"Ask {who} whether {to} should have {what}; if not, {stop}have {it} deleted there.{rest}"
     if own and event.denied:
         tried = (

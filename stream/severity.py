@@ -13,8 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from models.batch import BITS, PAID
 from models.budget import LONE
 from models.harm import MANY_PEOPLE, MANY_RECORDS, NEW, NEW_USE, sensitivity
+from models.signals import FLOW, OWNER
 from stream.alert import Evidence
 from stream.kept import Kept, below, outside, unknown
 
@@ -25,6 +27,7 @@ CONFIDENCES = ("low", "medium", "high")
 SURE = 2.0  # times the threshold; the threshold is what ordinary life reaches now and then
 PLAIN = 6.0  # bits that a threshold is taken for at the least: a small fleet's budget has room for what happens each day, and nobody is sure of that
 ENOUGH = 3  # strange events that make an alert at the threshold
+HALVES = 5  # events half as strange that count as one: a flood is a thousand of these
 _LEVELS = {  # by harm and certainty: index into `stream.alert.SEVERITIES`
     NONE: (0, 0, 1),
     LIMITED: (0, 1, 2),
@@ -43,7 +46,7 @@ def harm(kept: Kept, d: list[float], found: Sequence[Evidence], rungs: int) -> i
     new = any(e.name in NEW_USE and e.bits >= NEW for e in found)
     unusual = new or any(e.kind == "recipient" and e.bits >= NEW for e in found)
     many = much(kept, rungs)
-    if not wrong and kept.rung != 0 and outside(d) and unusual:
+    if not wrong and kept.rung != 0 and outside(d) and unusual and not _answers(kept, d, rungs):
         wrong = 1
     if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things; what is sensitive, to many who may not have been meant; or a hoard
         grave = sensitive == 2 or kept.event.action in {"delete", "grant"}
@@ -52,6 +55,14 @@ def harm(kept: Kept, d: list[float], found: Sequence[Evidence], rungs: int) -> i
     if kept.event.approved is True and not uncleared:  # a person answers for it
         return LIMITED
     return max(LIMITED, min(SEVERE, wrong + sensitive + many - (kept.event.approved is True)))
+
+
+def _answers(kept: Kept, d: list[float], rungs: int) -> bool:
+    """As `models.harm.answers`: a customer who is answered is a stranger outside each time."""
+    strange = d[BITS + FLOW] >= NEW or d[BITS + OWNER] >= NEW
+    if strange or much(kept, rungs) or sensitivity(kept.rung, rungs) == 2:
+        return False
+    return kept.event.principal is not None and {r.id for r in kept.event.recipients or ()} == {kept.event.principal}
 
 
 def much(kept: Kept, rungs: int) -> bool:
@@ -63,6 +74,11 @@ def hoarded(kept: Kept, found: Sequence[Evidence], rungs: int) -> float:
     """Sensitive records that an event moved which moved far more than its agent does: a hoard is seldom one call."""
     sensitive = sensitivity(kept.rung, rungs) > 0 and not kept.denied
     return kept.event.records or 0.0 if sensitive and _far_more(found) else 0.0
+
+
+def trespassed(kept: Kept, d: list[float], rungs: int) -> bool:
+    """Whether an event touched something sensitive that had only been used for others, and such is rare for its agent: a harvest is many of these."""
+    return sensitivity(kept.rung, rungs) > 0 and not kept.denied and d[PAID + OWNER] > 0 and d[BITS + OWNER] >= NEW
 
 
 def _far_more(found: Sequence[Evidence]) -> bool:

@@ -133,10 +133,10 @@ def _to(who: str, event: Did, x: Exposure, *, own: bool) -> str:
 
 
 def _no_peer(e: Evidence) -> bool:
-    """Whether no peer has done it, for all that every partition knows."""
+    """Whether no peer has done it, for all that every partition knows; what it has done itself in this sitting hides whether one did in a strange event."""
     b = e.baseline
     known = "peers" in b and not b.get("peers_heard_of") and not b.get("peers_since")
-    return known and b["peers"] <= (b.get("own", 0.0) if b.get("since") else 0.0)
+    return bool(known and b["peers"] <= 0.0)
 
 
 def _newcomer(said: str, about: Evidence, evidence: Sequence[Evidence], to: str) -> str:

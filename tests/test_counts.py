@@ -118,9 +118,9 @@ def checked(count: Counted, alert: Alert, e: Evidence) -> str:
     i, text = count.at[e.event_ids[0]], clause(e).replace("tried to ", "").replace("tries to ", "")
     own, of = count.before(alert.agent_id, e, i)
     others, chances = count.peers(alert.agent_id, e, i)
-    if "nor have peers" in text or "nor had peers" in text:
+    if re.search("nor ha(ve|d) peers(?!.*, unless in strange events)", text):
         assert others == 0, text
-    elif "peers seldom" in text:
+    elif "peers seldom" in text or "unless in strange events" in text:
         assert others <= 0.1 * chances, text
     elif "peer has" in text or "peers have" in text or "peers do" in text:
         assert others > 0, text

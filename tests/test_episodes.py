@@ -16,9 +16,10 @@ from stream.alert import SEVERITIES, Alert
 from stream.codec import encode, encode_lines
 from stream.engine import Engine
 from stream.episode import Episode
+from stream.episodes import Episodes
 from stream.reason import LINKS
 from stream.settings import load
-from stream.severity import ENOUGH, LONE
+from stream.severity import ENOUGH, HALVES, LONE
 from stream.simulate import lines
 from tests.telling import HISTORY, HOME, episode, hostile, rendered, scored, seconds
 
@@ -75,6 +76,28 @@ def test_ids_follow_from_the_events(fleet, alerts):
     renamed = scored([encode({**e, "agent_id": f"the-{e['agent_id']}"}) for e in fleet.events])
     assert renamed.alerts
     assert not {a.alert_id for a in renamed.alerts} & set(opened)
+
+
+@pytest.mark.parametrize(
+    ("events", "own", "said"),
+    [(ENOUGH, 0.5, 1), (ENOUGH, 0.49, 0), (ENOUGH * HALVES, 0.25, 1), (ENOUGH * HALVES, 0.24, 0)],
+)
+def test_an_episode_at_the_threshold_is_an_alert_by_three_strange_events_or_by_five_times_as_many_half_as_strange(
+    events, own, said
+):
+    """A flood is a thousand events of which none is strange enough by itself; one fewer is ordinary life."""
+    engine = Engine(load({"STRAYLINE_DOMAINS": "corp.example", "STRAYLINE_ALERTS_PER_DAY": "1"}))
+    records = [*HISTORY, encode(hostile(0, "x", classification="internal", recipients=None))]
+    engine.score(engine.decode(records, range(len(records))))
+    (kept,) = engine.episodes.open["bot-1"].waiting
+    threshold = 20.0
+    kept = msgspec.structs.replace(kept, own=own * threshold, score=1.1 * threshold)
+    for count in (events - 1, events):
+        found = Episodes(engine.settings.classifications)
+        told = [
+            found.add(kept, kept.time + i, threshold, notable=True, warming=False, shift=None) for i in range(count)
+        ]
+        assert len([a for alerts in told for a in alerts if a.revision == 1]) == (said if count == events else 0)
 
 
 def test_an_alert_opens_at_the_event_that_makes_it_one(said, alerts):

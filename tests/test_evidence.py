@@ -353,8 +353,9 @@ def test_of_peers_that_began_the_like_since_it_is_said_that_they_had_not_until_t
 @pytest.mark.parametrize(
     ("own", "peers", "said"),
     [
-        (0.2, 0.2, "nor have peers"),
-        (0.4, 0.2, "nor have peers"),
+        (0.2, 0.0, "nor have peers"),
+        (0.2, 0.2, "nor have peers, unless in strange events"),  # of a peer's as little would be known
+        (0.4, 0.2, "nor have peers, unless in strange events"),
         (0.2, 0.6, ""),  # its own, which counts for more there, or a peer's
         (0.2, 3.2, "but some peers have"),
     ],

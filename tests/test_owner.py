@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pytest
+
 from stream.codec import encode
 from stream.engine import Engine
 from stream.settings import load
@@ -78,3 +80,16 @@ def test_where_it_lies_is_said_since_it_is_judged_by_what_the_agent_does_there()
     engine = Engine(load(SETTINGS | {"STRAYLINE_ALERTS_PER_DAY": "1000"}))
     alert = engine.score(engine.decode(records, range(len(records)))).alerts[-1]
     assert "it has never touched a resource in orders used before only for other people in at least " in alert.reason
+
+
+@pytest.mark.parametrize(
+    ("many", "classification", "impact"),
+    [(25, "confidential", "limited"), (15, "confidential", "none"), (25, "internal", "none")],
+)
+def test_many_things_of_others_that_are_sensitive_are_harm_though_nothing_left(many, classification, impact):
+    """A harvest for whoever asked: each record is little, and each is somebody else's."""
+    orders = [call(900, n, "customer3", f"of-customer{10 + n}", "read", classification=classification) for n in range(many)]  # fmt: skip
+    engine = Engine(load(SETTINGS | {"STRAYLINE_ALERTS_PER_DAY": "1000"}))
+    records = [encode(event) for event in [*served(900), *orders]]
+    alert = engine.score(engine.decode(records, range(len(records)))).alerts[-1]
+    assert (alert.session_ids, alert.impact) == (["s900"], impact)

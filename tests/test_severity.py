@@ -124,6 +124,35 @@ def test_harm_is_whose_eyes_saw_what(classification, recipient, impact):
     assert sent(classification, **recipient).impact == impact
 
 
+def answered(**given: Any) -> Alert:
+    """The alert on a desk that answers customers all day, each a stranger outside for whom it acts, when it does that with tools that are new to it."""
+    reply = {
+        "agent_id": "desk", "agent_type": "desk", "action": "send", "tool": "mail.reply", "classification": "confidential", "records": 1, "bytes": 900,
+    }  # fmt: skip
+    events = [
+        reply
+        | {"event_id": f"a{n}", "time": BASE + 600 * n, "session_id": f"s{n}", "resource": f"replies/{n}"}
+        | {"principal": f"c{n}@home.example", "recipients": [{"id": f"c{n}@home.example", "type": "email"}]}
+        | ({} if n < 200 else {"tool": f"orders.send-{n}"} | given)
+        for n in range(203)
+    ]
+    return scored([encode(e) for e in events], **OFTEN).alerts[-1]
+
+
+@pytest.mark.parametrize(
+    ("given", "impact"),
+    [
+        ({}, "none"),
+        ({"classification": "restricted"}, "severe"),
+        ({"records": 5000}, "severe"),
+        ({"recipients": [{"id": "other@home.example", "type": "email"}]}, "serious"),
+    ],
+)
+def test_who_asked_and_is_answered_as_others_are_all_day_is_not_harmed(given, impact):
+    """A third, much of it, or what is most sensitive is another matter."""
+    assert answered(**given).impact == impact
+
+
 @pytest.mark.parametrize("classification", ["internal", "confidential", "restricted"])
 @pytest.mark.parametrize(
     "recipient",

@@ -186,7 +186,7 @@ def test_as_many_mails_as_recipients_are_titled_by_their_number():
         ({"peers": 3.0}, [], "sends to r, new to it"),
         ({"peers": 0.0, "peers_heard_of": True}, [], "sends to r, new to it"),
         ({"peers": 0.0}, [{"peers": 0.0}], "sends secrets outside (to r), as no peer has"),
-        ({"peers": 0.0}, [{"peers": 0.1, "own": 0.1, "since": 60}], "sends secrets outside (to r), as no peer has"),
+        ({"peers": 0.0}, [{"peers": 0.1, "own": 0.1, "since": 60}], "sends to r, as no peer has"),
         ({"peers": 0.0}, [{"peers": 5.0}], "sends to r, as no peer has"),
     ],
 )
