@@ -357,7 +357,9 @@ class Desk:
         waiting.cancel()
 
     async def close(self) -> None:
-        """Let every delivery under way end: Faust waits for those of events, and not for those of verdicts."""
+        """Let every delivery under way end: Faust waits for those of events, and not for those of verdicts. What is being opened has nothing to deliver, and is left."""
+        openings = [opening for opening in self._opening.values() if opening.cancel()]
+        await asyncio.gather(*openings, return_exceptions=True)
         await asyncio.gather(*(partition.close() for partition in self.partitions.values()))
 
     def _opened(self, number: int) -> asyncio.Task[Partition]:
