@@ -12,9 +12,9 @@ import structlog
 from faust.types import TP
 
 from stream import metrics
-from stream.client import tool
 from stream.delivery import TooLargeError
 from stream.errors import StraylineError, TopicsError
+from stream.held_up import HeldUp, slow
 from stream.log import fatal
 from stream.membership import NAMESAKE, Membership
 from stream.others import Others
@@ -67,9 +67,7 @@ class Desk:
         self.beats = 0
         self._unanswered: float | None = None  # since when the broker has not answered
         self._ends: list[End] = []  # of the events' partitions, as the broker told when it was last asked
-        # partition → where the transaction begins that events wait for, once that was said
-        self._said_held: dict[int, int] = {}
-        self._said_slow: dict[int, float] = {}  # partition → since when the delivery goes on of which that was said
+        self._held_up = HeldUp(settings)
 
     @property
     def waiting_for(self) -> str | None:
@@ -221,51 +219,11 @@ class Desk:
                 for partition in self.partitions.values():
                     partition.write_anew()
             self._baselines = baselines or self._baselines
-            self._say_what_waits(ends)
-            self._say_what_is_slow()
+            self._held_up.see_events(self.held, self._ends, ends)
+            self._held_up.see_deliveries(self.partitions, look_seconds(self.settings))
             self._ends = ends
             with suppress(StraylineError):
                 await self._membership.claim(lambda: not self.held and not self.rebalancing, self.app.consumer.rejoin)
-
-    def _say_what_waits(self, ends: list[End]) -> None:
-        """A producer that never ends its transaction stops the partition for whoever reads committed, and nothing here would have stalled."""
-        for number, (before, now) in enumerate(zip(self._ends, ends, strict=False)):
-            if self.settings.isolation != COMMITTED or number not in self.held or now.stable == now.offset:
-                self._said_held.pop(number, None)
-            elif before.stable == now.stable < before.offset and self._said_held.get(number) != now.stable:
-                self._said_held[number] = now.stable
-                log.warning(
-                    "events wait for a transaction that a producer has not ended: they are scored when it ends, or at its transaction.timeout.ms; "
-                    "`kafka-transactions --bootstrap-server BROKER find-hanging --broker-id N` finds one that never will",
-                    partition=number,
-                    waiting=now.offset - now.stable,
-                    from_offset=now.stable,
-                )
-
-    def _say_what_is_slow(self) -> None:
-        """A broker that answers, and yet takes long for what is written: alerts wait, and nobody would know for what."""
-        for number, partition in self.partitions.items():
-            since = partition.delivering_since
-            if since is not None and self._slow(partition) and self._said_slow.get(number) != since:
-                self._said_slow[number] = since
-                what = f"a delivery takes long, though the broker answers: alerts and baselines wait for it{self._slow(partition)}"
-                log.warning(
-                    what,
-                    partition=number,
-                    seconds=round(time.monotonic() - since),
-                )
-
-    def _slow(self, partition: Partition) -> str:
-        """What may hold a delivery up that has gone on for half the time between two looks; empty where none has. A client of ours is not told of a quota, nor that a topic has too few copies in sync:
-        its answers come late, and at last it says that it does not know the topic."""
-        since = partition.delivering_since
-        if since is None or time.monotonic() - since < look_seconds(self.settings) / 2:
-            return ""
-        return (
-            ". The broker is overloaded, holds this client to a quota that is too low "
-            f"(`{tool(self.settings, 'kafka-configs')} --describe --entity-type clients` tells, and the same with `users`), "
-            "or has too few copies in sync (`strayline topics` tells)"
-        )
 
     def watched(self) -> Iterator[Watched]:
         """What should move, or end the process; asked from another thread."""
@@ -341,7 +299,10 @@ class Desk:
         except TooLargeError as error:
             fatal(error.told(self.settings))
         except Exception as error:  # noqa: BLE001  # delivery failed for good: nothing of it was acknowledged
-            why = self._slow(partition) or f". Is the broker up? `strayline topics` tells; if it is, {NAMESAKE}"
+            why = (
+                slow(self.settings, partition, look_seconds(self.settings))
+                or f". Is the broker up? `strayline topics` tells; if it is, {NAMESAKE}"
+            )
             await self._give_up(
                 f"alerts and baselines could not be delivered; they will be made again after a restart{why}",
                 error,
