@@ -7,7 +7,7 @@ What is not as it should be is told with the command that mends it, and never ch
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -127,7 +127,8 @@ def ensure_topics(
     Raises `BrokerError` when the broker cannot be reached or refuses.
     """
     with admin(settings) as client:
-        found = _replicas(_described(client, settings))
+        described = _described(client, settings)
+        found = _replicas(described)
         asked = partitions or len(found.get(EVENTS, ()))
         if not asked:
             raise TopicsError(
@@ -144,13 +145,14 @@ def ensure_topics(
         configs = None
         if missing:
             client.wait_for_topics([topic.name for topic in missing])
-            found = _replicas(_described(client, settings))
+            described = _described(client, settings)
             with suppress(UnknownTopicOrPartitionError):  # what it may not see is said below
-                found, configs = retrying(lambda: _of_all(client, settings))
+                described, configs = retrying(lambda: _of_all(client, settings))
+            found = _replicas(described)
         brokers = [broker["broker_id"] for broker in client.describe_cluster()["brokers"]]
         configs = configs or _configured(client)
         lines = [
-            *_too_few(_described(client, settings), configs),
+            *_too_few(described, configs),
             *_copies(settings, found, copies, brokers),
             *_drift(settings, found, configs, copies),
         ]
@@ -262,6 +264,7 @@ def keeps_workers_out(line: str) -> bool:
     return line.startswith(_FATAL)
 
 
+Described = dict[str, dict[str, Any]]  # topic → what the broker tells of it
 Replicas = dict[str, list[list[int]]]  # topic → the brokers that hold each partition
 Configured = dict[str, dict[str, Any]]  # topic → what each of its settings is
 
@@ -276,12 +279,12 @@ def _refuse_missing(settings: Settings, found: Replicas, rows: Sequence[Topic]) 
         )
 
 
-def _of_all(client: KafkaAdminClient, settings: Settings) -> tuple[Replicas, Configured]:
+def _of_all(client: KafkaAdminClient, settings: Settings) -> tuple[Described, Configured]:
     """What is known of topics that were just made. Any broker may be asked, and each hears of them in its own time: raises `UnknownTopicOrPartitionError` until then."""
-    found, configs = _replicas(_described(client, settings)), _configured(client)
-    if not all(topic.name in found and configs.get(topic.name) for topic in TOPICS):
+    described, configs = _described(client, settings), _configured(client)
+    if not all(topic.name in described and configs.get(topic.name) for topic in TOPICS):
         raise UnknownTopicOrPartitionError
-    return found, configs
+    return described, configs
 
 
 def _configured(client: KafkaAdminClient) -> Configured:
@@ -320,7 +323,7 @@ def _drift(settings: Settings, found: Replicas, configs: Configured, copies: int
                 )
 
 
-def _too_few(described: Mapping[str, dict[str, Any]], configs: Configured) -> Iterator[str]:
+def _too_few(described: Described, configs: Configured) -> Iterator[str]:
     """Topics to which nothing can be written now, since too few of the brokers that hold them are there."""
     for name, topic in described.items():
         least = int(configs.get(name, {}).get("min.insync.replicas", {}).get("value") or 1)
@@ -373,9 +376,7 @@ def _delete(settings: Settings, name: str) -> str:
     return f"{tool(settings, 'kafka-topics')} --delete --topic {name}"
 
 
-def _described(
-    client: KafkaAdminClient, settings: Settings, rows: Sequence[Topic] = TOPICS
-) -> dict[str, dict[str, Any]]:
+def _described(client: KafkaAdminClient, settings: Settings, rows: Sequence[Topic] = TOPICS) -> Described:
     """What the broker tells of each of our topics that exists."""
     found = {}
     for topic in client.describe_topics([topic.name for topic in rows]):
@@ -393,7 +394,7 @@ def _described(
     return found
 
 
-def _replicas(described: Mapping[str, dict[str, Any]]) -> Replicas:
+def _replicas(described: Described) -> Replicas:
     """Of each topic, the brokers that hold each partition."""
     return {
         name: [p["replica_nodes"] for p in sorted(topic["partitions"], key=lambda p: p["partition_index"])]
