@@ -64,13 +64,18 @@ def learn(rows: Array, i: int, x: float, first_variance: float) -> None:
 
 
 @inline
+def pooled(n: float, m: float, v: float, rows: Array, a: int) -> tuple[float, float, float]:
+    """Of n observations with their mean and variance, and those of row a, the number and one mean and variance."""
+    both = n + rows[a].n
+    share, d = rows[a].n / both, rows[a].m - m
+    return both, m + d * share, v * (1.0 - share) + rows[a].v * share + d * d * share * (1.0 - share)
+
+
+@inline
 def pool(rows: Array, c: int, a: int) -> None:
-    """Add to row c what row a has seen: one mean and variance of both."""
-    n = rows[c].n + rows[a].n
-    share, d = rows[a].n / n, rows[a].m - rows[c].m
-    rows[c].v = rows[c].v * (1.0 - share) + rows[a].v * share + d * d * share * (1.0 - share)
-    rows[c].m += d * share
-    rows[c].n = min(n, MEMORY)
+    """Add to row c what row a has seen."""
+    n, m, v = pooled(rows[c].n, rows[c].m, rows[c].v, rows, a)
+    rows[c].m, rows[c].v, rows[c].n = m, v, min(n, MEMORY)
 
 
 @inline

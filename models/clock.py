@@ -68,7 +68,7 @@ def advance(a: st.Arrays, time: float, agent: Key, known: bool) -> int:
         fleet[0].times = CONFIRM if another else f.times + 1
         row = fleet[0].times >= CONFIRM
         alone = fleet[0].times >= ALONE and time - f.ahead_from >= HOURS_ALONE
-        as_before = row and not another and time <= f.clock + LONGER * f.silence
+        as_before = row and time <= f.clock + LONGER * f.silence
         lone = only and row
         if (known and (another or alone or as_before)) or lone:
             if another or alone:  # else who goes on alone would lengthen it each time

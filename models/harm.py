@@ -32,9 +32,8 @@ def sensitivity(rung: int, rungs: int) -> int:
 
 
 @inline
-def answers(b: Batch, e: int, detail: Array) -> bool:
+def answers(b: Batch, e: int, detail: Array, much: bool) -> bool:
     """Whether whoever it acts for got, alone, what they may well have asked for: not of the highest class, not much of it, nothing that had been for others, and as its agent sends such data out every day."""
-    much = b.sensitive[e] > 0 and b.records[e] >= MANY_RECORDS
     others = 0
     for j in range(b.recipient_at[e], b.recipient_at[e + 1]):
         others += b.recipient.hash[j] != b.principal.hash[e]
@@ -54,11 +53,11 @@ def serious(b: Batch, e: int, detail: Array) -> bool:
         if 0 <= b.clearance[j] < rung:
             people += b.size[j]
     wrong = 2 if people >= MANY_PEOPLE else 1 if people > 0 else 0
-    if wrong == 0 and detail[col.SESSION + 2] > 0 and not answers(b, e, detail):
+    much = sensitive > 0 and b.records[e] >= MANY_RECORDS
+    if wrong == 0 and detail[col.SESSION + 2] > 0 and not answers(b, e, detail, much):
         for k in TELLS:
             if detail[col.PAID + k] > 0 and detail[col.BITS + k] >= NEW:
                 wrong = 1
     if wrong == 0:
         return False
-    much = sensitive > 0 and b.records[e] >= MANY_RECORDS
     return bool(wrong + sensitive + (1 if much else 0) >= 2)

@@ -146,10 +146,7 @@ def with_other_tools(a: st.Arrays, k: int, agent: Key) -> tuple[float, float, fl
             at = find(a.amounts, mix(amounts.place(k, a.profiles_body[i, j]), agent))
             if a.profiles_body[i, j] != 0 and at >= 0 and a.amounts[at].n > 0:
                 tools += 1.0
-                n += a.amounts[at].n
-                share, d = a.amounts[at].n / n, a.amounts[at].m - m
-                v = v * (1.0 - share) + a.amounts[at].v * share + d * d * share * (1.0 - share)
-                m += d * share
+                n, m, v = amounts.pooled(n, m, v, a.amounts, at)
     return tools, n, m, v
 
 

@@ -46,7 +46,7 @@ def harm(kept: Kept, d: list[float], found: Sequence[Evidence], rungs: int) -> i
     new = any(e.name in NEW_USE and e.bits >= NEW for e in found)
     unusual = new or any(e.kind == "recipient" and e.bits >= NEW for e in found)
     many = much(kept, rungs)
-    if not wrong and kept.rung != 0 and outside(d) and unusual and not _answers(kept, d, rungs):
+    if not wrong and kept.rung != 0 and outside(d) and unusual and not _answers(kept, d, sensitive, many=many):
         wrong = 1
     if not wrong:  # nothing left it: new use of what is most sensitive, or of what changes things; what is sensitive, to many who may not have been meant; or a hoard
         grave = sensitive == 2 or kept.event.action in {"delete", "grant"}
@@ -57,10 +57,10 @@ def harm(kept: Kept, d: list[float], found: Sequence[Evidence], rungs: int) -> i
     return max(LIMITED, min(SEVERE, wrong + sensitive + many - (kept.event.approved is True)))
 
 
-def _answers(kept: Kept, d: list[float], rungs: int) -> bool:
+def _answers(kept: Kept, d: list[float], sensitive: int, *, many: bool) -> bool:
     """As `models.harm.answers`: a customer who is answered is a stranger outside each time."""
     strange = d[BITS + FLOW] >= NEW or d[BITS + OWNER] >= NEW
-    if strange or much(kept, rungs) or sensitivity(kept.rung, rungs) == 2:
+    if strange or many or sensitive == 2:
         return False
     return kept.event.principal is not None and {r.id for r in kept.event.recipients or ()} == {kept.event.principal}
 
