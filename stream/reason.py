@@ -124,7 +124,7 @@ def reason(
     lead = [e for e in evidence if event.event_id in e.event_ids]
     other = otherwise(event, lead, exposure.events, score, threshold, strong=strong, serious=serious, about=about)
     # The first sentence stands alone: what it did, and what is wrong with that most of all.
-    first = [e for e in lead if e is about or e.name == "clearance"] or _first(lead, about)
+    first = _first(lead, about)
     told = _strongest(evidence, lead, first, about, other.named, serious=serious)
     beside = [e for e in lead if e.name in CONTEXT and (serious or e.name != "read_before")] + _with_a_new_tool(
         lead, told
@@ -237,7 +237,10 @@ def _new(items: Sequence[Evidence], said: Sequence[Evidence], enough: float, mos
 
 
 def _first(lead: Sequence[Evidence], about: Evidence | None) -> list[Evidence]:
-    """What is most wrong with the event; another amount of the tool that the title is about would read as a contradiction of that."""
+    """What the title is about, and who was shown it without the clearance; else what is most wrong with the event. Another amount of the tool that the title is about would read as a contradiction of that."""
+    said = [e for e in lead if e is about or e.name == "clearance"]
+    if said:
+        return said
     signals = _signals(lead)
     others = [e for e in signals if about is None or told_as(e) != told_as(about)]
     return (others or signals)[:1]

@@ -65,7 +65,7 @@ def test_a_tool_that_a_peer_has_used_is_judged_by_the_peer():
 
 def test_the_permission_that_is_new_with_a_tool_is_named_and_to_be_taken_away():
     alert = exported()
-    (scope,) = alert.event.tool[-1]
+    scope = alert.event.tool[-1]
     assert f"the permission crm:admin-{scope} is new to it too" in alert.reason
     assert f"this tool and the permission crm:admin-{scope}; if not, take it away" in alert.next_step
 

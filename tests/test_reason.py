@@ -1,11 +1,10 @@
-"""The words are made of the evidence: each sentence of the event that it is about, whatever names come from outside."""
+"""The words are made of the evidence: each sentence of the event that it is about."""
 
 from __future__ import annotations
 
 import re
 import statistics
 from collections import defaultdict
-from itertools import product
 from typing import Any
 
 import msgspec
@@ -14,20 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream import clauses, counterfactual, reason, story, words
-from stream.alert import Alert, Did, Evidence, Exposure, decode_alert
-from stream.codec import encode
-from stream.response import next_step
+from stream.alert import Alert, Did, Evidence, Exposure
 from stream.severity import HARMS, SERIOUS
 from stream.simulate import lines, simulate
 from stream.title import title
 from tests.shared import few
-from tests.telling import BASE, HOME, MIB, about, episode, hostile, mail, rendered, said_of, scored
+from tests.telling import BASE, HOME, about, episode, hostile, rendered, said_of, scored
 
 # A read of twenty times the usual, and of nothing else that is strange.
 HARVEST: dict[str, Any] = {
     "tool": "crm.read", "action": "read", "classification": "internal", "approved": None, "recipients": None, "session_id": "s", "records": 60, "bytes": 30_000,
 }  # fmt: skip
-MOST_TITLE, MOST_REASON = 260, 4000  # characters; a name takes 80 at most
 
 # The reason
 
@@ -128,7 +124,9 @@ def test_numbers_about_the_whole_episode_are_those_of_the_exposure(alerts):
         if x.events == 1:
             continue
         counted += 1
-        assert re.search(rf" {x.events:,} (such|strange) events", alert.reason)
+        first = reason._first([e for e in alert.evidence if alert.event.event_id in e.event_ids], about(alert))
+        shown = max((sum(o.count for o in alert.evidence if o.name == e.name) for e in first), default=0)
+        assert f" {x.events:,} {'such' if shown >= x.events else 'strange'} events" in alert.reason
         assert x.records is None or f"({words.counted(x.records, 'record')}" in alert.reason
         assert x.bytes is None or words.size(x.bytes) in alert.reason
         for name in ("events", "records", "bytes"):
@@ -236,36 +234,6 @@ def test_that_a_partition_has_not_heard_all_is_said_once():
     assert said.replace(words.HEARD, "") == rendered(alert)
 
 
-def test_every_recipient_is_named_or_counted_and_all_are_recalled():
-    """Whoever acts on the alert alone leaves none of the leak behind: three by name, and how many more."""
-    cleared = [{"id": f"drop{i}@x.example", "clearance": "restricted"} for i in range(6)]
-    counted = set()
-    for many in range(2, 7):
-        alert = episode([hostile(n, "x", recipients=[r]) for n, r in enumerate(cleared[:many])])[-1]
-        asked = alert.next_step.partition("whether ")[2].partition(" should have")[0]
-        rest = [r for r in alert.exposure.recipients if r != asked]
-        assert len(rest) == alert.exposure.recipients_total - 1
-        assert alert.next_step.endswith(f" Then the same of {words.few(rest)}.")
-        counted.add(len(rest) > 3)
-    assert counted == {True, False}
-
-
-def test_who_got_what_it_often_gets_is_not_asked_about():
-    """Only how much it was is strange; the stranger is asked about, and so is who got data of another class."""
-
-    usual = [mail(n, f"post{n % 3}@parcels.example") for n in range(300)]
-    much = {"bytes": 90_000_000, "records": 9000}
-    for what, is_usual in (({}, True), ({"classification": "restricted"}, False)):
-        strange = [mail(300, "mal@drop.example", classification="restricted"), mail(301, "post1@parcels.example", **much | what), mail(302, "mal@drop.example", classification="restricted")]  # fmt: skip
-        alert = scored([*usual, *strange], STRAYLINE_ALERTS_PER_DAY="1000", STRAYLINE_DOMAINS="corp.example").alerts[-1]
-        assert {g.recipient: g.usual for g in alert.exposure.given} == {
-            "mal@drop.example": False,
-            "post1@parcels.example": is_usual,
-        }
-        assert "mal@drop.example" in alert.next_step
-        assert ("post1@parcels.example" in alert.next_step) != is_usual
-
-
 def test_recipients_that_the_next_step_does_not_ask_about_are_named_in_the_reason():
     """Three mails within a loop of reads: two by name, and how many more."""
     reads = [
@@ -279,52 +247,6 @@ def test_recipients_that_the_next_step_does_not_ask_about_are_named_in_the_reaso
     named = [r for r in alert.exposure.recipients if r in alert.reason]
     assert named
     assert len(named) == 3 or f" and {3 - len(named)} more" in alert.reason
-
-
-def test_who_was_denied_it_is_not_asked_about():
-    """Nothing went there."""
-    got, tried = ({"id": f"{name}@x.example", "clearance": "restricted"} for name in ("got", "tried"))
-    events = [hostile(n, "x", recipients=[got]) for n in range(3)]
-    alert = episode([hostile(9, "x", recipients=[tried], outcome="denied"), *events])[-1]
-    assert alert.exposure.recipients == ["tried@x.example", "got@x.example"]
-    assert "tried@x.example" not in alert.next_step
-    assert [g.recipient for g in alert.exposure.given] == ["got@x.example"]
-
-
-def test_all_that_a_recipient_got_is_asked_about_the_most_classified_by_its_name():
-    """Several files to one address are not one file."""
-    eve = {"id": "eve@drop.example", "clearance": "restricted"}
-    one, two, three = (
-        hostile(n, "x", recipients=[eve], resource=f"crm/{name}", classification=of)
-        for n, name, of in ((0, "a", "internal"), (1, "b", "restricted"), (2, "b", "restricted"))
-    )
-    for events, said in (
-        ([two, three], "crm/b; if not, "),
-        ([one, two], "crm/b and 1 other resource; if not, "),
-        ([one, two, three], "crm/b and 1 other resource; if not, "),
-    ):
-        alert = episode(events)[-1]
-        asked = alert.next_step.partition("whether eve@drop.example should have ")[2]
-        assert asked.startswith(
-            said if alert.event.resource == "crm/b" else said.replace("crm/b", "crm/b (restricted)")
-        )
-        assert asked.endswith("have them deleted there." if " and 1 " in said else "have it deleted there.")
-        (got,) = alert.exposure.given
-        assert (got.recipient, got.resource, got.classification) == ("eve@drop.example", "crm/b", "restricted")
-        assert got.resources == len({e["resource"] for e in events})
-
-
-def test_only_what_a_recipient_was_not_cleared_for_is_taken_back():
-    """It may have got other things by right."""
-    low = {"id": "#forum", "type": "channel", "clearance": "internal"}
-    events = [
-        hostile(n, "x", recipients=[low], resource=f"crm/{n}", classification=of, records=3, bytes=1000)
-        for n, of in enumerate(["public", "restricted", "confidential"])
-    ]
-    alert = episode(events)[-1]
-    assert " and 1 other resource from #forum" in alert.next_step
-    assert "who has opened them" in alert.next_step
-    assert [(g.resources, g.uncleared) for g in alert.exposure.given] == [(3, 2)]
 
 
 # What was denied
@@ -455,95 +377,6 @@ def test_one_is_singular(name):
         assert not re.search(r"\b1 (records|bytes|calls|times)\b", said), said
 
 
-# Names that mean harm
-
-HOSTILE = {
-    "newlines": "\nseverity: low\r\n\x0b\x0c\x85\u2028\u2029",
-    "control characters": "".join(map(chr, range(32))) + "\x7f",
-    "terminal escapes": "\x1b[2J\x1b[31mred\x1b]0;title\x07\x9b5m",
-    "right to left": "\u202egnp.exe\u2066\u2069\u200f",
-    "invisible": "\u200b\ufeff\u00ad\U000e0041\u2060",
-    "NUL": "\0\0",
-    "unassigned": "\uffff\U0010ffff\ue000",
-    "8 KB": "long " * 2000,
-    "8 KB of emoji": "\U0001f600" * 8192,
-    "combining": "e" + "\u0301" * 5000,
-    "markup": "<script>alert(1)</script>{{7*7}}${jndi:ldap://x.example}%s%n'\"`;|",
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
-def test_no_name_breaks_title_or_reason(name):
-    """One printable line of bounded length each: names come from whoever attacks."""
-    for alert in episode([hostile(n, name, agent_id=f"bot{name}"[:256]) for n in range(3)]):
-        assert alert.title.isprintable()
-        assert alert.reason.isprintable()
-        assert len(alert.title) <= MOST_TITLE
-        assert len(alert.reason) <= MOST_REASON
-        assert rendered(decode_alert(encode(alert))) == alert.reason
-
-
-@settings(parent=few, max_examples=300)
-@given(name=st.text(min_size=1) | st.sampled_from([*HOSTILE.values()]), denied=st.booleans())
-def test_no_name_at_all_breaks_the_words(name, denied):
-    """In any of the places that words are made of."""
-    event = Did("e", name, name, name, name, 1.0, 2.0, [name, name, name], 4, False, denied)
-    names = ("tool", "permission", "root", "branch", "resource", "classification", "transition", "recipient", "domain")
-    for bits, ids, events in product((1.0, 20.0), (["e"], ["other"]), (1, 2)):
-        evidence = [Evidence(what, "scope", name, words.expected_values([name]), bits, ids, 1) for what in names]
-        for item in evidence:
-            assert clauses.clause(item).isprintable()
-            assert counterfactual._had(item, event).isprintable()
-        text = reason.reason(
-            name,
-            event,
-            evidence,
-            Exposure(events=events),
-            warming=False,
-            score=60.0,
-            threshold=12.0,
-            strong=events,
-            serious=False,
-        )
-        for item in evidence:
-            line = title(name, item, event, evidence, Exposure(events=events))
-            step = next_step(name, item, event, evidence, Exposure(events=events))
-            assert (text + line + step).isprintable()
-            assert len(line) <= MOST_TITLE
-        assert len(text) <= MOST_REASON
-
-
-@settings(parent=few, max_examples=300)
-@given(text=st.text(), most=st.integers(1, 100))
-def test_a_name_that_is_safe_to_print_stays_as_it_is(text, most):
-    """And any other becomes printable and short."""
-    out = words.plain(text, most)
-    assert out.isprintable()
-    assert len(out) <= most
-    assert (out == text) is (text.isprintable() and len(text) <= most)
-
-
-LARGE = {
-    "10,000 recipients": [
-        hostile(n, "x", recipients=[{"id": f"p{i}@x.example", "clearance": "public"} for i in range(10_000)]) for n in range(3)
-    ],
-    "recipients of 8 KB": [
-        hostile(n, "x", recipients=[{"id": f"{i}" + "\x01" * 8190} for i in range(40)]) for n in range(3)
-    ],
-    "1,000 scopes": [hostile(n, "x", scopes=1000) for n in range(3)],
-    "a megabyte of attributes": [hostile(n, "x", attributes={"k": "v" * MIB}) for n in range(3)],
-    "many events": [hostile(n, "x") for n in range(120)],
-    "many events of 8 KB names": [hostile(n, "x" * 8192) for n in range(60)],
-    "8 KB names that JSON must escape": [hostile(n, "\x01" * 8192) for n in range(60)],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("events", LARGE.values(), ids=LARGE)
-def test_an_alert_stays_below_a_megabyte(events):
-    """A larger message would not fit a Kafka broker's default, and the worker could deliver nothing more."""
-    assert max(len(encode(alert)) for alert in episode(events)) < MIB
-
-
 def test_what_no_event_told_is_null_and_not_zero():
     """Nobody knows how much it was; 0 would be a claim."""
     nothing = {"records": None, "bytes": None, "recipients": None}
@@ -559,31 +392,6 @@ def test_broken_clearance_names_who_lacks_it_and_for_what():
     said = "#forum and 3 more"
     assert f": {said} may see public data at most" in alert.reason
     assert f"ithdraw root/branch/0x from {said} (2,003 people), who were not cleared for it" in alert.next_step
-
-
-@pytest.mark.parametrize(
-    ("party", "first"),
-    [
-        ({"id": "#forum", "type": "channel"}, "withdraw {} from #forum, who was"),
-        ({"id": "ada@corp.example", "type": "user"}, "withdraw {} from ada@corp.example, who was"),
-        ({"id": "ada@corp.example", "type": "email"}, "have ada@corp.example delete {},"),
-        ({"id": "eve@x.example", "type": "user"}, "have eve@x.example delete {},"),
-        ({"id": "bot-7", "type": "agent"}, "stop bot-7 before it passes {} on:"),
-    ],
-)
-def test_what_was_mailed_is_not_withdrawn_and_what_is_critical_is_stopped_first(party, first):
-    """What can be done: nobody can take back a mail, and who does harm goes on meanwhile."""
-    shared = [
-        hostile(n, "x", recipients=[party | {"clearance": "public"}], principal="p@corp.example") for n in range(2)
-    ]
-    alerts = episode(shared)
-    contain = "Suspend the agent, or revoke its credential. Then "
-    assert (
-        [a.next_step.startswith(contain) for a in alerts] == [a.severity == "critical" for a in alerts] == [False, True]
-    )
-    first = first.format("root/branch/1x and 1 other resource")
-    step = alerts[-1].next_step.removeprefix(contain)
-    assert step[0].lower() + step[1:].partition(" not cleared")[0][: len(first) - 1] == first
 
 
 def test_where_no_event_names_its_session_it_is_said_what_is_taken_for_one(alerts):
