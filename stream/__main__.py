@@ -192,7 +192,7 @@ def demo(seed: int, agents: int, days: int, events_path: str | None, quiet: bool
         if partitions > 1:
             click.echo(
                 f"its alerts from {partitions} partitions are not all those of `strayline demo` or of a replay, and may be more: what partitions teach each other comes "
-                "a little later than in one process (of the demo without options 80 alerts in one process; on four partitions 95 to 140, the more the further behind the "
+                "a little later than in one process (of the demo without options 84 alerts in one process; on four partitions 95 to 140, the more the further behind the "
                 "worker is). Over one partition they are the same",
                 err=True,
             )
